@@ -1,0 +1,69 @@
+# `make demo` and `make test` are all that a fresh machine with python3 and make needs.
+# Everything is installed into .venv; what tests need from outside is fetched here, in the
+# install step, never while they run.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MINOR := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
+CONSTRAINTS := constraints/py$(MINOR).txt
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS)
+# The newest file that an installation depends on: a change installs again.
+SOURCES := pyproject.toml $(CONSTRAINTS)
+DEMO ?= demo
+
+.PHONY: help demo core install test test-full lint bench gpu constraints clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+demo: $(VENV)/.core  ## install the core and sweep the bundled images into ./demo
+	$(BIN)/opsef demo $(DEMO)
+
+core: $(VENV)/.core  ## install the core: sweeps on ONNX Runtime, no torch, TensorFlow or Java
+
+install: $(VENV)/.all  ## install everything, with the tools and files of the tests
+
+test: $(VENV)/.all  ## install everything and run the tests
+	$(BIN)/python -m pytest
+
+test-full: $(VENV)/.all  ## run the slow tests too
+	$(BIN)/python -m pytest -m ""
+
+lint: $(VENV)/.all  ## check style
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+bench: $(VENV)/.all  ## run the benchmarks
+	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+gpu: $(VENV)/.core  ## swap ONNX Runtime for its GPU build (they cannot live side by side)
+	$(BIN)/uv pip uninstall --quiet --python $(BIN)/python onnxruntime onnxruntime-gpu
+	$(BIN)/uv pip install --quiet --python $(BIN)/python onnxruntime-gpu
+	rm -f $(VENV)/.core $(VENV)/.all && touch $(VENV)/.core
+	$(BIN)/opsef doctor
+
+$(VENV)/.uv:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	touch $@
+
+$(VENV)/.core: $(VENV)/.uv $(SOURCES)
+	@echo "Installing the core into $(VENV) ..."
+	$(UV) -e .
+	touch $@
+
+$(VENV)/.all: $(VENV)/.uv $(SOURCES)
+	@echo "Installing everything into $(VENV) (several GB) ..."
+	$(UV) -e '.[all,test]'
+	$(BIN)/python -m opsef_bridge.imagej
+	touch $@ $(VENV)/.core
+
+constraints: $(VENV)/.uv  ## resolve the pinned versions anew, one file per Python
+	for minor in 3.11 3.12 3.13; do \
+	  $(BIN)/uv pip compile --quiet --upgrade pyproject.toml --all-extras \
+	    --python-version $$minor --python-platform linux --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links -o constraints/py$$(echo $$minor | tr -d .).txt || exit 1; \
+	done
+
+clean:  ## remove the environment and the demo
+	rm -rf $(VENV) demo
