@@ -18,7 +18,7 @@ from opsef_bridge.measure.overlap import Runs, label_runs
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["region_table"]
+__all__ = ["object_columns", "region_table"]
 
 DEFAULT = ("area", "centroid", "bbox", "equivalent_diameter", "touches_border")
 ELLIPSE = ("axis_major_length", "axis_minor_length", "eccentricity", "orientation")
@@ -119,16 +119,36 @@ def region_table(
     return pd.DataFrame(table)
 
 
+def object_columns(axes: str) -> list[str]:
+    """Return the columns of `region_table` that need no intensities, without ``label``.
+
+    Parameters
+    ----------
+    axes : {"yx", "zyx"}
+
+    Examples
+    --------
+    >>> object_columns("yx")[:4]
+    ['area', 'centroid_y', 'centroid_x', 'bbox_y0']
+    """
+    return [column for columns in _columns(axes).values() for column in columns]
+
+
+def _columns(axes: str) -> dict[str, list[str]]:
+    """Each property that needs no intensities with its columns."""
+    columns = {name: [name] for name in (*DEFAULT, "extent", *ELLIPSE, *BY_SKIMAGE)}
+    columns["centroid"] = [f"centroid_{axis}" for axis in axes]
+    columns["bbox"] = [f"bbox_{axis}{end}" for end in (0, 1) for axis in axes]
+    flat = len(axes) == 2
+    return {name: names for name, names in columns.items() if flat or name not in FLAT_ONLY}
+
+
 def _wanted(
     properties: Iterable[str] | None, runs: Runs, channels: Columns | None
 ) -> dict[str, list[str]]:
     """Each wanted property with its wanted columns, in the order asked for."""
     axes = "zyx"[-len(runs.shape) :]
-    columns = {name: [name] for name in (*DEFAULT, "extent", *ELLIPSE, *BY_SKIMAGE)}
-    columns["centroid"] = [f"centroid_{axis}" for axis in axes]
-    columns["bbox"] = [f"bbox_{axis}{end}" for end in (0, 1) for axis in axes]
-    if len(axes) == 3:
-        columns = {name: c for name, c in columns.items() if name not in FLAT_ONLY}
+    columns = _columns(axes)
     if channels is not None:
         columns |= {name: [name + end for end in channels] for name in INTENSITY}
     if properties is None:

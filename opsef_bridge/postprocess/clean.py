@@ -24,11 +24,16 @@ class Postprocess(BaseModel):
     ({'area': (30.0, None)},)
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     fill_holes: bool = False
+    """Give background that an object encloses to that object."""
     clear_border: bool = False
+    """Remove objects that touch the border."""
     keep: tuple[dict[str, Bounds], ...] = ()
+    """Properties with a lowest and a highest value, inclusive; ``null`` is an open end."""
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Postprocess:

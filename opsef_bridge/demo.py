@@ -1,0 +1,82 @@
+"""New projects: from the user's images, and from the bundled ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opsef_bridge.errors import NotFoundError, ProjectError
+from opsef_bridge.files import write_text
+
+__all__ = ["example_data", "make_demo", "make_project"]
+
+_MODELS = """\
+preprocess:                       # recipes by name; each an ordered list of steps
+  raw: []
+  smooth: [{median: {radius: 1}}]
+  bright-field: [{invert: {}}, {clahe: {tiles: 8, clip: 0.01}}]
+models:                           # a list where one value stands is tried value by value
+  classic: {engine: watershed, scale: [0.5, 1.0, 2.0], threshold: [otsu, 0.8, local]}
+  unet: {engine: unet, weights: nuclei-unet, scale: [0.5, 1.0, 2.0], threshold: [0.4, 0.5, 0.6]}
+"""
+
+_NEW = """\
+opsef: 1                          # version of this format
+images:
+  source: [{sources}]
+  segment: {{channel: 0}}           # which channel is segmented
+{models}postprocess: {{fill_holes: true}}
+sweep: {{images: 8, crop: 512, seed: 0}}    # a sample; `opsef batch` does all images
+"""
+
+_DEMO = """\
+# The bundled images: fluorescence of three sizes, stained tissue, a dark-on-bright smear.
+opsef: 1
+images:
+  source: [data/*]
+{models}postprocess: {{fill_holes: true}}
+groups: {{small: "small_*", large: "large_*", u2os: "u2os_*", tissue: "tissue_*"}}
+sweep: {{images: all, crop: 512, seed: 0}}
+"""
+
+
+def example_data() -> Path:
+    """Return the folder of the bundled images: in the package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    for folder in (package / "example_data", package.parent / "examples" / "data"):
+        if (folder / "images").is_dir():
+            return folder
+    raise NotFoundError("the bundled images are missing", hint="Install the package again")
+
+
+def make_project(folder: Path, sources: list[str]) -> Path:
+    """Write an ``opsef.yaml`` for images of the user and return its path.
+
+    Raises
+    ------
+    ProjectError
+        There is one already.
+    """
+    file = Path(folder) / "opsef.yaml"
+    if file.exists():
+        raise ProjectError(f"there is a project in {folder} already", hint="Edit its opsef.yaml")
+    listed = ", ".join(_quoted(Path(source).absolute().as_posix()) for source in sources)
+    write_text(file, _NEW.format(sources=listed, models=_MODELS))
+    return file
+
+
+def make_demo(folder: Path) -> Path:
+    """Make the demo project in `folder` and return `folder`; an older demo is kept as it is."""
+    folder = Path(folder)
+    file = folder / "opsef.yaml"
+    if not file.exists():
+        for image in sorted((example_data() / "images").iterdir()):
+            target = folder / "data" / image.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(image.read_bytes())
+        write_text(file, _DEMO.format(models=_MODELS))
+    return folder
+
+
+def _quoted(text: str) -> str:
+    """A YAML string that holds whatever a path may hold."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

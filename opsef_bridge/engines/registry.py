@@ -1,0 +1,172 @@
+"""Engines and weights by name: what is here, and what to do about what is not.
+
+Engines are found through entry points (group ``opsef_bridge.engines``), ours included, so
+a new network is one file and one line of somebody's ``pyproject.toml``. Weights are found
+by their card, ``NAME.json`` beside the file it names, in the package and in the ``models``
+folder of a project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from opsef_bridge.engines.base import Engine, Weights
+from opsef_bridge.errors import NotFoundError, OpsefError, WeightsError
+from opsef_bridge.files import file_sha256, read_json
+
+__all__ = [
+    "SHIPPED",
+    "engine_class",
+    "engine_names",
+    "find_weights",
+    "list_weights",
+    "resolve_device",
+    "verify",
+]
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Folder of the weights that come with the package."""
+
+_BUILT_IN = {
+    "unet": "opsef_bridge.engines.unet:UNet",
+    "watershed": "opsef_bridge.engines.watershed:Watershed",
+}
+
+
+def engine_names() -> list[str]:
+    """Return the names of all engines that are installed, in alphabetical order."""
+    others = {point.name for point in entry_points(group="opsef_bridge.engines")}
+    return sorted(others | set(_BUILT_IN))
+
+
+@cache
+def engine_class(name: str) -> type[Engine]:
+    """Return the class of the engine `name`.
+
+    Raises
+    ------
+    NotFoundError
+        No such engine; the message lists those that are installed.
+    OpsefError
+        The engine is there but cannot be imported.
+    """
+    from importlib.metadata import EntryPoint
+
+    found = {point.name: point for point in entry_points(group="opsef_bridge.engines")}
+    if name in _BUILT_IN:
+        point = EntryPoint(name, _BUILT_IN[name], "opsef_bridge.engines")
+    elif name in found:
+        point = found[name]
+    else:
+        raise NotFoundError(
+            f"there is no engine {name!r}", hint=f"Choose one of {', '.join(engine_names())}"
+        )
+    try:
+        return point.load()
+    except Exception as error:  # a package of somebody else: it may break in any way
+        raise OpsefError(
+            f"the engine {name!r} cannot be imported ({type(error).__name__}: {error})",
+            hint="`opsef doctor` says what it needs",
+        ) from error
+
+
+def list_weights(folders: Iterable[Path] = ()) -> list[Weights]:
+    """Return all weights with a card in `folders` and in the package, by name.
+
+    A card in an earlier folder hides one of the same name in a later folder.
+    """
+    found: dict[str, Weights] = {}
+    for folder in (*folders, SHIPPED):
+        for card_file in sorted(Path(folder).glob("**/*.json")):
+            card = _read_card(card_file)
+            if card is None:
+                continue
+            weights = Weights(
+                card["name"], card["engine"], card_file.parent / card["file"], card["sha256"], card
+            )
+            found.setdefault(weights.name, weights)
+    return [found[name] for name in sorted(found)]
+
+
+def _read_card(path: Path) -> dict[str, Any] | None:
+    """Return a model card, or None for some other JSON file."""
+    try:
+        card = read_json(path)
+    except ValueError as error:
+        raise WeightsError(
+            f"{path} is not valid JSON ({error})", hint="Correct it, or take it out of the folder"
+        ) from None
+    keys = ("name", "engine", "file", "sha256")
+    known = isinstance(card, dict) and all(isinstance(card.get(key), str) for key in keys)
+    return card if known else None
+
+
+def find_weights(engine: str, name: str | None, folders: Iterable[Path] = ()) -> Weights:
+    """Return the weights `name` for `engine`; with None, the engine's shipped ones.
+
+    Raises
+    ------
+    WeightsError
+        None of that name, or they are another engine's. The message lists the choices and
+        says where a file goes.
+    """
+    if not engine_class(engine).needs_weights:
+        if name is not None:
+            raise WeightsError(f"the engine {engine!r} takes no weights, got {name!r}")
+        return Weights(name="", engine=engine)
+    known = list_weights(folders)
+    fitting = [weights for weights in known if weights.engine == engine]
+    if name is None and fitting:
+        return next((w for w in fitting if w.path.parent == SHIPPED), fitting[0])
+    for weights in fitting:
+        if weights.name == name:
+            return weights
+    other = next((w for w in known if w.name == name), None)
+    problem = (
+        f"weights {name!r} are for the engine {other.engine!r}, not {engine!r}"
+        if other
+        else f"there are no weights {name!r} for the engine {engine!r}"
+    )
+    choices = ", ".join(w.name for w in fitting) or "none yet"
+    raise WeightsError(
+        problem,
+        hint=f"Known: {choices}. Others go, with their card, into the folder models/NAME "
+        "of the project",
+    )
+
+
+def resolve_device(wanted: str) -> str:
+    """Return ``"cpu"`` or ``"cuda"``: what ``auto`` means on this machine."""
+    if wanted != "auto":
+        return wanted
+    import onnxruntime
+
+    return "cuda" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
+
+
+def verify(weights: Weights) -> None:
+    """Check that the file of `weights` is there and is the one that the card describes.
+
+    Raises
+    ------
+    WeightsError
+        Missing, or of another sha256 (both are shown).
+    """
+    if weights.path is None:
+        return
+    if not weights.path.is_file():
+        raise WeightsError(
+            f"the file of the weights {weights.name!r} is missing: {weights.path}",
+            hint="Put it back, or install the package again",
+        )
+    found = file_sha256(weights.path)
+    if found != weights.sha256:
+        raise WeightsError(
+            f"{weights.path} is not the file that its card describes: its sha256 is {found}, "
+            f"the card says {weights.sha256}",
+            hint="Bring the right file, or correct the card if you trust this one",
+        )

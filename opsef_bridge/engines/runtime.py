@@ -1,0 +1,59 @@
+"""ONNX Runtime as the engines use it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opsef_bridge.engines.base import Weights
+from opsef_bridge.errors import WeightsError, WorkerError
+
+__all__ = ["open_session"]
+
+
+def open_session(weights: Weights, device: str = "cpu") -> Any:
+    """Return an ONNX Runtime session of one thread: workers, not threads, fill the cores.
+
+    Parameters
+    ----------
+    weights : Weights
+    device : str
+        ``"cpu"`` or ``"cuda"``.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or cannot be read.
+    WorkerError
+        ONNX Runtime cannot use `device`.
+    """
+    import onnxruntime
+
+    path = weights.path
+    if path is None or not path.is_file():
+        raise WeightsError(
+            f"the file of the weights {weights.name!r} is missing: {path}",
+            hint="Put it back, or install the package again",
+        )
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device)
+    if provider not in onnxruntime.get_available_providers():
+        raise WorkerError(
+            f"ONNX Runtime cannot use the device {device!r}",
+            hint="Use the device cpu, or install the GPU build of ONNX Runtime in its place",
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:  # ONNX Runtime has a dozen classes for a broken file
+        raise WeightsError(
+            f"the weights {weights.name!r} cannot be read from {path} ({error})",
+            hint="Bring a sound copy of the file",
+        ) from error
+    if provider not in session.get_providers():  # it falls back to the CPU with a warning
+        raise WorkerError(
+            f"ONNX Runtime could not start on the device {device!r}",
+            hint="Check the driver and the CUDA libraries, or use the device cpu",
+        )
+    return session

@@ -1,0 +1,304 @@
+"""The project folder: the only module that knows what lies where.
+
+::
+
+    opsef.yaml                       what the user wants
+    images/index.csv                 one row per image
+    runs/<run>/plan.json             variants, units, and the keys they make
+    runs/<run>/run.json              the record
+    runs/<run>/variants.csv          the ranking
+    runs/<run>/outcomes.csv          one row per image and variant
+    runs/<run>/units/<unit>.json     what a unit has done so far
+    runs/<run>/logs/<unit>.txt       what its worker said
+    runs/<run>/labels/<variant>/<image>.tif
+    runs/<run>/rois/<variant>/<image>_ROIs.zip, .json
+    runs/<run>/compare/<image>.tif   comparison hyperstack
+    runs/<run>/batch.tif, report.html
+    cache/                           steps, maps: may be deleted at any time
+    adopted.json                     the variant chosen for each group, and why
+    models/<name>/                   weights that were added
+
+Deleting ``runs/`` and ``cache/`` loses no work of a person.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opsef_bridge.config import Config, load_config
+from opsef_bridge.errors import NotFoundError, ProjectError
+from opsef_bridge.files import read_json, write_json, write_text
+from opsef_bridge.images import read_labels
+
+__all__ = ["ImageEntry", "Project", "Run", "read_csv", "write_csv"]
+
+_YES, _NO = {"yes", "true", "1"}, {"no", "false", "0"}
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One row of ``images/index.csv``; `more` are the user's own columns.
+
+    Lengths are in `unit`; a pixel size of 0 means that none is known. `axes` and `shape`
+    are empty for a file that could not be read when it was imported.
+    """
+
+    id: str
+    source: str
+    series: int = 0
+    sha256: str = ""
+    size: int = 0
+    mtime: float = 0.0
+    axes: str = ""
+    shape: tuple[int, ...] = ()
+    pixel_size_x: float = 0.0
+    pixel_size_y: float = 0.0
+    pixel_size_z: float = 0.0
+    unit: str = "pixel"
+    group: str = "default"
+    parent: str = ""
+    include: bool = True
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def spacing(self) -> dict[str, float]:
+        """Known pixel sizes by axis."""
+        sizes = {"Z": self.pixel_size_z, "Y": self.pixel_size_y, "X": self.pixel_size_x}
+        return {axis: size for axis, size in sizes.items() if size}
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the row of the index."""
+        row = asdict(self)
+        row |= row.pop("more")
+        row["shape"] = "x".join(map(str, self.shape))
+        row["include"] = "yes" if self.include else "no"
+        return row
+
+    @classmethod
+    def from_row(cls, row: dict[str, str]) -> ImageEntry:
+        """Read a row of the index; the inverse of `to_row`."""
+        known = {f.name for f in fields(cls)} - {"more"}
+        values: dict[str, Any] = {k: v for k, v in row.items() if k in known}
+        for key in ("series", "size"):
+            values[key] = int(values.get(key) or 0)
+        for key in ("mtime", "pixel_size_x", "pixel_size_y", "pixel_size_z"):
+            # Excel writes a decimal comma where the computer speaks German or French.
+            values[key] = float((values.get(key) or "0").replace(",", "."))
+        shape = values.get("shape") or ""
+        values["shape"] = tuple(int(side) for side in shape.split("x") if side)
+        include = (values.get("include") or "yes").strip().lower()
+        if include not in _YES | _NO:
+            raise ValueError(f"include is {include!r}, neither yes nor no")
+        values["include"] = include in _YES
+        return cls(**values, more={k: v for k, v in row.items() if k not in known})
+
+
+class Run:
+    """The folder of one run: where its files lie.
+
+    Parameters
+    ----------
+    root : Path
+        ``runs/<run>`` of a project; need not exist yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.id = root.name
+        self.plan_file = root / "plan.json"
+        self.record_file = root / "run.json"
+        self.variants_file = root / "variants.csv"
+        self.outcomes_file = root / "outcomes.csv"
+        self.snakefile = root / "Snakefile"
+        self.report_file = root / "report.html"
+        self.batch_file = root / "batch.tif"
+
+    def unit_file(self, unit: str) -> Path:
+        return self.root / "units" / f"{unit}.json"
+
+    def done_file(self, unit: str) -> Path:
+        return self.root / "units" / f"{unit}.done"
+
+    def log_file(self, unit: str) -> Path:
+        return self.root / "logs" / f"{unit}.txt"
+
+    def label_file(self, variant: str, image: str) -> Path:
+        return self.root / "labels" / variant / f"{image}.tif"
+
+    def rois_file(self, variant: str, image: str) -> Path:
+        return self.root / "rois" / variant / f"{image}_ROIs.zip"
+
+    def compare_file(self, image: str) -> Path:
+        return self.root / "compare" / f"{image}.tif"
+
+    def plan(self) -> dict[str, Any]:
+        """Return the parsed ``plan.json``."""
+        if not self.plan_file.is_file():
+            raise NotFoundError(f"{self.id} has no plan", hint="Start it with `opsef sweep run`")
+        return read_json(self.plan_file)
+
+    def outcomes(self) -> list[dict[str, Any]]:
+        """Return what the units have recorded so far, in the order of the units."""
+        found: list[dict[str, Any]] = []
+        for file in sorted((self.root / "units").glob("u*.json")):
+            found += read_json(file)["outcomes"]
+        return found
+
+
+class Project:
+    """A project on disk.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder that holds ``opsef.yaml``.
+    """
+
+    def __init__(self, path: str | Path = ".") -> None:
+        self.root = Path(path).resolve()
+        self.config_file = self.root / "opsef.yaml"
+        self.index_file = self.root / "images" / "index.csv"
+        self.adopted_file = self.root / "adopted.json"
+        self.cache_folder = self.root / "cache"
+        self.models_folder = self.root / "models"
+        self.runs_folder = self.root / "runs"
+        self.lock_file = self.runs_folder / ".lock"
+
+    @property
+    def config(self) -> Config:
+        """The checked ``opsef.yaml``, read anew each time."""
+        return load_config(self.config_file)
+
+    def images(self) -> list[ImageEntry]:
+        """Return the rows of ``images/index.csv``; none before the first import."""
+        if not self.index_file.is_file():
+            return []
+        rows = read_csv(self.index_file)
+        if rows and not {"id", "source"} <= set(rows[0]):
+            raise ProjectError(
+                f"{self.index_file} has no columns 'id' and 'source'",
+                hint="Delete it; `opsef images import` writes it anew",
+            )
+        try:
+            entries = [ImageEntry.from_row(row) for row in rows]
+            for name, count in Counter(entry.id for entry in entries).items():
+                if count > 1 or not name:
+                    raise ValueError(f"{count} rows have the id {name!r}")
+        except ValueError as error:
+            raise ProjectError(
+                f"{self.index_file} cannot be understood ({error})",
+                hint="Correct it, or delete the file and run `opsef images import`",
+            ) from None
+        return entries
+
+    def image(self, image: str) -> ImageEntry:
+        """Return the image of that id."""
+        for entry in self.images():
+            if entry.id == image:
+                return entry
+        raise NotFoundError(f"there is no image {image!r}", hint="`opsef images list` shows them")
+
+    def write_images(self, entries: Iterable[ImageEntry]) -> None:
+        """Write ``images/index.csv``."""
+        rows = [entry.to_row() for entry in entries]
+        columns = [f.name for f in fields(ImageEntry) if f.name != "more"]
+        extra = dict.fromkeys(key for row in rows for key in row if key not in columns)
+        write_csv(self.index_file, rows, [*columns, *extra])
+
+    def source_file(self, entry: ImageEntry) -> Path:
+        """Return the file of an image; relative sources are relative to the project."""
+        return self.root / entry.source
+
+    def runs(self) -> list[str]:
+        """Return the ids of the runs, oldest first; a folder without a plan is no run yet."""
+        if not self.runs_folder.is_dir():
+            return []
+        names = [
+            p.parent.name
+            for p in self.runs_folder.glob("run-*/plan.json")
+            if re.fullmatch(r"run-\d{4,}", p.parent.name)
+        ]
+        return sorted(names, key=lambda name: int(name[4:]))
+
+    def run(self, run: str | None = None) -> Run:
+        """Return the run of that id; with None, the newest."""
+        known = self.runs()
+        if run is None and known:
+            run = known[-1]
+        if run not in known:
+            raise NotFoundError(
+                f"there is no run {run!r}" if run else "there is no run yet",
+                hint="Known: " + ", ".join(known) if known else "Start one: `opsef sweep run`",
+            )
+        return Run(self.runs_folder / run)
+
+    def new_run(self) -> Run:
+        """Return the next free run; its folder is made by the first file in it."""
+        last = max((int(name[4:]) for name in self.runs()), default=0)
+        return Run(self.runs_folder / f"run-{last + 1:04d}")
+
+    def labels(self, run: str | None, variant: str, image: str) -> np.ndarray:
+        """Return the labels of an image in a run: int32, 0 is background.
+
+        Raises
+        ------
+        NotFoundError
+            The run, or labels of that variant and image, do not exist.
+        """
+        file = self.run(run).label_file(variant, image)
+        if not file.is_file():
+            raise NotFoundError(
+                f"{self.run(run).id} has no labels of image {image!r} by variant {variant!r}",
+                hint="outcomes.csv of the run says what became of every image and variant",
+            )
+        return read_labels(file)
+
+    def adopted(self) -> dict[str, dict[str, Any]]:
+        """Return the adopted variant of each group, with the reason."""
+        return read_json(self.adopted_file) if self.adopted_file.is_file() else {}
+
+    def write_adopted(self, adopted: dict[str, dict[str, Any]]) -> None:
+        """Write ``adopted.json``."""
+        write_json(self.adopted_file, adopted)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a CSV file as a list of rows; accepts ``;`` and a byte order mark (Excel).
+
+    Cells that a row lacks are empty; cells beyond the last column are dropped, and so are
+    rows without any text.
+
+    Raises
+    ------
+    ProjectError
+        It is not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ProjectError(
+            f"{path} is not UTF-8 text ({error.reason})", hint="In Excel save it as `CSV UTF-8`"
+        ) from None
+    header = text.split("\n", 1)[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restkey="", restval="")
+    rows = [{name: cell for name, cell in row.items() if name} for row in reader]
+    return [row for row in rows if any(row.values())]
+
+
+def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
+    """Write rows as CSV, atomically; columns that a row lacks stay empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -1,0 +1,37 @@
+"""Plan, run, adopt, batch. Importing this package registers the kinds of units."""
+
+from opsef_bridge.execute import run_unit
+from opsef_bridge.sweep import batch, predict, rank, reporting, stacks  # noqa: F401  (register kinds)
+from opsef_bridge.sweep.adopt import adopt
+from opsef_bridge.sweep.plan import Plan, Variant, make_batch_plan, make_plan
+from opsef_bridge.sweep.run import (
+    Executor,
+    Result,
+    newest_run,
+    plan_batch,
+    plan_sweep,
+    resume_run,
+    run_one_unit,
+    run_plan,
+    status,
+)
+from opsef_bridge.sweep.segment import segment
+
+__all__ = [
+    "Executor",
+    "Plan",
+    "Result",
+    "Variant",
+    "adopt",
+    "make_batch_plan",
+    "make_plan",
+    "newest_run",
+    "plan_batch",
+    "plan_sweep",
+    "resume_run",
+    "run_one_unit",
+    "run_plan",
+    "run_unit",
+    "segment",
+    "status",
+]

@@ -1,0 +1,120 @@
+"""The ``batch`` unit: the results of an adopted variant on all images, to look through.
+
+``batch.tif`` is one hyperstack with an image per frame: picture, outlines, labels. Smaller
+images are padded on the right and below to the size of the largest; the Info property and
+the slice labels record the true sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from opsef_bridge.compare.stack import (
+    display_range,
+    false_colours,
+    stack_luts,
+    to_8bit,
+    with_outlines,
+)
+from opsef_bridge.config import Config
+from opsef_bridge.errors import OpsefError
+from opsef_bridge.execute import Job, Outcome, unit_kind
+from opsef_bridge.images import read_labels, write_planes
+from opsef_bridge.project import ImageEntry, write_csv
+from opsef_bridge.sweep.plan import Plan, PlannedImage
+from opsef_bridge.sweep.predict import segmented_array
+from opsef_bridge.sweep.rank import OUTCOME_COLUMNS
+from opsef_bridge.sweep.stacks import export_rois
+
+__all__ = ["batch"]
+
+VIEWS = ("image", "outlines", "labels")
+
+
+@unit_kind("batch")
+def batch(job: Job) -> Iterator[list[Outcome]]:
+    """Write ``outcomes.csv``, a ROI zip per image, and ``batch.tif``."""
+    plan = Plan.from_json(job.plan)
+    outcomes = {o["image"]: o for o in job.run.outcomes()}
+    write_csv(job.run.outcomes_file, outcomes.values(), OUTCOME_COLUMNS)
+    fine = [image for image in plan.images if outcomes[image.id]["status"] != "failed"]
+    for image in fine:
+        job.report(image.id)
+        export_rois(job.run, plan, image, outcomes[image.id]["variant"])
+    flat = [image for image in fine if _labels(job, outcomes[image.id]).ndim == 2]
+    if flat:
+        _write_stack(job, plan, flat, outcomes)
+    yield []
+
+
+def _labels(job: Job, outcome: Mapping[str, str]) -> np.ndarray:
+    return read_labels(job.run.label_file(outcome["variant"], outcome["image"]))
+
+
+def _write_stack(
+    job: Job, plan: Plan, images: list[PlannedImage], outcomes: Mapping[str, Mapping[str, str]]
+) -> None:
+    config = Config(**plan.config)
+    entries = {entry.id: entry for entry in job.project.images()}
+    shapes = {image.id: _labels(job, outcomes[image.id]).shape for image in images}
+    height, width = (max(shape[axis] for shape in shapes.values()) for axis in (0, 1))
+
+    def planes() -> Iterator[np.ndarray]:
+        for image in images:
+            labels = _labels(job, outcomes[image.id])
+            try:
+                array = segmented_array(job.project, config, entries[image.id])
+                grey = to_8bit(array, display_range(array))
+            except OpsefError:  # the file is gone since; the labels are still worth a look
+                grey = np.zeros(labels.shape, np.uint8)
+            for view in (grey, with_outlines(grey, labels), false_colours(labels)):
+                yield np.pad(view, [(0, height - view.shape[0]), (0, width - view.shape[1])])
+
+    captions = [
+        f"{image.id} | {outcomes[image.id]['objects']} objects | "
+        f"{shapes[image.id][1]} x {shapes[image.id][0]} px | {view}"
+        for image in images
+        for view in VIEWS
+    ]
+    grey, _, outlines, colours = stack_luts()
+    write_planes(
+        job.run.batch_file,
+        planes(),
+        (len(images), 1, len(VIEWS), height, width),
+        np.uint8,
+        labels=captions,
+        ranges=[(0, 255)] * len(VIEWS),
+        luts=[grey, outlines, colours],
+        mode="color",
+        info=_info(images, entries, shapes, (height, width)),
+        **_common_calibration([entries[image.id] for image in images]),
+    )
+
+
+def _common_calibration(entries: list[ImageEntry]) -> dict[str, object]:
+    """The pixel size, where all images share one; a stack can hold no more."""
+    first = entries[0]
+    if first.spacing and all((e.spacing, e.unit) == (first.spacing, first.unit) for e in entries):
+        return {"spacing": first.spacing, "unit": first.unit}
+    return {}
+
+
+def _info(
+    images: list[PlannedImage],
+    entries: Mapping[str, ImageEntry],
+    shapes: Mapping[str, tuple[int, ...]],
+    size: tuple[int, int],
+) -> str:
+    lines = [
+        f"frames: {len(images)} images, padded right and below to {size[1]} x {size[0]} px",
+        f"channels: {', '.join(VIEWS)}",
+        "",
+        "\t".join(("frame", "image", "group", "width", "height", "source")),
+    ]
+    for frame, image in enumerate(images, start=1):
+        height, width = shapes[image.id]
+        cells = (frame, image.id, image.group, width, height, entries[image.id].source)
+        lines.append("\t".join(map(str, cells)))
+    return "\n".join(lines)

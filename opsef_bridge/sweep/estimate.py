@@ -1,0 +1,94 @@
+"""What a plan will cost, said before it starts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from opsef_bridge.execute import free_cores
+from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+
+__all__ = ["estimate"]
+
+UNMEASURED = 1.5
+"""Seconds per million pixels that an engine sees, before any was measured here."""
+
+FRAMES, VIEWS = 16, 4
+"""Of a comparison stack: frames at most, and 8-bit views each."""
+
+
+def estimate(project: Project, plan: Plan) -> dict[str, Any]:
+    """Return how many passes, seconds and bytes a plan needs.
+
+    Labels that an earlier run finished cost nothing. The time comes from what earlier
+    runs took per pixel and engine; ``measured`` is False where there was none to learn from.
+
+    Returns
+    -------
+    dict
+        variants, images, passes, new_passes, units, workers, seconds, measured,
+        disk_bytes, free_bytes.
+    """
+    entries = {entry.id: entry for entry in project.images()}
+    outcomes = [o for name in project.runs() for o in project.run(name).outcomes()]
+    finished = {o["key"] for o in outcomes if o["status"] != "failed"}
+    rates = _rates(plan, outcomes, entries)
+    images = {image.id: image for image in plan.images}
+    variants = {variant.id: variant for variant in plan.variants}
+    passes: dict[str, bool] = {}
+    work = 0.0
+    for unit in plan.units:
+        for image, variant, key in unit.makes:
+            v = variants[variant]
+            if key in finished:
+                passes.setdefault(v.pass_key(images[image]), False)
+            else:
+                passes[v.pass_key(images[image])] = True
+                work += _seen(images[image], entries, v) * rates.get(v.engine, UNMEASURED)
+    pixels = sum(_pixels(image, entries) for image in plan.images)
+    workers = free_cores()
+    return {
+        "variants": len(plan.variants),
+        "images": len(plan.images),
+        "passes": len(passes),
+        "new_passes": sum(passes.values()),
+        "units": len(plan.units),
+        "workers": workers,
+        "seconds": round(work / workers, 1),
+        "measured": bool(rates),
+        # Labels deflate to about an eighth of a byte a pixel.
+        "disk_bytes": round(
+            pixels * (len(plan.variants) / 8 + min(len(plan.variants), FRAMES) * VIEWS)
+        ),
+        "free_bytes": shutil.disk_usage(project.root).free,
+    }
+
+
+def _rates(
+    plan: Plan, outcomes: list[dict[str, Any]], entries: Mapping[str, ImageEntry]
+) -> dict[str, float]:
+    """Seconds per million pixels seen, by engine, from outcomes that are in this plan."""
+    keys = {v.label_key(image): (image, v) for image in plan.images for v in plan.variants}
+    total: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        if outcome["key"] in keys and outcome["status"] != "failed":
+            image, variant = keys[outcome["key"]]
+            sums = total.setdefault(variant.engine, [0.0, 0.0])
+            sums[0] += outcome["seconds"]
+            sums[1] += _seen(image, entries, variant)
+    return {engine: seconds / seen for engine, (seconds, seen) in total.items() if seen}
+
+
+def _pixels(image: PlannedImage, entries: Mapping[str, ImageEntry]) -> float:
+    """Pixels of the part of an image that is worked on; 0 where they are not known."""
+    entry = entries[image.id]
+    sides = dict(zip(entry.axes, entry.shape, strict=True))
+    y, x = image.box[2:] if image.box else (sides.get("Y", 0), sides.get("X", 0))
+    return float(y * x * sides.get("Z", 1))
+
+
+def _seen(image: PlannedImage, entries: Mapping[str, ImageEntry], variant: Variant) -> float:
+    """Millions of pixels that the engine sees of an image."""
+    return _pixels(image, entries) * variant.scale**2 / 1e6

@@ -1,0 +1,375 @@
+"""The plan: configuration and images in, variants and units out. Pure: reads no file.
+
+Everything that decides what labels look like goes into a content key: the image (its
+bytes, channel, projection), the box, the recipe, the engine and its version, the weights,
+the parameters, the post-processing, and `STAGE`, the version of what this package does
+around them. A key that was finished once, in any run, is never computed again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from opsef_bridge.config import Config, ModelSettings
+from opsef_bridge.engines import Weights, engine_class
+from opsef_bridge.errors import ConfigError, NotFoundError
+from opsef_bridge.execute import Unit
+from opsef_bridge.files import key_of
+from opsef_bridge.preprocess import recipe_identity
+from opsef_bridge.project import ImageEntry
+
+__all__ = [
+    "Box",
+    "Plan",
+    "PlannedImage",
+    "Variant",
+    "find_variant",
+    "make_batch_plan",
+    "make_plan",
+    "sample_images",
+]
+
+STAGE = "1"
+"""Version of reading, cropping, resizing, post-processing: part of every key."""
+
+Box = tuple[int, int, int, int]
+"""(y, x, height, width) in pixels of the source."""
+
+PASSES_PER_UNIT = 60
+"""About how many network passes a unit groups: enough for jobs of minutes on a cluster."""
+
+
+@dataclass(frozen=True)
+class PlannedImage:
+    """An image of the run: its content key and the box that is worked on (None: all)."""
+
+    id: str
+    key: str
+    group: str
+    box: Box | None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Recipe, model, scale and parameter values: one way to get labels.
+
+    Complete in itself: a variant that was adopted runs without the configuration it came
+    from. `named` are the parameters that the configuration names, for captions; `predict`
+    and `decode` hold all, defaults included.
+    """
+
+    id: str
+    slug: str
+    recipe: str
+    steps: tuple[Any, ...]
+    model: str
+    engine: str
+    weights: str
+    weights_sha256: str
+    predict: dict[str, Any]
+    decode: dict[str, Any]
+    postprocess: dict[str, Any]
+    named: tuple[str, ...]
+    key: str
+
+    @property
+    def family(self) -> str:
+        """Engine and weights: one voice in the ranking, whatever the recipe."""
+        return f"{self.engine}:{self.weights}" if self.weights else self.engine
+
+    @property
+    def scale(self) -> float:
+        """Factor by which the network sees the image enlarged."""
+        return float(self.predict.get("scale", self.predict.get("diameter", 1.0)))
+
+    def caption(self) -> str:
+        """Return ``median3 | unet | scale 0.5 threshold 0.6``."""
+        values = {**self.predict, **self.decode}
+        named = " ".join(f"{key} {_short(values[key])}" for key in self.named)
+        return f"{self.recipe} | {self.model} | {named or 'as it comes'}"
+
+    def parameters(self) -> dict[str, Any]:
+        """Parameters besides the scale."""
+        shown = {**self.predict, **self.decode}
+        shown.pop("scale", None)
+        return shown
+
+    def pass_key(self, image: PlannedImage) -> str:
+        """Content key of the network pass, which all thresholds share."""
+        network = (self.engine, engine_class(self.engine).version, self.weights_sha256)
+        how = (recipe_identity(self.steps), *network, self.predict)
+        return key_of("pass", STAGE, image.key, image.box, *how)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON holds of it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Variant:
+        """Read what `to_json` wrote."""
+        steps = tuple((name, parameters) for name, parameters in value["steps"])
+        return cls(**{**value, "steps": steps, "named": tuple(value["named"])})
+
+    def label_key(self, image: PlannedImage) -> str:
+        """Content key of the labels of an image."""
+        return key_of("labels", image.key, image.box, self.key)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Parameters
+    ----------
+    key : str
+        Equal plans have equal keys: running one again is the same run.
+    purpose : {"sweep", "batch"}
+        Many variants on a sample, or the adopted ones on all images.
+    """
+
+    key: str
+    purpose: str
+    config: dict[str, Any]
+    images: tuple[PlannedImage, ...]
+    variants: tuple[Variant, ...]
+    units: tuple[Unit, ...]
+
+    def passes(self) -> int:
+        """Return how many network passes the plan needs, if nothing was done before."""
+        per_image = {(key_of(v.steps), v.model, key_of(v.predict)) for v in self.variants}
+        return len(per_image) * len(self.images)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``plan.json`` holds."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        """Read ``plan.json``; the inverse of `to_json`."""
+        return cls(
+            value["key"],
+            value["purpose"],
+            value["config"],
+            tuple(
+                PlannedImage(**image | {"box": tuple(image["box"]) if image["box"] else None})
+                for image in value["images"]
+            ),
+            tuple(Variant.from_json(variant) for variant in value["variants"]),
+            tuple(Unit.from_json(unit) for unit in value["units"]),
+        )
+
+
+def find_variant(plan: Plan, variant: str, run: str) -> Variant:
+    """Return the variant of that id or slug.
+
+    Raises
+    ------
+    NotFoundError
+        The run has none; the message says which it has.
+    """
+    for one in plan.variants:
+        if variant in (one.id, one.slug):
+            return one
+    raise NotFoundError(
+        f"{run} has no variant {variant!r}",
+        hint=f"It has {plan.variants[0].id} to {plan.variants[-1].id}; plan.json lists them",
+    )
+
+
+def make_plan(
+    config: Config,
+    images: Sequence[ImageEntry],
+    weights: Mapping[str, Weights],
+    boxes: Mapping[str, Box | None],
+) -> Plan:
+    """Plan a sweep: every variant of the configuration on every image.
+
+    Parameters
+    ----------
+    config : Config
+    images : sequence of ImageEntry
+        The images of the run (see `sample_images`).
+    weights : mapping of str to Weights
+        By name of the entry of ``models``.
+    boxes : mapping of str to Box or None
+        The box of each image id that is worked on.
+
+    Raises
+    ------
+    ConfigError
+        No image is left.
+    """
+    planned = _planned(config, images, boxes)
+    variants = tuple(_variants(config, weights))
+    wanted = {image.id: {variant.id for variant in variants} for image in planned}
+    number = _Numbers()
+    predict = tuple(_predict_units(planned, variants, wanted, number))
+    rank = number.unit("rank", "rank", needs=tuple(unit.id for unit in predict))
+    stacks = tuple(
+        number.unit(
+            "compare", "compare", needs=(rank.id,), inputs={"images": [i.id for i in block]}
+        )
+        for block in _blocks(planned, 4)
+    )
+    report = number.unit("report", "report", needs=tuple(unit.id for unit in (rank, *stacks)))
+    return _plan("sweep", config, planned, variants, (*predict, rank, *stacks, report))
+
+
+def make_batch_plan(
+    config: Config, images: Sequence[ImageEntry], adopted: Mapping[str, Variant]
+) -> Plan:
+    """Plan a batch: on every image, whole, the variant that its group adopted.
+
+    Images of groups that adopted none are left out.
+
+    Raises
+    ------
+    ConfigError
+        No image is left.
+    """
+    planned = _planned(config, [entry for entry in images if entry.group in adopted], {})
+    distinct = {variant.key: variant for variant in adopted.values()}
+    variants = tuple(
+        replace(variant, id=f"v{i:04d}") for i, variant in enumerate(distinct.values(), start=1)
+    )
+    ids = {variant.key: variant.id for variant in variants}
+    wanted = {image.id: {ids[adopted[image.group].key]} for image in planned}
+    number = _Numbers()
+    predict = tuple(_predict_units(planned, variants, wanted, number))
+    batch = number.unit("batch", "batch", needs=tuple(unit.id for unit in predict))
+    return _plan("batch", config, planned, variants, (*predict, batch))
+
+
+def _planned(
+    config: Config, images: Sequence[ImageEntry], boxes: Mapping[str, Box | None]
+) -> tuple[PlannedImage, ...]:
+    if not images:
+        raise ConfigError(
+            "no image is left to work on", hint="Set `include` to yes in images/index.csv"
+        )
+    return tuple(
+        PlannedImage(entry.id, _image_key(entry, config), entry.group, boxes.get(entry.id))
+        for entry in images
+    )
+
+
+def _plan(
+    purpose: str,
+    config: Config,
+    images: tuple[PlannedImage, ...],
+    variants: tuple[Variant, ...],
+    units: tuple[Unit, ...],
+) -> Plan:
+    settings = config.model_dump(mode="json")
+    parts = [[asdict(one) for one in many] for many in (images, variants, units)]
+    key = key_of("plan", STAGE, purpose, *parts, settings["compare"])
+    return Plan(key, purpose, settings, images, variants, units)
+
+
+def sample_images(images: Sequence[ImageEntry], count: int | str, seed: int) -> list[ImageEntry]:
+    """Draw `count` included images, evenly from the groups, in the order of the index.
+
+    The draw of a group depends on the seed and the group's own images only, so another
+    group's images do not change it.
+    """
+    images = [entry for entry in images if entry.include]
+    if count == "all" or len(images) <= int(count):
+        return images
+    queues: dict[str, list[ImageEntry]] = {}
+    for entry in images:
+        queues.setdefault(entry.group, []).append(entry)
+    for group, members in queues.items():
+        random.Random(f"{seed} {group}").shuffle(members)
+    drawn: list[ImageEntry] = []
+    while len(drawn) < int(count):
+        for members in queues.values():
+            if members and len(drawn) < int(count):
+                drawn.append(members.pop())
+    return sorted(drawn, key=images.index)
+
+
+def _image_key(entry: ImageEntry, config: Config) -> str:
+    how = config.images
+    axes = (how.axes, entry.axes)
+    return key_of(entry.sha256, entry.series, axes, how.segment.channel, how.projection)
+
+
+def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Variant]:
+    """All variants in the order of the file; settings that come twice count once."""
+    post = config.postprocess.model_dump(mode="json")
+    seen: set[str] = set()
+    slugs: dict[str, int] = {}
+    for model in config.model_settings():
+        engine, used = engine_class(model.engine), weights[model.name]
+        for recipe, steps in config.recipes().items():
+            for predict, decode in model.combinations():
+                settings = (predict.model_dump(mode="json"), decode.model_dump(mode="json"))
+                network = (engine.name, engine.version, used.sha256)
+                key = key_of(STAGE, recipe_identity(steps), *network, *settings, post)
+                if key in seen:
+                    continue
+                seen.add(key)
+                slug = _slug(recipe, model, *settings)
+                slugs[slug] = slugs.get(slug, 0) + 1
+                if slugs[slug] > 1:
+                    slug = f"{slug}-{slugs[slug]}"
+                yield Variant(
+                    f"v{len(seen):04d}", slug, recipe, steps, model.name, engine.name,
+                    used.name, used.sha256, *settings, post, tuple(model.axes), key,
+                )  # fmt: skip
+
+
+def _slug(
+    recipe: str, model: ModelSettings, predict: dict[str, Any], decode: dict[str, Any]
+) -> str:
+    """``median3_unet_scale-0.5_threshold-0.6``: the parameters that the file names."""
+    values = {**predict, **decode}
+    parts = [f"{key}-{_short(values[key])}" for key in model.axes]
+    return "_".join([recipe, model.name, *parts])
+
+
+def _short(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return "".join(c if c.isalnum() or c in ".-" else "-" for c in text)
+
+
+class _Numbers:
+    """Hands out unit ids in the order in which units are planned."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def unit(self, kind: str, turn: str, **more: Any) -> Unit:
+        self._last += 1
+        return Unit(f"u{self._last:04d}", kind, turn, **more)
+
+
+def _predict_units(
+    images: Sequence[PlannedImage],
+    variants: Sequence[Variant],
+    wanted: Mapping[str, Collection[str]],
+    number: _Numbers,
+) -> Iterator[Unit]:
+    """One model on a block of images, engine by engine; `wanted` are variants by image."""
+    models = dict.fromkeys((v.engine, v.model, v.weights_sha256) for v in variants)
+    for network in sorted(models, key=lambda one: one[0]):
+        engine, model, _ = network
+        mine = [v for v in variants if (v.engine, v.model, v.weights_sha256) == network]
+        passes = len({(key_of(v.steps), key_of(v.predict)) for v in mine})
+        mine_on = [image for image in images if any(v.id in wanted[image.id] for v in mine)]
+        for block in _blocks(mine_on, max(1, PASSES_PER_UNIT // passes)):
+            makes = tuple(
+                (image.id, v.id, v.label_key(image))
+                for image in block
+                for v in mine
+                if v.id in wanted[image.id]
+            )
+            yield number.unit("predict", engine, inputs={"model": model}, makes=makes)
+
+
+def _blocks(images: Sequence[PlannedImage], size: int) -> Iterator[Sequence[PlannedImage]]:
+    for start in range(0, len(images), size):
+        yield images[start : start + size]

@@ -1,0 +1,113 @@
+"""The ``rank`` unit: from the labels of all variants to ``variants.csv``.
+
+Ranking is per group, since one group may need what another does not. A variant that
+failed on an image is absent there, which is not the same as having found nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from opsef_bridge.compare import image_support, score
+from opsef_bridge.execute import Job, Outcome, unit_kind
+from opsef_bridge.images import read_labels
+from opsef_bridge.project import Run, write_csv
+from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+
+__all__ = ["OUTCOME_COLUMNS", "VARIANT_COLUMNS", "rank", "rank_groups", "ranked_rows"]
+
+VARIANT_COLUMNS = [
+    "rank", "id", "slug", "group", "family", "recipe", "engine", "model", "scale", "parameters",
+    "object_px", "objects", "seconds", "agreement", "agreement_07", "plain_mean",
+    "plain_mean_07", "score", "status",
+]  # fmt: skip
+
+OUTCOME_COLUMNS = [
+    "image", "variant", "status", "objects", "diameter", "seconds", "unit", "code", "message",
+    "hint", "key",
+]  # fmt: skip
+
+
+@unit_kind("rank")
+def rank(job: Job) -> Iterator[list[Outcome]]:
+    """Write ``outcomes.csv`` and ``variants.csv``."""
+    plan = Plan.from_json(job.plan)
+    outcomes = sorted(job.run.outcomes(), key=lambda o: (o["image"], o["variant"]))
+    write_csv(job.run.outcomes_file, outcomes, OUTCOME_COLUMNS)
+    rows: list[dict[str, Any]] = []
+    for group in dict.fromkeys(image.group for image in plan.images):
+        images = [image for image in plan.images if image.group == group]
+        rows += ranked_rows(job, group, images, plan.variants, outcomes)
+    write_csv(job.run.variants_file, rows, VARIANT_COLUMNS)
+    yield []
+
+
+def ranked_rows(
+    job: Job,
+    group: str,
+    images: Sequence[PlannedImage],
+    variants: Sequence[Variant],
+    outcomes: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return the rows of ``variants.csv`` for one group, first rank first."""
+    of: dict[tuple[str, str], Mapping[str, Any]] = {(o["image"], o["variant"]): o for o in outcomes}
+    variants = [v for v in variants if any((image.id, v.id) in of for image in images)]
+    families = [variant.family for variant in variants]
+    supports = []
+    for image in images:
+        job.report(image.id)
+        labels = [_labels(job.run, of.get((image.id, v.id))) for v in variants]
+        if any(label is not None for label in labels):
+            supports.append(image_support(labels, families))
+    table = score(supports, families).to_dict("records")
+    rows = []
+    for variant, scores in zip(variants, table, strict=True):
+        mine = [of[image.id, variant.id] for image in images if (image.id, variant.id) in of]
+        rows.append(_row(variant, group, scores, mine))
+    return sorted(rows, key=lambda row: row["rank"])
+
+
+def rank_groups(rows: Sequence[Mapping[str, str]], group: str, top: int) -> list[str]:
+    """Return the ids of the first `top` variants of a group in the rows of variants.csv."""
+    return [row["id"] for row in rows if row["group"] == group][:top]
+
+
+def _labels(run: Run, outcome: Mapping[str, Any] | None) -> np.ndarray | None:
+    if outcome is None or outcome["status"] == "failed":
+        return None
+    return read_labels(run.label_file(outcome["variant"], outcome["image"]))
+
+
+def _row(
+    variant: Variant, group: str, scores: dict[str, Any], outcomes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    fine = [o for o in outcomes if o["status"] != "failed"]
+    sizes = [o["diameter"] for o in fine if o["objects"]]
+    diameter = float(np.median(sizes)) if sizes else 0.0
+    failed = len(outcomes) - len(fine)
+    status = "failed" if not fine else "partly failed" if failed else "ok" if sizes else "empty"
+    return {
+        "rank": scores["rank"],
+        "id": variant.id,
+        "slug": variant.slug,
+        "group": group,
+        "family": variant.family,
+        "recipe": variant.recipe,
+        "engine": variant.engine,
+        "model": variant.model,
+        "scale": variant.scale,
+        "parameters": json.dumps(variant.parameters()),
+        "object_px": round(diameter * variant.scale, 1),
+        "objects": scores["objects"],
+        "seconds": round(sum(o["seconds"] for o in fine), 3),
+        **{
+            key: round(float(scores[key]), 6)
+            for key in ("agreement", "agreement_07", "plain_mean", "plain_mean_07")
+        },
+        "score": round(float(scores["agreement"]), 6),
+        "status": status,
+    }

@@ -1,0 +1,358 @@
+"""Plan a sweep and carry it out: what ``opsef sweep`` and the service call."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opsef_bridge.config import Config
+from opsef_bridge.engines import Weights, find_weights, verify
+from opsef_bridge.errors import NotFoundError, OpsefError, ProjectError
+from opsef_bridge.execute import (
+    Event,
+    forget_failures,
+    run_local,
+    run_snakemake,
+    unit_summary,
+)
+from opsef_bridge.files import file_sha256, lock, read_json, write_json
+from opsef_bridge.project import ImageEntry, Project, Run, read_csv
+from opsef_bridge.sweep.importing import import_images
+from opsef_bridge.sweep.plan import (
+    Box,
+    Plan,
+    Variant,
+    make_batch_plan,
+    make_plan,
+    sample_images,
+)
+from opsef_bridge.sweep.predict import segmented_array
+
+__all__ = [
+    "Executor",
+    "Result",
+    "choose_box",
+    "newest_run",
+    "plan_batch",
+    "plan_sweep",
+    "resume_run",
+    "run_one_unit",
+    "run_plan",
+    "status",
+    "variant_rows",
+]
+
+TARGET = "opsef_bridge.sweep:run_unit"
+"""What workers call; importing `opsef_bridge.sweep` registers the kinds of units."""
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Who does the units, and how many at a time.
+
+    Parameters
+    ----------
+    engine : {"local", "snakemake"}
+        Worker processes of this one, or jobs of Snakemake.
+    workers : int, optional
+        Processes or local jobs at a time; as many as there are free cores by default.
+    profile : Path, optional
+        A profile of Snakemake, for a cluster.
+    report : callable
+        Called with an `Event` now and then.
+    """
+
+    engine: str = "local"
+    workers: int | None = None
+    profile: Path | None = None
+    report: Callable[[Event], None] = lambda event: None
+
+    def run(self, project: Project, run: Run, plan: Plan) -> dict[str, OpsefError]:
+        """Do the units of `plan` that are not done; return those that failed as a whole."""
+        if self.engine == "snakemake":
+            return run_snakemake(
+                str(project.root), run, plan.units,
+                workers=self.workers, profile=self.profile, report=self.report,
+            )  # fmt: skip
+        return run_local(
+            TARGET, str(project.root), run, plan.units, workers=self.workers, report=self.report
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended: outcomes by status, and units that failed as a whole."""
+
+    run: str
+    ok: int
+    empty: int
+    failed: int
+    open: int
+    passes: int
+    problems: dict[str, OpsefError]
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 1 some units or outcomes failed or are open."""
+        return 1 if self.failed or self.open or self.problems else 0
+
+
+def plan_sweep(project: Project) -> Plan:
+    """Import the images and plan what ``opsef.yaml`` asks for."""
+    config = project.config
+    with _writable(project):
+        entries = import_images(project, config)
+    drawn = sample_images(entries, config.sweep.images, config.sweep.seed)
+    boxes = {entry.id: _box_of(project, config, entry) for entry in drawn}
+    return make_plan(config, drawn, weights_of(project, config), boxes)
+
+
+def plan_batch(project: Project) -> Plan:
+    """Plan the adopted variants on all included images.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing was adopted.
+    """
+    chosen = project.adopted()
+    if not chosen:
+        raise NotFoundError(
+            "no variant is adopted yet", hint="Choose one: opsef adopt VARIANT [--group G]"
+        )
+    config = project.config
+    with _writable(project):
+        entries = [entry for entry in import_images(project, config) if entry.include]
+    adopted = {group: Variant.from_json(what["variant"]) for group, what in chosen.items()}
+    return make_batch_plan(config, entries, adopted)
+
+
+def weights_of(project: Project, config: Config) -> dict[str, Weights]:
+    """Return the verified weights of every model of the configuration."""
+    found = {
+        model.name: find_weights(model.engine, model.weights, [project.models_folder])
+        for model in config.model_settings()
+    }
+    for weights in found.values():
+        verify(weights)
+    return found
+
+
+def newest_run(project: Project, purpose: str) -> Run | None:
+    """Return the newest run of that purpose, ``sweep`` or ``batch``."""
+    for name in reversed(project.runs()):
+        run = project.run(name)
+        if run.plan()["purpose"] == purpose:
+            return run
+    return None
+
+
+def run_plan(project: Project, plan: Plan, executor: Executor | None = None) -> Result:
+    """Carry out a plan: in the newest run if that is of this plan, else in a new one.
+
+    Raises
+    ------
+    LockedError
+        Another process works on this project.
+    KeyboardInterrupt
+        What was finished stays; the run can be resumed.
+    """
+    with _writable(project), lock(project.lock_file):
+        run = newest_run(project, plan.purpose)
+        if run is None or run.plan()["key"] != plan.key:
+            run = project.new_run()
+            write_json(run.plan_file, plan.to_json())
+        return _carry_out(project, run, executor or Executor())
+
+
+def resume_run(project: Project, run: Run, executor: Executor | None = None) -> Result:
+    """Do what is left of a run, and try again what failed. Raises as `run_plan`."""
+    with _writable(project), lock(project.lock_file):
+        _open_failures(run, Plan.from_json(run.plan()))
+        return _carry_out(project, run, executor or Executor())
+
+
+def run_one_unit(project: Project, run: Run, unit: str) -> dict[str, int]:
+    """Do one unit in a process of its own; return its outcomes by status.
+
+    Takes no lock: an executor that holds it runs many of these side by side.
+    """
+    planned = [u for u in Plan.from_json(run.plan()).units if u.id == unit]
+    if not planned:
+        raise NotFoundError(f"{run.id} has no unit {unit!r}", hint="plan.json lists them")
+    problems = run_local(TARGET, str(project.root), run, planned, workers=1)
+    for error in problems.values():
+        raise error
+    return unit_summary(run, unit)
+
+
+def _carry_out(project: Project, run: Run, executor: Executor) -> Result:
+    """Do what is left of a run, and write the record."""
+    plan = Plan.from_json(run.plan())
+    started = _now()
+    problems = executor.run(project, run, plan)
+    _sweep_up(run, project.cache_folder)
+    result = status(run, problems)
+    if not run.record_file.is_file() or read_json(run.record_file)["result"] != _counts(result):
+        write_json(run.record_file, _record(project, run, plan, started, result))
+    return result
+
+
+def _sweep_up(run: Run, cache: Path) -> None:
+    """Remove half-written files of processes that were killed. Those still under way would
+    hold the lock of a unit, and all units have been through our hands.
+    """
+    for folder in (run.root, cache):
+        for file in folder.rglob(".*.partial*"):
+            file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writable(project: Project) -> Iterator[None]:
+    """Turn a full disk or a folder without permission into an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or project.root
+        raise ProjectError(
+            f"{where} cannot be read or written ({error.strerror or error})",
+            hint="Free some space there, or allow writing; then run the command again: what was "
+            "finished stays",
+        ) from error
+
+
+def status(run: Run, problems: Mapping[str, OpsefError] | None = None) -> Result:
+    """Count the outcomes of a run."""
+    plan = run.plan()
+    outcomes = run.outcomes()
+    counts = {
+        name: sum(o["status"] == name for o in outcomes) for name in ("ok", "empty", "failed")
+    }
+    total = sum(len(unit["makes"]) for unit in plan["units"])
+    waiting = sum(not run.done_file(unit["id"]).is_file() for unit in plan["units"])
+    passes = sum(read_json(file)["passes"] for file in (run.root / "units").glob("u*.json"))
+    unmade = total - len(outcomes)
+    return Result(
+        run.id, **counts, open=max(unmade, waiting), passes=passes, problems=dict(problems or {})
+    )
+
+
+def choose_box(image: np.ndarray, side: int) -> Box | None:
+    """Choose the square of an image that holds the most structure.
+
+    Parameters
+    ----------
+    image : ndarray, axes YX or ZYX
+    side : int
+        Side of the square; a shorter side of the image is taken whole.
+
+    Returns
+    -------
+    Box or None
+        The window, on a grid of half its side, with the largest standard deviation of
+        the values; None where the image is not larger than the square. Corners are
+        multiples of 8, so that binned recipes meet the same pixels.
+    """
+    height, width = (min(side, n) for n in image.shape[-2:])
+    if (height, width) == image.shape[-2:]:
+        return None
+    plane = image if image.ndim == 2 else image.max(axis=0)
+    corners = [
+        (y, x)
+        for y in _starts(plane.shape[0], height, side // 2)
+        for x in _starts(plane.shape[1], width, side // 2)
+    ]
+
+    def structure(corner: tuple[int, int]) -> float:
+        y, x = corner
+        return float(np.std(plane[y : y + height, x : x + width], dtype=np.float64))
+
+    y, x = max(corners, key=structure)
+    return (y, x, height, width)
+
+
+def _starts(length: int, side: int, step: int) -> list[int]:
+    """Starts of windows that cover a length, the last one flush with its end (to 8)."""
+    last = (length - side) // 8 * 8
+    return sorted({*(s // 8 * 8 for s in range(0, last, step)), last})
+
+
+def _box_of(project: Project, config: Config, entry: ImageEntry) -> Box | None:
+    """The box of an image; an image that cannot be read gets none, and fails later."""
+    if config.sweep.crop == "none":
+        return None
+    if len(entry.shape) == len(entry.axes) > 0:
+        sides = dict(zip(entry.axes, entry.shape, strict=True))
+        if max(sides.get("Y", 0), sides.get("X", 0)) <= config.sweep.crop:
+            return None  # without reading a pixel
+    try:
+        return choose_box(segmented_array(project, config, entry), config.sweep.crop)
+    except (OpsefError, OSError):
+        return None
+
+
+def _open_failures(run: Run, plan: Plan) -> None:
+    """Open what failed again, and what was made from it."""
+    dropped = sum(forget_failures(run, unit.id) for unit in plan.units)
+    if dropped:
+        for unit in plan.units:
+            if unit.kind != "predict":
+                run.done_file(unit.id).unlink(missing_ok=True)
+
+
+def _counts(result: Result) -> dict[str, int]:
+    return {name: getattr(result, name) for name in ("ok", "empty", "failed", "open", "passes")}
+
+
+def _record(project: Project, run: Run, plan: Plan, started: str, result: Result) -> dict[str, Any]:
+    """What ``run.json`` holds: enough to say later how the labels came about."""
+    devices = {read_json(file).get("device", "") for file in (run.root / "units").glob("u*.json")}
+    config = project.config_file
+    return {
+        "run": run.id,
+        "config": plan.config,
+        "config_sha256": file_sha256(config) if config.is_file() else "",
+        "plan_key": plan.key,
+        "versions": versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": sorted(devices - {""}),
+        "weights": {v.weights: v.weights_sha256 for v in plan.variants if v.weights},
+        "images": [{"id": i.id, "key": i.key, "group": i.group, "box": i.box} for i in plan.images],
+        "started": started,
+        "ended": _now(),
+        "result": _counts(result),
+        "problems": {unit: str(error) for unit, error in result.problems.items()},
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that labels depend on."""
+    found = {}
+    for name in ("opsef_bridge", "numpy", "scipy", "scikit-image", "onnxruntime", "tifffile"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout that is not installed
+            found[name] = "unknown"
+    return found
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def variant_rows(run: Run) -> list[dict[str, str]]:
+    """Return the rows of ``variants.csv``, rank order within a group."""
+    if not run.variants_file.is_file():
+        raise NotFoundError(f"{run.id} is not ranked yet", hint="`opsef sweep resume` finishes it")
+    return read_csv(run.variants_file)

@@ -1,0 +1,178 @@
+"""The ``compare`` unit: comparison hyperstacks and ROI zips of a block of images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from opsef_bridge.compare.stack import (
+    CHANNELS,
+    Frame,
+    affordable_frames,
+    display_range,
+    stack_luts,
+    stack_planes,
+)
+from opsef_bridge.config import Config
+from opsef_bridge.errors import OpsefError
+from opsef_bridge.execute import Job, Outcome, unit_kind
+from opsef_bridge.images import read_labels, write_planes
+from opsef_bridge.project import ImageEntry, Project, Run, read_csv
+from opsef_bridge.rois import write_roi_set
+from opsef_bridge.sweep.cache import ArrayCache
+from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant, find_variant
+from opsef_bridge.sweep.predict import (
+    box_shape,
+    cut_box,
+    recipe_output,
+    segmented_array,
+    to_source,
+)
+
+__all__ = ["compare", "export_rois", "export_variant", "write_stack"]
+
+
+@unit_kind("compare")
+def compare(job: Job) -> Iterator[list[Outcome]]:
+    """Write the stack and the ROI zips of each image of the unit."""
+    plan = Plan.from_json(job.plan)
+    config = Config(**plan.config)
+    rows = read_csv(job.run.variants_file)
+    for image in plan.images:
+        if image.id not in job.unit.inputs["images"]:
+            continue
+        job.report(image.id)
+        ranked = [row for row in rows if row["group"] == image.group]
+        try:
+            write_stack(job.project, job.run, plan, image, ranked[: config.compare.top])
+        except OpsefError:
+            continue  # an image that cannot be read has failed outcomes already
+        for row in ranked[: config.compare.rois]:
+            export_rois(job.run, plan, image, row["id"])
+    yield []
+
+
+def write_stack(
+    project: Project,
+    run: Run,
+    plan: Plan,
+    image: PlannedImage,
+    ranked: Sequence[Mapping[str, str]],
+) -> None:
+    """Write ``compare/<image>.tif`` with the variants of `ranked`, rows of variants.csv."""
+    config = Config(**plan.config)
+    entry = project.image(image.id)
+    array = segmented_array(project, config, entry)
+    cache = ArrayCache(project.cache_folder)
+    base_steps = config.base_steps()
+    base = cut_box(recipe_output(cache, image.key, array, base_steps), base_steps, image.box)
+    base = to_source(base, base_steps, box_shape(array.shape, image.box), image.box)
+    ranked = ranked[: affordable_frames(base.shape)]
+    variants = {variant.id: variant for variant in plan.variants}
+    outcomes = {o["variant"]: o for o in run.outcomes() if o["image"] == image.id}
+
+    def frames() -> Iterator[Frame]:
+        for row in ranked:
+            variant = variants[row["id"]]
+            seen = recipe_output(cache, image.key, array, variant.steps)
+            file = run.label_file(variant.id, image.id)
+            failed = outcomes[variant.id]["status"] == "failed"
+            labels = np.zeros(base.shape, np.int32) if failed else read_labels(file)
+            yield Frame(labels, cut_box(seen, variant.steps, image.box), variant.scale)
+
+    depth = 1 if base.ndim == 2 else len(base)
+    captions = [_caption(row, variants[row["id"]], outcomes[row["id"]]) for row in ranked]
+    base_range = display_range(base)
+    write_planes(
+        run.compare_file(image.id),
+        stack_planes(base, frames()),
+        (len(ranked), depth, len(CHANNELS), *base.shape[-2:]),
+        np.uint8,
+        spacing=entry.spacing,
+        unit=entry.unit,
+        labels=[f"{text} | {c}" for text in captions for _ in range(depth) for c in CHANNELS],
+        ranges=[(0, 255)] * len(CHANNELS),
+        luts=stack_luts(),
+        mode="color",
+        info=_info(entry, image, config, base_range, ranked),
+    )
+
+
+def export_rois(run: Run, plan: Plan, image: PlannedImage, variant: str) -> bool:
+    """Write the ROI zip of an image and variant, in pixels of the source.
+
+    Returns
+    -------
+    bool
+        False where there is nothing to write: no labels, no object, or a volume.
+    """
+    file = run.label_file(variant, image.id)
+    if not file.is_file():
+        return False
+    labels = read_labels(file)
+    if labels.ndim != 2:
+        return False
+    slug = next(v.slug for v in plan.variants if v.id == variant)
+    info = {"image": image.id, "variant": variant, "slug": slug, "run": run.id}
+    offset = image.box[:2] if image.box else (0, 0)
+    return write_roi_set(run.rois_file(variant, image.id), labels, offset=offset, info=info)
+
+
+def export_variant(project: Project, variant: str, *, run: str | None = None) -> list[Path]:
+    """Write the ROI zips of a variant (id or slug) for all images of a run.
+
+    Returns
+    -------
+    list of Path
+        The zips; images without objects have none.
+    """
+    folder = project.run(run)
+    plan = Plan.from_json(folder.plan())
+    chosen = find_variant(plan, variant, folder.id)
+    return [
+        folder.rois_file(chosen.id, image.id)
+        for image in plan.images
+        if export_rois(folder, plan, image, chosen.id)
+    ]
+
+
+def _caption(row: Mapping[str, str], variant: Variant, outcome: Mapping[str, Any]) -> str:
+    """``#1 v0007 median3 | unet | scale 1 threshold 0.5 | 61 objects | agreement 0.93``"""
+    result = (
+        f"failed: {outcome['message']}"
+        if outcome["status"] == "failed"
+        else f"{outcome['objects']} objects"
+    )
+    return (
+        f"#{row['rank']} {variant.id} {variant.caption()} | {result} | "
+        f"agreement {float(row['agreement']):.3f}"
+    )
+
+
+def _info(
+    entry: ImageEntry,
+    image: PlannedImage,
+    config: Config,
+    base_range: tuple[float, float],
+    ranked: Sequence[Mapping[str, str]],
+) -> str:
+    """Text of the Info property: where the stack comes from and the table of variants."""
+    lines = [
+        f"image: {entry.id}",
+        f"source: {entry.source}",
+        f"group: {image.group}",
+        f"base: {config.compare.base}, shown from {base_range[0]:g} to {base_range[1]:g}",
+        f"channels: {', '.join(CHANNELS)}",
+    ]
+    if image.box:
+        lines.append(
+            "box: " + json.dumps(dict(zip(("y", "x", "height", "width"), image.box, strict=True)))
+        )
+    columns = ("rank", "id", "slug", "objects", "agreement", "plain_mean", "status")
+    lines += ["", "\t".join(columns)]
+    lines += ["\t".join(row[column] for column in columns) for row in ranked]
+    return "\n".join(lines)

@@ -1,0 +1,53 @@
+"""How good labels are against truth, over many images: counts, F1, and an interval."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+__all__ = ["THRESHOLDS", "bootstrap", "count_matches", "pooled_f1"]
+
+THRESHOLDS = (0.5, 0.7, 0.9)
+"""IoU from which two objects count as the same."""
+
+
+def count_matches(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], thresholds: Sequence[float] = THRESHOLDS
+) -> np.ndarray:
+    """Count matches of (truth, labels) pairs.
+
+    Returns
+    -------
+    ndarray of int, shape (images, thresholds, 3)
+        True positives, false positives, false negatives.
+    """
+    from opsef_bridge.measure import match
+
+    counts = [match(*pair, thresholds)[["tp", "fp", "fn"]].to_numpy() for pair in pairs]
+    return np.array(counts, int).reshape(-1, len(thresholds), 3)
+
+
+def pooled_f1(counts: np.ndarray) -> np.ndarray:
+    """Return F1 per threshold with the objects of all images in one pool.
+
+    Examples
+    --------
+    >>> pooled_f1(np.array([[[8, 2, 0]], [[0, 0, 2]]]))
+    array([0.8])
+    """
+    tp, fp, fn = np.moveaxis(counts.sum(axis=0), -1, 0)
+    return 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+
+
+def bootstrap(counts: np.ndarray, *, repeats: int = 2000, seed: int = 0) -> np.ndarray:
+    """Return the 95 % interval of `pooled_f1` over images drawn with replacement.
+
+    Returns
+    -------
+    ndarray of float, shape (2, thresholds)
+        The 2.5th and the 97.5th percentile.
+    """
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(counts), size=(repeats, len(counts)))
+    return np.percentile([pooled_f1(counts[draw]) for draw in draws], (2.5, 97.5), axis=0)

@@ -1,0 +1,190 @@
+"""The report as text: what it says, that it escapes, that it needs no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from dataclasses import replace
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from opsef_bridge.compare.report import Drawing, Entry, Group, Page, Picture, cautions, render
+from opsef_bridge.compare.report_charts import knob_plots
+from opsef_bridge.compare.report_pictures import base_uri, outlines_uri
+from opsef_bridge.config import parse_config
+from opsef_bridge.engines import Weights
+from opsef_bridge.project import ImageEntry, Project, Run
+from opsef_bridge.sweep import make_plan, run_unit
+from opsef_bridge.sweep.reporting import variant_snippet
+
+NASTY = '<script>alert("x")</script> & co'
+DOT = "data:image/png;base64,AAAA"
+
+
+def entry(rank: int, **changes: object) -> Entry:
+    made = Entry(
+        rank=rank, id=f"v{rank:04d}", slug=f"raw_m_{rank}", caption=f"raw | m | t {rank}",
+        family=f"family{rank % 3}", recipe="raw", scale=1.0, parameters={"t": rank},
+        knobs={"recipe": "raw", "m: t": rank}, object_px=12.0, objects=40, seconds=0.5,
+        agreement=0.97 - rank / 100, agreement_07=0.9, plain_mean=0.8 - rank / 100,
+        status="ok", snippet="models: {}\n",
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def outcome(image: str, variant: str, **changes: object) -> dict[str, object]:
+    fine = {"image": image, "variant": variant, "status": "ok", "objects": 7, "seconds": 0.1,
+            "unit": "u0001", "code": "", "message": "", "hint": ""}  # fmt: skip
+    return fine | changes
+
+
+def page_of(name: str = "default") -> Page:
+    entries = [entry(rank) for rank in range(1, 16)]
+    entries[0] = replace(entries[0], caption=name, slug=name, recipe=name, snippet=name)
+    picture = Picture(name, name, name, (64, 64), DOT)
+    outcomes = [outcome(name, e.id) for e in entries[1:]]
+    outcomes.append(
+        outcome(name, "v0001", status="failed", code="bad-image", message=name, hint=name)
+    )
+    drawings = {(name, e.id): Drawing(DOT, DOT) for e in entries[1:]}
+    group = Group(name, entries, [picture], outcomes, drawings, np.eye(3))
+    return Page(name, "run-0001", "today", {"Variants": name}, [group, group])
+
+
+def decode(uri: str) -> PIL.Image.Image:
+    return PIL.Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
+
+
+def test_page_has_all_sections_and_is_deterministic() -> None:
+    text = render(page_of())
+    assert re.findall("<h3>(.*?)</h3>", text)[:6] == [
+        "Contact sheet", "Ranking", "Agreement matrix", "Which knob matters", "Failures", "Time",
+    ]  # fmt: skip
+    assert text == render(page_of())
+    assert "it is not an estimate of accuracy" in text
+    assert "opsef adopt v0001 --group default" in text
+    assert 'class="more"' in text and "Show 3 more variants" in text
+
+
+def test_everything_is_escaped() -> None:
+    text = render(page_of(NASTY))
+    assert "alert(" in text
+    assert NASTY not in text and "<script>alert" not in text
+    # As text a quote needs no escape, but inside an attribute it would end it.
+    assert html.escape(NASTY) in text
+
+
+def test_page_leads_nowhere() -> None:
+    text = render(page_of())
+    assert not re.search(r"https?:|//[a-z]|@import|<link|\ssrc=\"(?!data:)", text)
+    assert set(re.findall(r"url\(\"([a-z]+):", text)) == {"data"}
+    assert set(re.findall(r'href="(.)', text)) == {"#"}
+    assert "default-src 'none'" in text
+
+
+def test_failed_cell_says_why() -> None:
+    group = page_of("some name").groups[0]
+    text = render(Page("p", "r", "d", {}, [group]))
+    assert "<code>bad-image</code>" in text
+    assert 'title="some name. some name"' in text
+    assert "logs/u0001.txt" in text
+
+
+def test_no_caution_where_none_is_due() -> None:
+    assert cautions([entry(rank) for rank in range(1, 13)]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda e: replace(e, family="one"), "Order only, 1 family:"),
+        (lambda e: replace(e, family=f"f{e.rank % 2}"), "Order only, 2 families:"),
+        (lambda e: replace(e, agreement=e.agreement - 0.0601), "is 0.90, below 0.90"),
+        (lambda e: replace(e, agreement=0.95), "v0007 and 5 more cannot be told apart"),
+        (lambda e: replace(e, plain_mean=e.rank / 20), "by the plain mean v0012"),
+        (lambda e: replace(e, status="failed" if e.rank > 9 else "ok"), "Only 9 variants"),
+        (lambda e: replace(e, objects=0, status="empty"), "No variant found an object"),
+        (lambda e: replace(e, objects=0, status="failed"), "No variant found an object"),
+    ],
+)
+def test_cautions(change, said: str) -> None:
+    found = cautions([change(entry(rank)) for rank in range(1, 13)])
+    assert [text for text in found if said in text], found
+    assert len(found) == 1
+
+
+def test_knob_that_matters_most_comes_first_and_idle_knobs_are_left_out() -> None:
+    knobs = [{"a": a, "b": b, "c": 1} for a in (2.0, 1.0) for b in ("x", "y")]
+    scores = [0.9 * k["a"] / 2 - 0.01 * (k["b"] == "y") for k in knobs]
+    plots = knob_plots(knobs, scores, ["t"] * 4)
+    assert [re.search("<b>(.)</b>", plot)[1] for plot in plots] == ["a", "b"]
+    assert "medians differ by 0.45" in plots[0]
+    assert plots[0].count("<circle") == 4
+    assert plots[0].index(">1</text>") < plots[0].index(">2</text>")  # values in their order
+
+
+def test_outlines_keep_two_touching_objects_apart_at_any_size() -> None:
+    labels = np.zeros((400, 400), int)
+    labels[100:300, 100:200], labels[100:300, 200:300] = 1, 2
+    for shape in ((400, 400), (220, 220), (800, 800)):
+        alpha = np.array(decode(outlines_uri(labels, shape)).convert("RGBA"))[..., 3]
+        assert alpha.shape == shape
+        middle = alpha[shape[0] // 2]
+        groups = np.flatnonzero(np.diff((middle == 255).astype(int)) == 1)
+        assert len(groups) == 3  # left, between, right
+        assert middle[shape[1] // 4 + shape[1] // 8] == 0  # inside
+
+
+def test_outlines_of_nothing_are_transparent() -> None:
+    image = decode(outlines_uri(np.zeros((9, 9), int), (9, 9))).convert("RGBA")
+    assert not np.array(image)[..., 3].any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, bool])
+def test_base_of_any_dtype(dtype) -> None:
+    ramp = np.tile(np.linspace(0, 255, 64), (32, 1)).astype(dtype)
+    shown = np.array(decode(base_uri(ramp)).convert("L"))
+    assert shown.shape == (32, 64)
+    assert shown[:, 0].max() < 12 and shown[:, -1].min() > 243
+
+
+def test_large_base_is_shrunk() -> None:
+    assert decode(base_uri(np.zeros((1500, 3000), np.uint16))).size == (1024, 512)
+
+
+def test_snippet_makes_the_same_variant() -> None:
+    start = "opsef: 1\nimages: {source: data}\n"
+    config = parse_config(
+        start + "preprocess: {raw: [], even: [{median: {radius: 2}}, clahe, {bin: {factor: 2}}]}\n"
+        "models:\n"
+        "  classic: {engine: watershed, scale: [0.5, 1], threshold: [otsu, 0.8], min_distance: 4}\n"
+        "postprocess: {fill_holes: true, keep: [{area: [30, null]}]}\n"
+    )
+    images = [ImageEntry("i00001-x", "x.tif", sha256="0" * 64)]
+    weights = {"classic": Weights("", "watershed")}
+    for variant in make_plan(config, images, weights, {}).variants:
+        alone = parse_config(start + variant_snippet(variant))
+        (again,) = make_plan(alone, images, weights, {}).variants
+        assert (again.key, again.slug) == (variant.key, variant.slug)
+
+
+def test_report_of_a_swept_project(swept: tuple[Project, Run]) -> None:
+    project, run = swept
+    text = run.report_file.read_text(encoding="utf-8")
+    assert len(text) < 3_000_000
+    assert "A &amp; B" in text
+    assert 'title="data/a&lt;b&gt;&amp;&quot;c.png"' in text and "a<b>" not in text
+    assert re.findall("<em>(.*?)</em>", text) == ["bright", "dim"]
+    assert "Order only, 1 family" in text
+    assert text.count("bad-image") == 12 + 1  # its cells, and one row for all of them
+    # 12 variants on each of the 3 readable images, and their bare pictures.
+    assert text.count('data-view="data:image/png') == 36
+    assert len(re.findall(r"--base:url\(\"data:image/jpeg", text)) == 3
+    unit = next(u["id"] for u in run.plan()["units"] if u["kind"] == "report")
+    run.done_file(unit).unlink()
+    run_unit(str(project.root), run.id, unit)
+    assert run.report_file.read_text(encoding="utf-8") == text

@@ -1,0 +1,323 @@
+"""The command line: every command that is listed works, and says what it did or why not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+
+from opsef_bridge import cli, demo
+from opsef_bridge.demo import example_data
+from opsef_bridge.images import read_image
+from opsef_bridge.project import Project
+
+CONFIG = """\
+opsef: 1
+images: {source: data}
+models: {classic: {engine: watershed, threshold: [otsu, 0.8]}}
+"""
+
+
+class Answer:
+    """What a command returned and printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def opsef(monkeypatch, capfd):
+    """Run `opsef` in this process, as the console script does."""
+
+    def run(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["opsef", *map(str, arguments)])
+        monkeypatch.setattr(cli._Context, "folder", Path("."))
+        capfd.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        return Answer(code, *capfd.readouterr())
+
+    return run
+
+
+def picture() -> np.ndarray:
+    return read_image(example_data() / "images" / "small_fadeb0ab0928.png").data[:96, :112]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory) -> Path:
+    """A project with two images, a broken one and a finished run, made once."""
+    folder = tmp_path_factory.mktemp("swept") / "Projekt ä"
+    (folder / "data").mkdir(parents=True)
+    for name in ("a 1.png", "b.png"):
+        Image.fromarray(picture()).save(folder / "data" / name)
+    (folder / "opsef.yaml").write_text(CONFIG)
+    command = [sys.executable, "-m", "opsef_bridge", "sweep", "run", "-p", folder, "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def project(swept, tmp_path) -> Path:
+    """A copy of the project for a test to change."""
+    return Path(shutil.copytree(swept, tmp_path / "copy ä"))
+
+
+def listed(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    groups = getattr(command, "commands", None)
+    if groups is None:
+        return [path]
+    return [found for name, sub in groups.items() for found in listed(sub, (*path, name))]
+
+
+COMMANDS = listed(typer.main.get_command(cli.app))
+
+WORKS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("images", "import"): (),
+    ("images", "list"): (),
+    ("sweep", "plan"): (),
+    ("sweep", "run"): ("--workers", "1"),
+    ("sweep", "resume"): ("--workers", "1"),
+    ("sweep", "status"): (),
+    ("adopt",): ("v0001",),
+    ("rois", "export"): ("v0002",),
+    ("models", "list"): (),
+    ("models", "verify"): (),
+    ("engines", "list"): (),
+    ("doctor",): (),
+    ("unit", "run"): ("u0001",),
+}
+"""Arguments with which each command works in the project above."""
+
+APART = {("demo",), ("new",), ("batch",)}
+"""Commands that have a test of their own."""
+
+
+def test_every_listed_command_is_tried_here():
+    assert set(COMMANDS) == set(WORKS) | APART
+
+
+@pytest.mark.parametrize("command", WORKS, ids=" ".join)
+def test_what_is_listed_works_and_answers_in_json(opsef, project, command):
+    answer = opsef("-p", project, *command, *WORKS[command], "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_explains_itself(opsef, command):
+    answer = opsef(*command, "--help")
+    assert answer.code == 0
+    assert "Usage: " in answer.out and len(answer.out.splitlines()) > 5
+
+
+@pytest.mark.parametrize("group", [(), ("sweep",), ("images",)], ids=str)
+def test_without_a_command_the_help_is_shown(opsef, group):
+    answer = opsef(*group)
+    assert "Commands:" in answer.out + answer.err
+
+
+def test_new_then_plan(opsef, tmp_path):
+    images = tmp_path / 'Bilder ä "x"'
+    images.mkdir()
+    Image.fromarray(picture()).save(images / "a.png")
+    made = opsef("new", tmp_path / "p", "--images", images)
+    assert made.code == 0 and "opsef.yaml" in made.out
+    plan = opsef("-p", tmp_path / "p", "sweep", "plan", "--json")
+    assert plan.code == 0, plan.err
+    assert (plan.json["images"], plan.json["measured"]) == (1, False)
+    again = opsef("new", tmp_path / "p", "--images", images)
+    assert again.code == 2 and "a project in" in again.err
+
+
+def test_demo_makes_a_project_and_sweeps_it(opsef, tmp_path, monkeypatch):
+    bundled = tmp_path / "bundled"
+    (bundled / "images").mkdir(parents=True)
+    Image.fromarray(picture()).save(bundled / "images" / "small_1.png")
+    monkeypatch.setattr(demo, "example_data", lambda: bundled)
+    monkeypatch.setattr(demo, "_MODELS", "models: {classic: {engine: watershed}}\n")
+    answer = opsef("demo", tmp_path / "d", "--workers", "1", "--json")
+    assert answer.code == 0, answer.err
+    assert (answer.json["ok"], answer.json["passes"]) == (1, 1)
+    assert opsef("-p", tmp_path / "d", "images", "list", "--json").json[0]["group"] == "small"
+
+
+def test_the_demo_tries_what_the_readme_promises(tmp_path):
+    project = Project(demo.make_demo(tmp_path / "d"))
+    models = project.config.model_settings()
+    assert [model.name for model in models] == ["classic", "unet"]
+    assert len(project.config.recipes()) == 3
+    assert [{key: len(values) for key, values in model.axes.items()} for model in models] == [
+        {"scale": 3, "threshold": 3}, {"scale": 3, "threshold": 3},
+    ]  # fmt: skip
+    assert len(list((tmp_path / "d" / "data").iterdir())) == 12
+
+
+def test_adopt_then_batch(opsef, project):
+    before = opsef("-p", project, "batch")
+    assert before.code == 2 and "no variant is adopted yet" in before.err
+    assert opsef("-p", project, "adopt", "v0002").code == 0
+    answer = opsef("-p", project, "batch", "--workers", "1", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["ok"] == 2
+    assert Project(project).run().batch_file.is_file()
+
+
+def test_a_second_run_computes_nothing_and_is_the_same_run(opsef, project):
+    files = {path: path.stat().st_mtime_ns for path in (project / "runs").rglob("*.tif")}
+    answer = opsef("-p", project, "sweep", "run", "--workers", "1", "--json").json
+    assert (answer["run"], answer["ok"]) == ("run-0001", 4)
+    assert {p: p.stat().st_mtime_ns for p in (project / "runs").rglob("*.tif")} == files
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-p", "{}", "images", "list", "--json"),
+        ("images", "list", "--json", "-p", "{}"),
+        ("images", "-p", "{}", "--json", "list"),
+        ("--project={}", "images", "list", "--json"),
+        ("images", "list", "--json", "--project", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_the_project_is_named_before_or_after_the_command(opsef, swept, arguments):
+    answer = opsef(*(word.format(swept) for word in arguments))
+    assert answer.code == 0, answer.err
+    assert [row["source"] for row in answer.json] == ["data/a 1.png", "data/b.png"]
+
+
+def test_the_project_is_this_folder_by_default(opsef, swept, monkeypatch):
+    monkeypatch.chdir(swept)
+    assert len(opsef("images", "list", "--json").json) == 2
+
+
+def test_tables_for_people(opsef, swept):
+    lines = opsef("-p", swept, "images", "list").out.splitlines()
+    assert lines[0].split() == ["id", "axes", "shape", "group", "include", "source"]
+    assert lines[1].split(maxsplit=5) == [
+        "i00001-a-1",
+        "YX",
+        "96x112",
+        "default",
+        "yes",
+        "data/a 1.png",
+    ]
+    status = opsef("-p", swept, "sweep", "status").out
+    assert "run-0001: 4 ok, 0 empty, 0 failed, 0 open" in status
+    assert "report.html" in status
+
+
+def test_one_image_that_fails_is_exit_code_1_with_the_rest_done(opsef, project):
+    (project / "data" / "c.png").write_bytes(b"no png")
+    answer = opsef("-p", project, "sweep", "run", "--workers", "1", "--json")
+    assert answer.code == 1
+    assert (answer.json["ok"], answer.json["failed"], answer.json["run"]) == (4, 2, "run-0002")
+    text = opsef("-p", project, "sweep", "status")
+    assert text.code == 1 and "outcomes.csv" in text.out
+    failed = [o for o in Project(project).run().outcomes() if o["status"] == "failed"]
+    assert {outcome["code"] for outcome in failed} == {"bad-image"}
+    assert "c.png" in failed[0]["message"] and failed[0]["hint"]
+
+
+def no_project(folder: Path) -> None:
+    (folder / "opsef.yaml").unlink()
+
+
+def unknown_key(folder: Path) -> None:
+    (folder / "opsef.yaml").write_text(CONFIG + "sweeep: {}\n")
+
+
+def empty_folder(folder: Path) -> None:
+    shutil.rmtree(folder / "data")
+    (folder / "data").mkdir()
+
+
+def missing_weights(folder: Path) -> None:
+    other = CONFIG.replace("watershed, threshold: [otsu, 0.8]", "unet, weights: mine")
+    (folder / "opsef.yaml").write_text(other)
+
+
+def wrong_hash(folder: Path) -> None:
+    missing_weights(folder)
+    (folder / "models").mkdir()
+    (folder / "models" / "m.onnx").write_bytes(b"x")
+    card = {"name": "mine", "engine": "unet", "file": "m.onnx", "sha256": "00"}
+    (folder / "models" / "m.json").write_text(json.dumps(card))
+
+
+def latin_1(folder: Path) -> None:
+    (folder / "images" / "index.csv").write_bytes("id,source\ni1,größe\n".encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "command", "words"),
+    [
+        (no_project, "images list", "there is no opsef.yaml in"),
+        (no_project, "sweep run", "-p DIR"),
+        (unknown_key, "sweep run", "line 4: sweeep: unknown key 'sweeep'"),
+        (empty_folder, "sweep run", "the folder 'data' holds no image"),
+        (missing_weights, "sweep run", "no weights 'mine'"),
+        (wrong_hash, "sweep run", "its sha256 is"),
+        (wrong_hash, "models verify", "its sha256 is"),
+        (latin_1, "images list", "not UTF-8"),
+        (None, "sweep status --run run-0009", "there is no run 'run-0009'. Known: run-0001"),
+        (None, "adopt v9", "v0001 to v0002"),
+        (None, "adopt v0001 --group moon", "moon"),
+        (None, "rois export nothing", "no variant 'nothing'"),
+        (None, "unit run u9999", "no unit 'u9999'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(opsef, project, damage, command, words):
+    if damage:
+        damage(project)
+    answer = opsef("-p", project, *command.split())
+    assert answer.code == 2
+    assert answer.err.startswith("opsef: ") and answer.err.count("\n") == 1
+    assert words in answer.err
+    assert "Traceback" not in answer.out + answer.err
+    in_json = opsef("-p", project, *command.split(), "--json")
+    assert in_json.code == 2
+    assert set(in_json.json["error"]) == {"code", "message", "hint"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("sweeep",), ("sweep", "rum"), ("adopt",), ("sweep", "run", "--workers", "0"), ("-p",)],
+    ids=" ".join,
+)
+def test_words_that_are_no_command_are_exit_code_2(opsef, arguments):
+    answer = opsef(*arguments)
+    assert answer.code == 2
+    assert "Error" in answer.err and "Traceback" not in answer.err
+
+
+def test_a_file_in_the_way_is_said_without_a_traceback(opsef, project):
+    shutil.rmtree(project / "images")
+    (project / "images").write_text("in the way")
+    answer = opsef("-p", project, "images", "import")
+    assert answer.code == 2
+    assert "images" in answer.err and "Traceback" not in answer.err
+
+
+def test_the_console_script_is_installed(swept):
+    script = Path(sys.executable).with_name("opsef")
+    done = subprocess.run([script, "-p", swept, "adopt", "v9"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("opsef: run-0001 has no variant 'v9'")

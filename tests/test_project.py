@@ -1,0 +1,156 @@
+"""The project folder: the index as people edit it, runs in their order, what is missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from opsef_bridge.errors import NotFoundError, ProjectError
+from opsef_bridge.files import write_json
+from opsef_bridge.images import write_labels
+from opsef_bridge.project import ImageEntry, Project, read_csv, write_csv
+
+ENTRIES = [
+    ImageEntry(
+        "i00001-a-1", "data/ä 1; x, \"y\".tif", 0, "ab12", 1234, 1753000000.123456, "ZYX",
+        (5, 40, 30), 0.1, 0.1, 0.5, "um", "small", "", True, {"dose": "1,5", "Färbung": "blau"},
+    ),
+    ImageEntry("i00002-b", "/mnt/b.png", include=False, more={"dose": "", "Färbung": "x\ny"}),
+]  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path):
+    return Project(tmp_path)
+
+
+def test_the_index_comes_back_as_it_was_with_the_users_columns(project):
+    project.write_images(ENTRIES)
+    assert project.images() == ENTRIES
+    project.write_images(project.images())
+    assert project.images() == ENTRIES
+    assert project.image("i00002-b") == ENTRIES[1]
+
+
+def test_columns_that_only_some_rows_have(project):
+    project.write_images([ENTRIES[0], ImageEntry("i00003-c", "c.tif")])
+    assert project.images()[1].more == {"dose": "", "Färbung": ""}
+
+
+def add_run(project: Project, name: str) -> None:
+    write_json(project.runs_folder / name / "plan.json", {})
+
+
+def as_excel_saves_it(project, encoding: str, change=lambda text: text) -> None:
+    """Semicolons, CRLF, decimal commas, upper case truth, empty cells at the end."""
+    rows = read_csv(project.index_file)
+    columns = list(rows[0])
+    lines = [";".join(columns) + ";;"]
+    for row in rows:
+        row["pixel_size_x"] = row["pixel_size_x"].replace(".", ",")
+        row["include"] = {"yes": "TRUE", "no": "FALSE"}[row["include"]]
+        lines.append(";".join(row[c] for c in columns) + ";;")
+    lines.append(";" * (len(columns) + 1))
+    project.index_file.write_bytes(change("\r\n".join(lines)).encode(encoding))
+
+
+def test_an_index_that_went_through_excel(project):
+    entries = [replace(ENTRIES[0], source="a.tif"), replace(ENTRIES[1], more={"dose": "x"})]
+    project.write_images(entries)
+    as_excel_saves_it(project, "utf-8-sig")
+    first, second = project.images()
+    assert first == replace(entries[0])
+    assert (second.include, second.more) == (False, {"dose": "x", "Färbung": ""})
+
+
+def test_an_index_in_another_encoding_says_what_to_do(project):
+    project.write_images(ENTRIES)
+    as_excel_saves_it(project, "cp1252")
+    with pytest.raises(ProjectError, match=r"index\.csv is not UTF-8 .*CSV UTF-8"):
+        project.images()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("1234", "many", "many"),
+        ("5x40x30", "5x40xa", "'a'"),
+        (",yes,", ",perhaps,", "include is 'perhaps'"),
+        ("i00002-b", "i00001-a-1", "2 rows have the id 'i00001-a-1'"),
+        ("id,source", "name,source", "no columns 'id' and 'source'"),
+    ],
+)
+def test_an_index_that_makes_no_sense(project, old, new, words):
+    project.write_images(ENTRIES)
+    text = project.index_file.read_text("utf-8")
+    assert old in text
+    project.index_file.write_text(text.replace(old, new), "utf-8")
+    with pytest.raises(ProjectError, match=words) as caught:
+        project.images()
+    assert caught.value.hint
+
+
+def test_csv_numbers_are_exact(tmp_path):
+    rows = [{"a": 0.1 + 0.2, "b": "x"}, {"a": 1e-300, "c": "not a column"}]
+    write_csv(tmp_path / "t.csv", rows, ["a", "b"])
+    again = read_csv(tmp_path / "t.csv")
+    assert [float(row["a"]) for row in again] == [0.1 + 0.2, 1e-300]
+    assert again[1] == {"a": "1e-300", "b": ""}
+
+
+def test_runs_come_in_their_order_and_get_the_next_number(project):
+    assert (project.runs(), project.new_run().id) == ([], "run-0001")
+    for name in ("run-0002", "run-10000", "run-9999", "run-0001", "old-run-0003", "run-7"):
+        add_run(project, name)
+    (project.runs_folder / "run-20000").mkdir()  # without a plan it is no run
+    assert project.runs() == ["run-0001", "run-0002", "run-9999", "run-10000"]
+    assert project.run().id == "run-10000"
+    assert project.run("run-0002").root == project.runs_folder / "run-0002"
+    assert project.new_run().id == "run-10001"
+    assert not project.new_run().root.exists()
+
+
+def test_what_is_missing_is_said_with_the_choices(project):
+    with pytest.raises(NotFoundError, match=r"no run yet.*opsef sweep run"):
+        project.run()
+    add_run(project, "run-0001")
+    with pytest.raises(NotFoundError, match=r"no run 'run-0009'.*run-0001"):
+        project.run("run-0009")
+    with pytest.raises(NotFoundError, match=r"run-0002 has no plan"):
+        project.new_run().plan()
+    with pytest.raises(NotFoundError, match=r"no image 'i9'.*images list"):
+        project.image("i9")
+    with pytest.raises(
+        NotFoundError, match=r"run-0001 has no labels of image 'i1' by variant 'v1'"
+    ):
+        project.labels(None, "v1", "i1")
+    assert (project.images(), project.adopted()) == ([], {})
+
+
+def test_labels_come_from_the_newest_run(project):
+    for run, value in (("run-0001", 1), ("run-0002", 70000)):
+        labels = np.array([[0, value]], np.int32)
+        add_run(project, run)
+        write_labels(project.run(run).label_file("v0001", "i00001-a"), labels)
+    found = project.labels(None, "v0001", "i00001-a")
+    assert (found.dtype, found.tolist()) == (np.int32, [[0, 70000]])
+    assert project.labels("run-0001", "v0001", "i00001-a").max() == 1
+
+
+def test_outcomes_of_all_units_in_their_order(project):
+    run = project.new_run()
+    assert run.outcomes() == []
+    for unit, variants in {"u0002": ["c"], "u0001": ["a", "b"]}.items():
+        outcomes = [{"variant": variant} for variant in variants]
+        write_json(run.unit_file(unit), {"unit": unit, "passes": 0, "outcomes": outcomes})
+    run.done_file("u0001").write_text("done\n")
+    assert [outcome["variant"] for outcome in run.outcomes()] == ["a", "b", "c"]
+
+
+def test_adopted_comes_back(project):
+    project.write_adopted({"default": {"id": "v0001"}})
+    assert project.adopted() == {"default": {"id": "v0001"}}
+    assert json.loads(project.adopted_file.read_text("utf-8")) == project.adopted()
