@@ -11,6 +11,8 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS)
 # The newest file that an installation depends on: a change installs again.
 SOURCES := pyproject.toml $(CONSTRAINTS)
 DEMO ?= demo
+# Many short processes import the same libraries: let Python keep what it compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo core install test test-full lint bench gpu constraints clean
 

@@ -16,7 +16,7 @@ preprocess:                       # recipes by name; each an ordered list of ste
   bright-field: [{invert: {}}, {clahe: {tiles: 8, clip: 0.01}}]
 models:                           # a list where one value stands is tried value by value
   classic: {engine: watershed, scale: [0.5, 1.0, 2.0], threshold: [otsu, 0.8, local]}
-  unet: {engine: unet, weights: nuclei-unet, scale: [0.5, 1.0, 2.0], threshold: [0.4, 0.5, 0.6]}
+  unet: {engine: unet, weights: nuclei-unet, scale: [0.5, 1.0, 2.0], threshold: [0.5, 0.6, 0.7]}
 """
 
 _NEW = """\

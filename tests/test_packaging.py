@@ -100,3 +100,12 @@ def test_shipped_weights_are_small_and_trained_without_the_bundled_images():
         card = json.loads(card_file.read_text("utf-8"))
         assert (card_file.parent / card["file"]).stat().st_size <= 5e6
         assert bundled <= set(card["data"]["left_out"])
+
+
+def test_written_docs_are_up_to_date():
+    import subprocess
+    import sys
+
+    command = [sys.executable, str(ROOT / "tools" / "write_docs.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr

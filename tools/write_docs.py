@@ -177,21 +177,50 @@ def _card(card: dict[str, Any]) -> str:
         "- recipe: " + ", ".join(f"{k} {v}" for k, v in recipe.items() if not isinstance(v, dict)),
         "- versions: " + ", ".join(f"{k} {v}" for k, v in card["versions"].items()),
     ]
-    lines += [f"- {key}: {card[key]}" for key in ("command", "note", "licence") if key in card]
-    for title, table in (("Cross-validation", "cv"), ("Validation", "val")):
-        if card.get(table):
-            lines += ["", f"{title}:", "", _records(card[table])]
+    lines += [f"- licence of the weights: {card['licence']}"] if "licence" in card else []
+    lines += [f"- {note}" for note in card.get("notes", ())]
+    lines += ["", "Made and scored by:", "", "```sh", *card.get("commands", ()), "```"]
+    lines += ["", "Scores on val, every one that was ever taken, in order:", "", _scores(card)]
+    if isinstance(card.get("cv"), dict):
+        lines += ["", f"Cross-validation ({card['cv']['rule']}):", "", _candidates(card["cv"])]
     return "\n".join(lines) + "\n"
 
 
-def _records(records: Any) -> str:
-    """A list of flat dictionaries as a table; anything else as it is."""
-    if not (isinstance(records, list) and records and isinstance(records[0], dict)):
-        return str(records)
-    columns = [k for k, v in records[0].items() if not isinstance(v, dict)]
-    rows = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    rows += ["| " + " | ".join(str(r.get(c, "")) for c in columns) + " |" for r in records]
+def _scores(card: dict[str, Any]) -> str:
+    """The val scores of a card: F1 at each IoU with its interval."""
+    if not card.get("val"):
+        return "none"
+    thresholds = list(card["val"][0]["f1"])
+    rows = ["| parameters | " + " | ".join(f"F1@{t}" for t in thresholds) + " |"]
+    rows.append("|---" * (len(thresholds) + 1) + "|")
+    for entry in card["val"]:
+        cells = [_named(entry.get("decode", {}) | entry.get("predict", {}))]
+        for threshold in thresholds:
+            f1 = entry["f1"][threshold]
+            low, high = f1["interval"]
+            cells.append(f"**{f1['value']:.3f}** ({low:.3f} to {high:.3f})")
+        rows.append("| " + " | ".join(cells) + " |")
+    first = card["val"][0]
+    return "\n".join(
+        [*rows, "", f"{first['images']} images, {first['objects']} objects; {first['interval']}."]
+    )
+
+
+def _candidates(table: dict[str, Any]) -> str:
+    """The candidates of a cross-validation, each with its best decode parameters."""
+    rows = ["| candidate | best parameters | F1 at IoU 0.5, 0.7, 0.9 |", "|---|---|---|"]
+    for name, candidate in table["candidates"].items():
+        if "stopped" in candidate:
+            rows.append(f"| {name} | stopped {candidate['stopped']} | see the card |")
+            continue
+        best = dict(candidate["f1"][0])
+        figures = ", ".join(f"{f1:.3f}" for f1 in best.pop("f1"))
+        rows.append(f"| {name} | {_named(best)} | {figures} |")
     return "\n".join(rows)
+
+
+def _named(parameters: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in parameters.items() if value is not None)
 
 
 def _read(name: str) -> str:

@@ -25,7 +25,7 @@ def unet_card(name: str, settings: Settings, data: dict[str, Any], sha256: str) 
     return {
         "name": name,
         "engine": "unet",
-        "family": f"unet/{name}",
+        "family": f"unet:{name}",
         "file": f"{name}.onnx",
         "sha256": sha256,
         "created": datetime.now(UTC).date().isoformat(),

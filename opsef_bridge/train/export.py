@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -13,35 +14,51 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from opsef_bridge.files import atomic_path
-from opsef_bridge.train.network import UNetModule
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["as_stored", "export_onnx"]
+__all__ = ["as_stored", "class_probabilities", "export_onnx"]
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def as_stored(network: UNetModule) -> UNetModule:
+def as_stored(network: Network) -> Network:
     """Return a copy as the file holds it: normalisation folded in, weights rounded to half."""
     stored = copy.deepcopy(network).eval()
-    for block in [*stored.down, *stored.up]:
-        for place in (0, 3):
-            block[place] = fuse_conv_bn_eval(block[place], block[place + 1])
-            block[place + 1] = nn.Identity()
+    for chain in stored.modules():
+        if not isinstance(chain, nn.Sequential):
+            continue
+        for place, layer in enumerate(chain):
+            if isinstance(layer, nn.BatchNorm2d):
+                chain[place - 1] = fuse_conv_bn_eval(chain[place - 1], layer)
+                chain[place] = nn.Identity()
     for parameter in stored.parameters():
         parameter.data = parameter.data.half().float()
     return stored
 
 
-def export_onnx(network: UNetModule, path: str | Path) -> None:
+def class_probabilities(logits: Tensor) -> Tensor:
+    """Logits of classes that exclude each other, (N, C, Y, X), to probabilities."""
+    return logits.softmax(1)
+
+
+def export_onnx(
+    network: nn.Module,
+    path: str | Path,
+    *,
+    activation: Callable[[Tensor], Tensor] = class_probabilities,
+) -> None:
     """Write `network` as ONNX: probabilities of `as_stored`, of any batch and size.
+
+    `activation` makes them of the logits, inside the file.
 
     Weights lie in the file as float16, each followed by a cast, which ONNX Runtime does
     once, when it loads the file: half the size, and arithmetic in float32.
     """
     import onnx
 
-    module = _Probabilities(as_stored(network)).eval()
+    module = _Probabilities(as_stored(network), activation).eval()
     free = {0: "n", 2: "y", 3: "x"}
     with atomic_path(path) as partial:
         with warnings.catch_warnings():
@@ -66,12 +83,13 @@ def export_onnx(network: UNetModule, path: str | Path) -> None:
 class _Probabilities(nn.Module):
     """Logits to probabilities, so that the file needs no words beside it."""
 
-    def __init__(self, network: UNetModule) -> None:
+    def __init__(self, network: nn.Module, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.network = network
+        self.activation = activation
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.network(image).softmax(1)
+        return self.activation(self.network(image))
 
 
 def _halve(model: onnx.ModelProto) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from opsef_bridge.engines import Engine, engine_class, engine_names, find_weights
 from opsef_bridge.engines.watershed import Watershed
-from opsef_bridge.testing.engines import EngineSuite
+from opsef_bridge.testing.engines import EngineSuite, VolumeEngineSuite
 
 
 @cache
@@ -25,9 +25,7 @@ class TestPlanes(EngineSuite):
         return loaded(request.param)
 
 
-class TestVolumes(EngineSuite):
-    axes = "ZYX"
-
+class TestVolumes(VolumeEngineSuite):
     @pytest.fixture(params=["watershed"])
     def engine(self, request):
         return loaded(request.param)
