@@ -8,11 +8,18 @@ BIN := $(VENV)/bin
 MINOR := $(shell $(PYTHON) -c 'import sys; print("%d%d" % sys.version_info[:2])')
 CONSTRAINTS := constraints/py$(MINOR).txt
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python -c $(CONSTRAINTS)
+ifeq ($(wildcard $(CONSTRAINTS)),)
+$(error Python 3.11 to 3.13 is needed, $(PYTHON) is another; try: make PYTHON=python3.13)
+endif
 # The newest file that an installation depends on: a change installs again.
 SOURCES := pyproject.toml $(CONSTRAINTS)
 DEMO ?= demo
 # Many short processes import the same libraries: let Python keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
+
+# After `make gpu` every later installation swaps again.
+SWAP = $(BIN)/uv pip uninstall --quiet --python $(BIN)/python onnxruntime onnxruntime-gpu; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python onnxruntime-gpu
 
 .PHONY: help demo core install test test-full lint bench gpu constraints clean
 
@@ -39,9 +46,8 @@ bench: $(VENV)/.all  ## run the benchmarks
 	for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 gpu: $(VENV)/.core  ## swap ONNX Runtime for its GPU build (they cannot live side by side)
-	$(BIN)/uv pip uninstall --quiet --python $(BIN)/python onnxruntime onnxruntime-gpu
-	$(BIN)/uv pip install --quiet --python $(BIN)/python onnxruntime-gpu
-	rm -f $(VENV)/.core $(VENV)/.all && touch $(VENV)/.core
+	$(SWAP)
+	touch $(VENV)/.gpu
 	$(BIN)/opsef doctor
 
 $(VENV)/.uv:
@@ -52,12 +58,14 @@ $(VENV)/.uv:
 $(VENV)/.core: $(VENV)/.uv $(SOURCES)
 	@echo "Installing the core into $(VENV) ..."
 	$(UV) -e .
+	@if [ -f $(VENV)/.gpu ]; then $(SWAP); fi
 	touch $@
 
 $(VENV)/.all: $(VENV)/.uv $(SOURCES)
 	@echo "Installing everything into $(VENV) (several GB) ..."
 	$(UV) -e '.[all,test]'
 	$(BIN)/python -m opsef_bridge.imagej
+	@if [ -f $(VENV)/.gpu ]; then $(SWAP); fi
 	touch $@ $(VENV)/.core
 
 constraints: $(VENV)/.uv  ## resolve the pinned versions anew, one file per Python

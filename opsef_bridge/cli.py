@@ -7,6 +7,7 @@ Imports stand inside the commands, so that ``opsef --help`` answers at once.
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from opsef_bridge.console import Console, duration
 from opsef_bridge.errors import OpsefError
 
 if TYPE_CHECKING:
+    from opsef_bridge.engines.store import Added
     from opsef_bridge.project import Project, Run
     from opsef_bridge.sweep import Plan, Result
 
@@ -47,7 +49,16 @@ for name, group in {
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes at a time (free cores).")
 ]
-Engine = Annotated[str, typer.Option("--engine", help="Who does the units: local or snakemake.")]
+
+
+class Engine(StrEnum):
+    """Who does the units of a run."""
+
+    LOCAL = "local"
+    SNAKEMAKE = "snakemake"
+
+
+EngineName = Annotated[Engine, typer.Option("--engine", help="Who does the units.")]
 Profile = Annotated[Path | None, typer.Option("--profile", help="Snakemake profile of a cluster.")]
 RunId = Annotated[str | None, typer.Option("--run", help="Id of the run (newest).")]
 
@@ -83,7 +94,7 @@ def main() -> None:
         if isinstance(end, SystemExit) and end.code != STOPPED:
             raise
         print(
-            "\nopsef: stopped. What was finished stays; `opsef sweep resume` goes on",
+            f"\nopsef: stopped. What was finished stays; `{_command('sweep resume')}` goes on",
             file=sys.stderr,
         )
         sys.exit(STOPPED)
@@ -145,7 +156,8 @@ def new(
     from opsef_bridge.demo import make_project
 
     file = make_project(folder, images)
-    _Context.console.say(f"Wrote {file}. Look at it, then: opsef -p {folder} sweep run")
+    _Context.folder = folder
+    _Context.console.say(f"Wrote {file}. Look at it, then: {_command('sweep run')}")
     _Context.console.answer({"config": str(file)})
 
 
@@ -188,7 +200,9 @@ def sweep_plan() -> None:
 
 
 @sweep_app.command("run")
-def sweep_run(workers: Workers = None, engine: Engine = "local", profile: Profile = None) -> None:
+def sweep_run(
+    workers: Workers = None, engine: EngineName = Engine.LOCAL, profile: Profile = None
+) -> None:
     """Do the sweep of opsef.yaml; what was done before is not done again."""
     from opsef_bridge.sweep import plan_sweep
 
@@ -198,7 +212,10 @@ def sweep_run(workers: Workers = None, engine: Engine = "local", profile: Profil
 
 @sweep_app.command("resume")
 def sweep_resume(
-    run: RunId = None, workers: Workers = None, engine: Engine = "local", profile: Profile = None
+    run: RunId = None,
+    workers: Workers = None,
+    engine: EngineName = Engine.LOCAL,
+    profile: Profile = None,
 ) -> None:
     """Go on with a run that was stopped, and try again what failed."""
     from opsef_bridge.sweep import Executor, resume_run
@@ -238,37 +255,108 @@ def adopt(
 
 
 @app.command()
-def batch(workers: Workers = None, engine: Engine = "local", profile: Profile = None) -> None:
+def batch(
+    workers: Workers = None, engine: EngineName = Engine.LOCAL, profile: Profile = None
+) -> None:
     """Run the adopted variants on all images, whole."""
-    from opsef_bridge.sweep import plan_batch
+    from opsef_bridge.sweep import left_out, plan_batch
 
     project = _Context.project()
-    _carry_out(project, plan_batch(project), workers, engine, profile)
+    plan = plan_batch(project)
+    for group, count in left_out(plan, project.images()).items():
+        _Context.console.say(
+            f"Left out: {count} of group {group}, which adopted no variant. To take them along: "
+            + _command(f"adopt VARIANT --group {group}")
+        )
+    _carry_out(project, plan, workers, engine, profile)
 
 
 @rois_app.command("export")
 def rois_export(
     variant: Annotated[str, typer.Argument(help="Id or slug of the variant.")], run: RunId = None
 ) -> None:
-    """Write the ROI zips of a variant, one per image."""
+    """Write the ROI zips of a variant of the newest sweep, one per image."""
     from opsef_bridge.sweep.stacks import export_variant
 
     files = export_variant(_Context.project(), variant, run=run)
-    _Context.console.say(*(str(file) for file in files))
+    _Context.console.say(*map(str, files) if files else ["No objects, so no files"])
     _Context.console.answer([str(file) for file in files])
 
 
 @models_app.command("list")
 def models_list() -> None:
-    """List the weights that are here."""
-    from opsef_bridge.engines import list_weights
+    """List the weights that are here, those of the best known score (F1 at 0.5) first."""
+    from opsef_bridge.engines.registry import table
 
-    rows = [
-        {"name": w.name, "engine": w.engine, "sha256": w.sha256[:12], "file": str(w.path)}
-        for w in list_weights([_Context.project().models_folder])
-    ]
-    _Context.console.table(rows, ("name", "engine", "sha256", "file"))
+    rows = table([_Context.project().models_folder])
+    shown = [{key: "" if cell is None else cell for key, cell in row.items()} for row in rows]
+    _Context.console.table(shown, ("name", "engine", "licence", "f1", "sha256", "file"))
     _Context.console.answer(rows)
+
+
+@models_app.command("add")
+def models_add(
+    what: Annotated[
+        list[str] | None, typer.Argument(help="File, folder or zip; with --from names.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name in opsef.yaml.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="Who runs it.")] = None,
+    shared: Annotated[
+        Path | None, typer.Option("--from", help="Shared folder or bundle to take from.")
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", help="For the card.")] = "",
+    source: Annotated[str, typer.Option("--source", help="For the card: where from.")] = "",
+    data: Annotated[str, typer.Option("--data", help="For the card: learned from what.")] = "",
+) -> None:
+    """Add weights to the project: .onnx, StarDist's, Cellpose's, a bundle; or --from FOLDER."""
+    from opsef_bridge.engines.store import add, add_from
+
+    if (shared is None and not what) or (shared is not None and engine):
+        raise typer.BadParameter("name FILES; or --from FOLDER, and the NAMES to take (all)")
+    models = _Context.project().must_exist().models_folder
+    facts = {"licence": licence, "source": source, "data": data}
+    if shared is not None:
+        _say_added(add_from(shared, models, what or (), name=name, facts=facts))
+    else:
+        more = {"name": name, "engine": engine, "facts": facts}
+        _say_added([one for file in what or () for one in add(file, models, **more)])
+
+
+@models_app.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="Official name, e.g. 2D_versatile_fluo.")],
+    mirror: Annotated[str | None, typer.Option("--mirror", help="Address of its folder.")] = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="Of its file.")] = None,
+) -> None:
+    """Download an official model from a mirror and add it; nothing else ever downloads."""
+    from opsef_bridge.engines.store import fetch
+
+    models = _Context.project().must_exist().models_folder
+    _say_added([fetch(name, models, mirror=mirror, sha256=sha256)])
+
+
+@models_app.command("bundle")
+def models_bundle(
+    file: Annotated[Path, typer.Argument(help="The zip to write.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Weights (all).")] = None,
+) -> None:
+    """Write weights with their cards to one zip, for `opsef models add`."""
+    from opsef_bridge.engines.store import bundle
+
+    chosen = [one.name for one in bundle(file, [_Context.project().models_folder], names or ())]
+    _Context.console.say(f"Wrote {', '.join(chosen)} to {file}")
+    _Context.console.answer({"file": str(file), "names": chosen})
+
+
+@models_app.command("publish")
+def models_publish(
+    folder: Annotated[Path, typer.Argument(help="Folder that others read too.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Weights (all).")] = None,
+) -> None:
+    """Copy weights with their cards to a folder, for `opsef models add --from FOLDER`."""
+    from opsef_bridge.engines.store import publish
+
+    _say_added(publish(folder, [_Context.project().models_folder], names or ()))
 
 
 @models_app.command("verify")
@@ -282,11 +370,26 @@ def models_verify() -> None:
     _Context.console.answer({"verified": True})
 
 
+def _say_added(added: list[Added]) -> None:
+    """Say what came where, and what was there before."""
+    for one in added:
+        what = f"{one.weights.name} for {one.weights.engine}"
+        news = f"Wrote {what}: " if one.new else f"Nothing to do, {what} is here: "
+        _Context.console.say(news + str(one.weights.path), *([one.note] if one.note else []))
+    rows = [
+        {"name": one.weights.name, "engine": one.weights.engine, "file": str(one.weights.path)}
+        | {"sha256": one.weights.sha256, "new": one.new, "note": one.note}
+        for one in added
+    ]
+    _Context.console.answer(rows)
+
+
 @engines_app.command("list")
 def engines_list() -> None:
     """List the engines and their parameters."""
     from opsef_bridge.engines import engine_class, engine_names
 
+    _Context.project()  # brings the engines in other interpreters
     rows = []
     for engine in map(engine_class, engine_names()):
         fields = {"predict": engine.Predict.model_fields, "decode": engine.Decode.model_fields}
@@ -296,6 +399,20 @@ def engines_list() -> None:
         )
     _Context.console.table(rows, ("name", "axes", "predict", "decode"))
     _Context.console.answer(rows)
+
+
+@engines_app.command("add")
+def engines_add(
+    name: Annotated[str, typer.Argument(help="Its name in opsef.yaml.")],
+    python: Annotated[str, typer.Option("--python", help="Absolute path of its interpreter.")],
+    target: Annotated[str, typer.Option("--target", help="module:Class there.")],
+) -> None:
+    """Add an engine that lives in another interpreter, with appose and numpy there."""
+    engine = _Context.project().must_exist().add_engine(name, python, target)
+    parts = {"predict": engine.Predict, "decode": engine.Decode}
+    fields = {part: list(model.model_fields) for part, model in parts.items()}
+    _Context.console.say(f"Added {name}: {', '.join(fields['predict'] + fields['decode'])}")
+    _Context.console.answer({"name": name, "version": engine.version, **fields})
 
 
 @app.command()
@@ -348,6 +465,7 @@ def _finish(project: Project, result: Result) -> None:
 def _report(run: Run, result: Result) -> None:
     """Print the result of a run: counts, the first of the ranking, what to look at."""
     from opsef_bridge.project import read_csv
+    from opsef_bridge.sweep import order_note
 
     console = _Context.console
     console.say(
@@ -355,18 +473,20 @@ def _report(run: Run, result: Result) -> None:
         f"{result.open} open; {result.passes} network passes"
     )
     rows = read_csv(run.variants_file) if run.variants_file.is_file() else []
-    for group in dict.fromkeys(row["group"] for row in rows):
+    for group in dict.fromkeys(row["group"] for row in rows if row["status"] != "failed"):
         ranked = [row for row in rows if row["group"] == group]
-        console.say("", f"Group {group}, first three of {len(ranked)} by agreement:")
+        note = order_note(ranked)
+        head = f"Group {group}, first three of {len(ranked)} by agreement"
+        console.say("", f"{head} ({note}):" if note else f"{head}:")
         console.table(ranked[:3], ("rank", "id", "slug", "objects", "agreement", "status"))
     for unit, error in result.problems.items():
         console.say(f"{unit} failed: {error}")
     if result.failed:
-        console.say("", f"What failed and why: {run.outcomes_file}. Try again: opsef sweep resume")
-    if rows:
-        console.say("", f"Open in ImageJ or Fiji: {run.compare_file('*')}")
-    if run.batch_file.is_file():
-        console.say("", f"Open in ImageJ or Fiji: {run.batch_file}")
+        console.say("", *_reasons(run), f"All of it: {run.outcomes_file}")
+        console.say(f"Try again: {_command('sweep resume')}")
+    for file in (run.root / "compare" / "*.tif", run.batch_file):
+        if any(file.parent.glob(file.name)):
+            console.say("", f"Open in ImageJ or Fiji: {file}")
     if run.report_file.is_file():
         console.say(f"Look at: {run.report_file}")
     console.answer(
@@ -381,3 +501,20 @@ def _report(run: Run, result: Result) -> None:
             "problems": {unit: str(error) for unit, error in result.problems.items()},
         }
     )
+
+
+def _reasons(run: Run) -> list[str]:
+    """The commonest reasons of failed outcomes, as lines."""
+    from collections import Counter
+
+    failed = [outcome for outcome in run.outcomes() if outcome["status"] == "failed"]
+    counts = Counter(f"{o['message']}. {o['hint']}" for o in failed)
+    return [f"{count} failed: {reason}" for reason, count in counts.most_common(3)]
+
+
+def _command(words: str) -> str:
+    """A command as it must be typed here to reach this project."""
+    import shlex
+
+    place = "" if _Context.folder == Path(".") else f" -p {shlex.quote(str(_Context.folder))}"
+    return f"opsef{place} {words}"

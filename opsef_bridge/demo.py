@@ -6,6 +6,7 @@ from pathlib import Path
 
 from opsef_bridge.errors import NotFoundError, ProjectError
 from opsef_bridge.files import write_text
+from opsef_bridge.sweep.importing import find_files
 
 __all__ = ["example_data", "make_demo", "make_project"]
 
@@ -17,6 +18,7 @@ preprocess:                       # recipes by name; each an ordered list of ste
 models:                           # a list where one value stands is tried value by value
   classic: {engine: watershed, scale: [0.5, 1.0, 2.0], threshold: [otsu, 0.8, local]}
   unet: {engine: unet, weights: nuclei-unet, scale: [0.5, 1.0, 2.0], threshold: [0.5, 0.6, 0.7]}
+  stardist: {engine: stardist, scale: [0.5, 1.0, 2.0], prob: [0.4, 0.5, 0.6]}
 """
 
 _NEW = """\
@@ -55,10 +57,13 @@ def make_project(folder: Path, sources: list[str]) -> Path:
     ------
     ProjectError
         There is one already.
+    ConfigError
+        A source finds no image.
     """
     file = Path(folder) / "opsef.yaml"
     if file.exists():
         raise ProjectError(f"there is a project in {folder} already", hint="Edit its opsef.yaml")
+    find_files(Path.cwd(), sources)
     listed = ", ".join(_quoted(Path(source).absolute().as_posix()) for source in sources)
     write_text(file, _NEW.format(sources=listed, models=_MODELS))
     return file

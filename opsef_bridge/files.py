@@ -123,7 +123,7 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "an unknown process"
             raise LockedError(
-                f"{path.name} is held by {holder}",
+                f"{path} is held by {holder}",
                 hint="Wait for it to end, or end it; then run the command again",
             ) from None
         file.truncate(0)

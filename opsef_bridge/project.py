@@ -16,6 +16,7 @@
     runs/<run>/batch.tif, report.html
     cache/                           steps, maps: may be deleted at any time
     adopted.json                     the variant chosen for each group, and why
+    engines.json                     engines in other interpreters
     models/<name>/                   weights that were added
 
 Deleting ``runs/`` and ``cache/`` loses no work of a person.
@@ -35,6 +36,9 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.config import Config, load_config
+from opsef_bridge.engines import Engine
+from opsef_bridge.engines.external import describe, external_class
+from opsef_bridge.engines.registry import use_engine
 from opsef_bridge.errors import NotFoundError, ProjectError
 from opsef_bridge.files import read_json, write_json, write_text
 from opsef_bridge.images import read_labels
@@ -99,7 +103,24 @@ class ImageEntry:
         if include not in _YES | _NO:
             raise ValueError(f"include is {include!r}, neither yes nor no")
         values["include"] = include in _YES
+        safe_name(values.get("id") or "")
         return cls(**values, more={k: v for k, v in row.items() if k not in known})
+
+
+def safe_name(name: str) -> str:
+    """Return `name` if it can be a part of a path that stays inside its folder.
+
+    Ids come from files that people edit and, later, from requests: ``../x`` must not lead
+    out of the project.
+
+    Raises
+    ------
+    ValueError
+        It holds something else than letters, digits, ``-``, ``_`` and single dots.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", name):
+        raise ValueError(f"{name!r} is no id: use letters, digits, '-', '_' and '.'")
+    return name
 
 
 class Run:
@@ -132,13 +153,13 @@ class Run:
         return self.root / "logs" / f"{unit}.txt"
 
     def label_file(self, variant: str, image: str) -> Path:
-        return self.root / "labels" / variant / f"{image}.tif"
+        return self.root / "labels" / safe_name(variant) / f"{safe_name(image)}.tif"
 
     def rois_file(self, variant: str, image: str) -> Path:
-        return self.root / "rois" / variant / f"{image}_ROIs.zip"
+        return self.root / "rois" / safe_name(variant) / f"{safe_name(image)}_ROIs.zip"
 
     def compare_file(self, image: str) -> Path:
-        return self.root / "compare" / f"{image}.tif"
+        return self.root / "compare" / f"{safe_name(image)}.tif"
 
     def plan(self) -> dict[str, Any]:
         """Return the parsed ``plan.json``."""
@@ -168,15 +189,25 @@ class Project:
         self.config_file = self.root / "opsef.yaml"
         self.index_file = self.root / "images" / "index.csv"
         self.adopted_file = self.root / "adopted.json"
+        self.engines_file = self.root / "engines.json"
         self.cache_folder = self.root / "cache"
         self.models_folder = self.root / "models"
         self.runs_folder = self.root / "runs"
         self.lock_file = self.runs_folder / ".lock"
+        # `opsef.yaml` is checked against the engines, also where only a plan holds it.
+        for name, entry in self.engines().items():
+            use_engine(name, external_class(name, entry))
 
     @property
     def config(self) -> Config:
         """The checked ``opsef.yaml``, read anew each time."""
         return load_config(self.config_file)
+
+    def must_exist(self) -> Project:
+        """Return itself; raise ConfigError where the folder holds no ``opsef.yaml``."""
+        if not self.config_file.is_file():
+            load_config(self.config_file)
+        return self
 
     def images(self) -> list[ImageEntry]:
         """Return the rows of ``images/index.csv``; none before the first import."""
@@ -254,13 +285,45 @@ class Project:
         NotFoundError
             The run, or labels of that variant and image, do not exist.
         """
-        file = self.run(run).label_file(variant, image)
+        try:
+            file = self.run(run).label_file(variant, image)
+        except ValueError as error:
+            raise NotFoundError(str(error)) from None
         if not file.is_file():
             raise NotFoundError(
                 f"{self.run(run).id} has no labels of image {image!r} by variant {variant!r}",
                 hint="outcomes.csv of the run says what became of every image and variant",
             )
         return read_labels(file)
+
+    def engines(self) -> dict[str, dict[str, Any]]:
+        """Return the engines in other interpreters: python, target, parameters, by name."""
+        if not self.engines_file.is_file():
+            return {}
+        try:
+            found = read_json(self.engines_file)
+            return dict(found.items())
+        except (ValueError, AttributeError) as error:
+            raise ProjectError(
+                f"{self.engines_file} cannot be understood ({error})",
+                hint="Correct it, or delete it and add the engines again",
+            ) from None
+
+    def add_engine(self, name: str, python: str, target: str) -> type[Engine]:
+        """Add ``module:Class`` in the interpreter `python`, or tell what it is now.
+
+        Raises
+        ------
+        InputError
+            The name is that of an engine that is installed here, or it is no engine.
+        WorkerError
+            The other interpreter fails.
+        """
+        entry = {"python": python, "target": target, "parameters": describe(python, target)}
+        kind = external_class(name, entry)
+        use_engine(name, kind)
+        write_json(self.engines_file, {**self.engines(), name: entry})
+        return kind
 
     def adopted(self) -> dict[str, dict[str, Any]]:
         """Return the adopted variant of each group, with the reason."""

@@ -16,6 +16,7 @@ from PIL import Image
 
 from opsef_bridge import cli, demo
 from opsef_bridge.demo import example_data
+from opsef_bridge.engines.registry import SHIPPED
 from opsef_bridge.images import read_image
 from opsef_bridge.project import Project
 
@@ -98,6 +99,7 @@ WORKS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("adopt",): ("v0001",),
     ("rois", "export"): ("v0002",),
     ("models", "list"): (),
+    ("models", "add"): (str(SHIPPED / "nuclei-unet.onnx"), "--name", "mine"),
     ("models", "verify"): (),
     ("engines", "list"): (),
     ("doctor",): (),
@@ -105,7 +107,9 @@ WORKS: dict[tuple[str, ...], tuple[str, ...]] = {
 }
 """Arguments with which each command works in the project above."""
 
-APART = {("demo",), ("new",), ("batch",)}
+APART = {("demo",), ("new",), ("batch",)} | {
+    ("models", "bundle"), ("models", "publish"), ("models", "fetch"), ("engines", "add"),
+}  # fmt: skip
 """Commands that have a test of their own."""
 
 
@@ -149,13 +153,15 @@ def test_new_then_plan(opsef, tmp_path):
 def test_demo_makes_a_project_and_sweeps_it(opsef, tmp_path, monkeypatch):
     bundled = tmp_path / "bundled"
     (bundled / "images").mkdir(parents=True)
-    Image.fromarray(picture()).save(bundled / "images" / "small_1.png")
+    for group in ("small", "large", "u2os", "tissue"):
+        Image.fromarray(picture()).save(bundled / "images" / f"{group}_1.png")
     monkeypatch.setattr(demo, "example_data", lambda: bundled)
     monkeypatch.setattr(demo, "_MODELS", "models: {classic: {engine: watershed}}\n")
     answer = opsef("demo", tmp_path / "d", "--workers", "1", "--json")
     assert answer.code == 0, answer.err
-    assert (answer.json["ok"], answer.json["passes"]) == (1, 1)
-    assert opsef("-p", tmp_path / "d", "images", "list", "--json").json[0]["group"] == "small"
+    assert (answer.json["ok"], answer.json["passes"]) == (4, 4)
+    listed = opsef("-p", tmp_path / "d", "images", "list", "--json").json
+    assert [image["group"] for image in listed] == ["large", "small", "tissue", "u2os"]
 
 
 def test_the_demo_tries_what_the_readme_promises(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def _first_choice(number: int, group: Group) -> Html:
 
 
 def _command(group: Group, entry: Entry) -> tuple[Html, Html]:
-    command = f"opsef adopt {entry.id} --group {group.name}"
+    command = f"opsef adopt {entry.id} --group {shlex.quote(group.name)}"
     return element("code", command), _copy("Copy")
 
 

@@ -1,30 +1,45 @@
 """Engines and weights by name: what is here, and what to do about what is not.
 
-Engines are found through entry points (group ``opsef_bridge.engines``), ours included, so
-a new network is one file and one line of somebody's ``pyproject.toml``. Weights are found
+Engines of others are found through entry points (group ``opsef_bridge.engines``), so a new
+network is one file and one line of somebody's ``pyproject.toml``. Weights are found
 by their card, ``NAME.json`` beside the file it names, in the package and in the ``models``
 folder of a project.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from opsef_bridge.engines.base import Engine, Weights
-from opsef_bridge.errors import NotFoundError, OpsefError, WeightsError
+from opsef_bridge.engines.official import how_to_bring, official_models
+from opsef_bridge.errors import (
+    ConfigError,
+    InputError,
+    NotFoundError,
+    OpsefError,
+    WeightsError,
+)
 from opsef_bridge.files import file_sha256, read_json
 
 __all__ = [
     "SHIPPED",
+    "best_score",
     "engine_class",
     "engine_names",
     "find_weights",
+    "installed_names",
     "list_weights",
+    "read_card",
     "resolve_device",
+    "table",
+    "try_out",
+    "use_engine",
     "verify",
 ]
 
@@ -32,15 +47,41 @@ SHIPPED = Path(__file__).parent / "weights"
 """Folder of the weights that come with the package."""
 
 _BUILT_IN = {
+    "stardist": "opsef_bridge.engines.stardist:StarDist",
     "unet": "opsef_bridge.engines.unet:UNet",
     "watershed": "opsef_bridge.engines.watershed:Watershed",
 }
 
+_ADDED: dict[str, type[Engine]] = {}
+"""Engines in other interpreters, as the projects of this process name them."""
+
+
+def use_engine(name: str, kind: type[Engine]) -> None:
+    """Let `kind` be found as the engine `name`, which no installed engine may have.
+
+    Raises
+    ------
+    InputError
+        An installed engine has that name.
+    """
+    if name in installed_names():
+        raise InputError(
+            f"{name!r} is the name of an engine that is installed here",
+            hint="Choose another for the engine of the other interpreter",
+        )
+    _ADDED[name] = kind
+    engine_class.cache_clear()
+
 
 def engine_names() -> list[str]:
-    """Return the names of all engines that are installed, in alphabetical order."""
+    """Return the names of all engines, installed or added, in alphabetical order."""
+    return sorted(installed_names() | set(_ADDED))
+
+
+def installed_names() -> set[str]:
+    """Return the names of the engines that are installed in this environment."""
     others = {point.name for point in entry_points(group="opsef_bridge.engines")}
-    return sorted(others | set(_BUILT_IN))
+    return others | set(_BUILT_IN)
 
 
 @cache
@@ -56,6 +97,8 @@ def engine_class(name: str) -> type[Engine]:
     """
     from importlib.metadata import EntryPoint
 
+    if name in _ADDED:
+        return _ADDED[name]
     found = {point.name: point for point in entry_points(group="opsef_bridge.engines")}
     if name in _BUILT_IN:
         point = EntryPoint(name, _BUILT_IN[name], "opsef_bridge.engines")
@@ -77,12 +120,15 @@ def engine_class(name: str) -> type[Engine]:
 def list_weights(folders: Iterable[Path] = ()) -> list[Weights]:
     """Return all weights with a card in `folders` and in the package, by name.
 
-    A card in an earlier folder hides one of the same name in a later folder.
+    A card in an earlier folder hides one of the same name in a later folder. Hidden folders
+    are passed over: in them weights are made ready.
     """
     found: dict[str, Weights] = {}
     for folder in (*folders, SHIPPED):
         for card_file in sorted(Path(folder).glob("**/*.json")):
-            card = _read_card(card_file)
+            if any(part.startswith(".") for part in card_file.relative_to(folder).parts):
+                continue
+            card = read_card(card_file)
             if card is None:
                 continue
             weights = Weights(
@@ -92,11 +138,17 @@ def list_weights(folders: Iterable[Path] = ()) -> list[Weights]:
     return [found[name] for name in sorted(found)]
 
 
-def _read_card(path: Path) -> dict[str, Any] | None:
-    """Return a model card, or None for some other JSON file."""
+def read_card(path: Path) -> dict[str, Any] | None:
+    """Return a model card, or None for some other JSON file.
+
+    Raises
+    ------
+    WeightsError
+        It is no JSON file.
+    """
     try:
         card = read_json(path)
-    except ValueError as error:
+    except ValueError as error:  # not UTF-8, or not JSON
         raise WeightsError(
             f"{path} is not valid JSON ({error})", hint="Correct it, or take it out of the folder"
         ) from None
@@ -132,20 +184,65 @@ def find_weights(engine: str, name: str | None, folders: Iterable[Path] = ()) ->
         else f"there are no weights {name!r} for the engine {engine!r}"
     )
     choices = ", ".join(w.name for w in fitting) or "none yet"
+    if official_models().get(name or "", {}).get("engine") == engine:
+        raise WeightsError(problem, hint=f"{how_to_bring(str(name))}. Known: {choices}")
     raise WeightsError(
         problem,
-        hint=f"Known: {choices}. Others go, with their card, into the folder models/NAME "
-        "of the project",
+        hint=f"Known: {choices}. `opsef models add FILE` puts others, with a card, into the "
+        "folder models/NAME of the project",
     )
 
 
+def try_out(weights: Weights) -> None:
+    """Let the engine of `weights` load them and segment a small square.
+
+    Raises
+    ------
+    NotFoundError
+        The engine is not installed.
+    WeightsError
+        It takes no weights, or cannot run these.
+    """
+    engine = engine_class(weights.engine)()
+    if not engine.needs_weights:
+        raise WeightsError(
+            f"the engine {weights.engine!r} takes no weights", hint="Name another engine"
+        )
+    try:
+        engine.load(weights)
+        axes = next(axes for axes in ("YX", "YXS", "ZYX") if axes in engine.axes)
+        image = np.zeros({"YX": (64, 64), "YXS": (64, 64, 3), "ZYX": (16, 64, 64)}[axes], "f4")
+        image[tuple(slice(side // 4, -(side // 4) or None) for side in image.shape)] = 1
+        engine.decode(engine.predict(image, engine.Predict()), engine.Decode())
+    except WeightsError:
+        raise
+    except Exception as error:  # of a network that was made for something else: any
+        raise WeightsError(
+            f"the engine {weights.engine!r} cannot run {weights.path} "
+            f"({type(error).__name__}: {error})",
+            hint="Name another engine, or bring a network that it is made for",
+        ) from error
+
+
 def resolve_device(wanted: str) -> str:
-    """Return ``"cpu"`` or ``"cuda"``: what ``auto`` means on this machine."""
-    if wanted != "auto":
+    """Return ``"cpu"`` or ``"cuda"``: what ``auto`` means on this machine.
+
+    Raises
+    ------
+    ConfigError
+        ``cuda`` is asked for where ONNX Runtime has none.
+    """
+    if wanted == "cpu":
         return wanted
     import onnxruntime
 
-    return "cuda" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu"
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if wanted == "cuda" and not has_cuda:
+        raise ConfigError(
+            "sweep.device is cuda, but the installed ONNX Runtime cannot use CUDA",
+            hint="Use `device: auto`; or install the GPU build: make gpu",
+        )
+    return "cuda" if has_cuda else "cpu"
 
 
 def verify(weights: Weights) -> None:
@@ -170,3 +267,27 @@ def verify(weights: Weights) -> None:
             f"the card says {weights.sha256}",
             hint="Bring the right file, or correct the card if you trust this one",
         )
+
+
+def table(folders: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return one row per weights, those of the best known score first."""
+    rows = [
+        {
+            "name": weights.name,
+            "engine": weights.engine,
+            "licence": str(weights.card.get("licence", "unknown")),
+            "f1": best_score(weights.card),
+            "sha256": weights.sha256[:12],
+            "file": str(weights.path),
+        }
+        for weights in list_weights(folders)
+    ]
+    return sorted(rows, key=lambda row: -1.0 if row["f1"] is None else row["f1"], reverse=True)
+
+
+def best_score(card: Mapping[str, Any]) -> float | None:
+    """Return F1 at an IoU of 0.5 as last validated, or None: no card has to have one."""
+    try:
+        return float(card["val"][-1]["f1"]["0.5"]["value"])
+    except (LookupError, TypeError, ValueError):
+        return None

@@ -33,6 +33,7 @@ from pydantic import Field
 
 from opsef_bridge.engines.base import Parameters, Raw, Scaled, Weights
 from opsef_bridge.engines.parting import part
+from opsef_bridge.engines.runtime import open_session
 from opsef_bridge.engines.scaling import (
     CLIP,
     decode_on_finer_grid,
@@ -107,7 +108,9 @@ class UNet:
         WorkerError
             ONNX Runtime cannot use `device`.
         """
-        self._session = _open(weights, device)
+        session = open_session(weights, device)
+        _check_shape(session, weights)
+        self._session = session
         low, high = weights.card.get("input", {}).get("percentiles", PERCENTILES)
         self._percentiles = (float(low), float(high))
 
@@ -219,42 +222,6 @@ def _cuts(side: int, tile: int) -> list[tuple[int, int]]:
     count = max(1, round(side / tile))
     edges = [side * part // count // MULTIPLE * MULTIPLE for part in range(count + 1)]
     return list(pairwise(edges))
-
-
-def _open(weights: Weights, device: str) -> Any:
-    """Return an ONNX Runtime session of one thread: workers, not threads, fill the cores."""
-    import onnxruntime
-
-    path = weights.path
-    if path is None or not path.is_file():
-        raise WeightsError(
-            f"the file of the weights {weights.name!r} is missing: {path}",
-            hint="Put it back, or install the package again",
-        )
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device)
-    if provider not in onnxruntime.get_available_providers():
-        raise WorkerError(
-            f"ONNX Runtime cannot use the device {device!r}",
-            hint="Use the device cpu, or install the GPU build of ONNX Runtime in its place",
-        )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    except Exception as error:  # ONNX Runtime has a dozen classes for a broken file
-        raise WeightsError(
-            f"the weights {weights.name!r} cannot be read from {path} ({error})",
-            hint="Bring a sound copy of the file",
-        ) from error
-    if provider not in session.get_providers():  # it falls back to the CPU with a warning
-        raise WorkerError(
-            f"ONNX Runtime could not start on the device {device!r}",
-            hint="Check the driver and the CUDA libraries, or use the device cpu",
-        )
-    _check_shape(session, weights)
-    return session
 
 
 def _check_shape(session: Any, weights: Weights) -> None:

@@ -91,6 +91,7 @@ def run_snakemake(
     write_text(run.snakefile, snakefile(project, run.id, units))
     log = run.log_file("snakemake")
     log.parent.mkdir(parents=True, exist_ok=True)
+    said_before = log.stat().st_size if log.is_file() else 0
     # No lock: the project has one already, and Snakemake's would outlive a killed process.
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(run.snakefile),
@@ -111,10 +112,13 @@ def run_snakemake(
             process.wait()
             raise
     open_units = [unit for unit in units if not run.done_file(unit.id).is_file()]
-    if open_units and "No module named snakemake" in log.read_text(encoding="utf-8"):
+    said = log.read_bytes()[said_before:].decode("utf-8", "replace").strip()
+    last = said.splitlines()[-1] if said else "it said nothing"
+    if open_units and "No module named snakemake" in said:
         raise WorkerError("Snakemake is not installed", hint="pip install 'opsef_bridge[cluster]'")
     return {
-        unit.id: WorkerError(f"{unit.id} is not done", hint=f"See {log}") for unit in open_units
+        unit.id: WorkerError(f"{unit.id} is not done; Snakemake: {last}", hint=f"See {log}")
+        for unit in open_units
     }
 
 

@@ -76,8 +76,8 @@ class Outcome:
 
     `status` is ``ok``, ``empty`` (segmented, no object found: a result) or ``failed`` (then
     `code`, `message` and `hint` say why). `seconds` is what this variant costs alone: its
-    network pass and its own decoding. `diameter` is the median equivalent diameter of its
-    objects in pixels of the image.
+    network pass and its own decoding, which took `decode_seconds`. `diameter` is the median
+    equivalent diameter of its objects in pixels of the image.
     """
 
     image: str
@@ -87,6 +87,7 @@ class Outcome:
     objects: int = 0
     diameter: float = 0.0
     seconds: float = 0.0
+    decode_seconds: float = 0.0
     unit: str = ""
     code: str = ""
     message: str = ""

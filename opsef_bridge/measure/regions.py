@@ -7,7 +7,7 @@ for all objects at once. The few properties that need an object's own small pict
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +27,13 @@ INTENSITY = tuple(f"intensity_{name}" for name in ("mean", "min", "max", "sum", 
 FLAT_ONLY = (*ELLIPSE, "perimeter")
 
 Columns = dict[str, np.ndarray]
+Spacing = Mapping[str, float] | Sequence[float] | None
 
 
 def region_table(
     labels: np.ndarray,
     intensity: np.ndarray | None = None,
-    spacing: Sequence[float] | None = None,
+    spacing: Spacing = None,
     properties: Iterable[str] | None = None,
 ) -> pd.DataFrame:
     """Measure every object of a label image.
@@ -44,7 +45,7 @@ def region_table(
     intensity : ndarray, optional
         Image to measure in the objects: the shape of `labels`, or one more axis, first or
         last, for channels (first, where both fit).
-    spacing : sequence of float, optional
+    spacing : mapping of axis to float, or sequence of float, optional
         Pixel size along each axis. Lengths, areas and places are then in that unit, else
         in pixels; ``bbox`` is always in pixels.
     properties : iterable of str, optional
@@ -169,7 +170,9 @@ def _wanted(
     return wanted
 
 
-def _spacing(spacing: Sequence[float] | None, runs: Runs) -> np.ndarray:
+def _spacing(spacing: Spacing, runs: Runs) -> np.ndarray:
+    if isinstance(spacing, Mapping):  # an axis without calibration counts in pixels
+        spacing = [spacing.get(axis, 1.0) for axis in "ZYX"[-len(runs.shape) :]]
     size = np.ones(len(runs.shape)) if spacing is None else np.asarray(spacing, float)
     if size.shape != (len(runs.shape),) or not np.all(np.isfinite(size) & (size > 0)):
         raise InputError(

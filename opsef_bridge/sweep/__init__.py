@@ -3,7 +3,8 @@
 from opsef_bridge.execute import run_unit
 from opsef_bridge.sweep import batch, predict, rank, reporting, stacks  # noqa: F401  (register kinds)
 from opsef_bridge.sweep.adopt import adopt
-from opsef_bridge.sweep.plan import Plan, Variant, make_batch_plan, make_plan
+from opsef_bridge.sweep.plan import Plan, Variant, left_out, make_batch_plan, make_plan
+from opsef_bridge.sweep.rank import order_note
 from opsef_bridge.sweep.run import (
     Executor,
     Result,
@@ -23,9 +24,11 @@ __all__ = [
     "Result",
     "Variant",
     "adopt",
+    "left_out",
     "make_batch_plan",
     "make_plan",
     "newest_run",
+    "order_note",
     "plan_batch",
     "plan_sweep",
     "resume_run",

@@ -27,12 +27,14 @@ class ArrayCache:
     folder : Path
         Made when the first entry is written.
     limit : int
-        Bytes. Checked after every write of a process.
+        Bytes. Checked whenever a process has written a part of it; a thirty-second may be
+        over.
     """
 
     def __init__(self, folder: Path, limit: int = 4 << 30) -> None:
         self._folder = folder
         self._limit = limit
+        self._written = 0  # since the folder was last looked through
 
     def get(self, key: str) -> tuple[dict[str, np.ndarray], dict[str, float]] | None:
         """Return the arrays and numbers under `key`, or None."""
@@ -62,9 +64,12 @@ class ArrayCache:
                 for name, array in {**arrays, "values": np.array(json.dumps(values))}.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                         np.lib.format.write_array(member, array, allow_pickle=False)
+            self._written += self._file(key).stat().st_size
         except OSError:
             return
-        self._shrink()
+        if self._written * 32 >= self._limit:  # looking through the folder takes time
+            self._written = 0
+            self._shrink()
 
     def _file(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key}.npz"

@@ -12,8 +12,9 @@ from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 
 __all__ = ["estimate"]
 
-UNMEASURED = 1.5
-"""Seconds per million pixels that an engine sees, before any was measured here."""
+UNMEASURED = (1.0, 0.2)
+"""Seconds per million pixels that an engine sees, of a pass and of decoding it, before any
+was measured here."""
 
 FRAMES, VIEWS = 16, 4
 """Of a comparison stack: frames at most, and 8-bit views each."""
@@ -34,26 +35,27 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
     entries = {entry.id: entry for entry in project.images()}
     outcomes = [o for name in project.runs() for o in project.run(name).outcomes()]
     finished = {o["key"] for o in outcomes if o["status"] != "failed"}
-    rates = _rates(plan, outcomes, entries)
+    rates = _rates(project, entries)
     images = {image.id: image for image in plan.images}
     variants = {variant.id: variant for variant in plan.variants}
-    passes: dict[str, bool] = {}
+    passes: dict[str, float] = {}
     work = 0.0
     for unit in plan.units:
         for image, variant, key in unit.makes:
             v = variants[variant]
-            if key in finished:
-                passes.setdefault(v.pass_key(images[image]), False)
-            else:
-                passes[v.pass_key(images[image])] = True
-                work += _seen(images[image], entries, v) * rates.get(v.engine, UNMEASURED)
+            seen = 0.0 if key in finished else _seen(images[image], entries, v)
+            per_pass, per_decode = rates.get(v.engine, UNMEASURED)
+            work += seen * per_decode
+            one = v.pass_key(images[image])
+            passes[one] = max(passes.get(one, 0.0), seen * per_pass)
+    work += sum(passes.values())
     pixels = sum(_pixels(image, entries) for image in plan.images)
     workers = free_cores()
     return {
         "variants": len(plan.variants),
         "images": len(plan.images),
         "passes": len(passes),
-        "new_passes": sum(passes.values()),
+        "new_passes": sum(cost > 0 for cost in passes.values()),
         "units": len(plan.units),
         "workers": workers,
         "seconds": round(work / workers, 1),
@@ -66,19 +68,28 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _rates(
-    plan: Plan, outcomes: list[dict[str, Any]], entries: Mapping[str, ImageEntry]
-) -> dict[str, float]:
-    """Seconds per million pixels seen, by engine, from outcomes that are in this plan."""
-    keys = {v.label_key(image): (image, v) for image in plan.images for v in plan.variants}
-    total: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        if outcome["key"] in keys and outcome["status"] != "failed":
-            image, variant = keys[outcome["key"]]
-            sums = total.setdefault(variant.engine, [0.0, 0.0])
-            sums[0] += outcome["seconds"]
-            sums[1] += _seen(image, entries, variant)
-    return {engine: seconds / seen for engine, (seconds, seen) in total.items() if seen}
+def _rates(project: Project, entries: Mapping[str, ImageEntry]) -> dict[str, tuple[float, float]]:
+    """Seconds per million pixels seen, of a pass and of decoding, by engine, in all runs."""
+    sums: dict[str, list[float]] = {}
+    for name in project.runs():
+        run = project.run(name)
+        plan = Plan.from_json(run.plan())
+        images = {image.id: image for image in plan.images if image.id in entries}
+        variants = {variant.id: variant for variant in plan.variants}
+        for outcome in run.outcomes():
+            if outcome["status"] == "failed" or outcome["image"] not in images:
+                continue
+            variant = variants[outcome["variant"]]
+            total = sums.setdefault(variant.engine, [0.0, 0.0, 0.0])
+            decoding = outcome["decode_seconds"]
+            total[0] += outcome["seconds"] - decoding
+            total[1] += decoding
+            total[2] += _seen(images[outcome["image"]], entries, variant)
+    return {
+        engine: (network / seen, decoding / seen)
+        for engine, (network, decoding, seen) in sums.items()
+        if seen
+    }
 
 
 def _pixels(image: PlannedImage, entries: Mapping[str, ImageEntry]) -> float:

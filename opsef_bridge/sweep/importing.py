@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
@@ -16,7 +17,7 @@ from opsef_bridge.files import file_sha256
 from opsef_bridge.images import image_info, suffixes
 from opsef_bridge.project import ImageEntry, Project
 
-__all__ = ["image_slug", "import_images"]
+__all__ = ["find_files", "image_slug", "import_images"]
 
 
 def import_images(project: Project, config: Config) -> list[ImageEntry]:
@@ -37,7 +38,7 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
     entries = dict(known)
     number = max((_number(entry) for entry in known.values()), default=0)
     found: set[tuple[str, int]] = set()
-    for file in _find_files(project.root, config.images.source):
+    for file in find_files(project.root, config.images.source):
         source = _source_name(project.root, file)
         old = known.get((source, 0))
         if old is None:
@@ -46,6 +47,7 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
         entries[source, 0] = _refresh(old, file, config)
         found.add((source, 0))
     _check_column(project, entries.values(), config)
+    _check_globs([entries[key] for key in found], config)
     grouped = {key: replace(e, group=_group_of(e, config)) for key, e in entries.items()}
     project.write_images(grouped.values())
     return [entry for key, entry in grouped.items() if key in found]
@@ -69,18 +71,25 @@ def image_slug(file: Path) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40].strip("-") or "image"
 
 
-def _find_files(root: Path, sources: Iterable[str]) -> list[Path]:
-    """Files of all sources in natural order of their names; every source must find one."""
+def find_files(root: Path, sources: Iterable[str]) -> list[Path]:
+    """Return the files of all sources, each in natural order of the names.
+
+    Raises
+    ------
+    ConfigError
+        A source finds none.
+    """
     found: dict[Path, None] = {}
     for source in sources:
-        path = root / source
+        path = Path(os.path.normpath(root / source))
         if path.is_dir():
             files = [p for p in path.iterdir() if p.suffix.lower() in suffixes()]
             what = f"the folder {source!r} holds no image"
         elif any(c in source for c in "*?[") and not path.exists():
             # The folder of the project may have brackets in its name; they match themselves.
             names = glob.iglob(source, root_dir=root, recursive=True)
-            files = [root / name for name in names if (root / name).is_file()]
+            files = [Path(os.path.normpath(root / name)) for name in names]
+            files = [file for file in files if file.is_file()]
             what = f"no file matches {source!r}"
         else:
             files = [path] if path.is_file() else []
@@ -148,8 +157,23 @@ def _group_of(entry: ImageEntry, config: Config) -> str:
     if isinstance(groups, str):
         value = entry.group if groups == "group" else entry.more.get(groups)
         return value or "default"
-    name = Path(entry.source).name
-    for group, pattern in groups.items():
-        if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(Path(name).stem, pattern):
-            return group
-    return "default"
+    return next((g for g, pattern in groups.items() if _fits(entry, pattern)), "default")
+
+
+def _fits(entry: ImageEntry, pattern: str) -> bool:
+    """Whether a glob matches the name of the file, with or without suffix, or its source."""
+    source = Path(entry.source)
+    names = (source.name, source.stem, entry.source)
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def _check_globs(entries: Collection[ImageEntry], config: Config) -> None:
+    """Refuse a group that no image is in: a misspelt glob is a wrong result."""
+    if isinstance(config.groups, dict):
+        for group, pattern in config.groups.items():
+            if not any(_fits(entry, pattern) for entry in entries):
+                names = ", ".join(Path(entry.source).name for entry in list(entries)[:3])
+                raise ConfigError(
+                    f"groups.{group}: no image matches {pattern!r}",
+                    hint=f"Images are called {names} ...",
+                )

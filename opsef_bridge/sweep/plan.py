@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from opsef_bridge.config import Config, ModelSettings
-from opsef_bridge.engines import Weights, engine_class
+from opsef_bridge.engines import Engine, Parameters, Weights, engine_class
 from opsef_bridge.errors import ConfigError, NotFoundError
 from opsef_bridge.execute import Unit
 from opsef_bridge.files import key_of
@@ -27,6 +27,7 @@ __all__ = [
     "PlannedImage",
     "Variant",
     "find_variant",
+    "left_out",
     "make_batch_plan",
     "make_plan",
     "sample_images",
@@ -44,12 +45,17 @@ PASSES_PER_UNIT = 60
 
 @dataclass(frozen=True)
 class PlannedImage:
-    """An image of the run: its content key and the box that is worked on (None: all)."""
+    """An image of the run: its content key and the box that is worked on (None: all).
+
+    `sha256` is that of the file when it was planned: a file that changed since must not
+    be filed under the old key.
+    """
 
     id: str
     key: str
     group: str
     box: Box | None
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,8 @@ class Variant:
 
     Complete in itself: a variant that was adopted runs without the configuration it came
     from. `named` are the parameters that the configuration names, for captions; `predict`
-    and `decode` hold all, defaults included.
+    and `decode` hold all, defaults included. `scale` is the factor by which the network
+    sees the image enlarged, whatever the engine's own parameter for it.
     """
 
     id: str
@@ -74,16 +81,19 @@ class Variant:
     postprocess: dict[str, Any]
     named: tuple[str, ...]
     key: str
+    scale: float = 1.0
 
     @property
     def family(self) -> str:
         """Engine and weights: one voice in the ranking, whatever the recipe."""
         return f"{self.engine}:{self.weights}" if self.weights else self.engine
 
-    @property
-    def scale(self) -> float:
-        """Factor by which the network sees the image enlarged."""
-        return float(self.predict.get("scale", self.predict.get("diameter", 1.0)))
+    def current_key(self) -> str:
+        """Return the key that the installed versions of engine and steps would give."""
+        return _variant_key(
+            self.engine, self.weights_sha256, self.steps, self.predict, self.decode,
+            self.postprocess,
+        )  # fmt: skip
 
     def caption(self) -> str:
         """Return ``median3 | unet | scale 0.5 threshold 0.6``."""
@@ -223,14 +233,23 @@ def make_batch_plan(
 ) -> Plan:
     """Plan a batch: on every image, whole, the variant that its group adopted.
 
-    Images of groups that adopted none are left out.
+    Images of groups that adopted none are left out (see `left_out`).
 
     Raises
     ------
     ConfigError
         No image is left.
     """
-    planned = _planned(config, [entry for entry in images if entry.group in adopted], {})
+    mine = [entry for entry in images if entry.group in adopted]
+    if images and not mine:
+        groups = ", ".join(dict.fromkeys(entry.group for entry in images))
+        raise ConfigError(
+            f"variants are adopted for {', '.join(adopted)}, the images are of {groups}",
+            hint="Adopt one for these groups: opsef adopt VARIANT --group G",
+        )
+    planned = _planned(config, mine, {})
+    # What was adopted is a way to get labels; what it gives today has today's key.
+    adopted = {group: replace(v, key=v.current_key()) for group, v in adopted.items()}
     distinct = {variant.key: variant for variant in adopted.values()}
     variants = tuple(
         replace(variant, id=f"v{i:04d}") for i, variant in enumerate(distinct.values(), start=1)
@@ -243,6 +262,13 @@ def make_batch_plan(
     return _plan("batch", config, planned, variants, (*predict, batch))
 
 
+def left_out(plan: Plan, images: Sequence[ImageEntry]) -> dict[str, int]:
+    """Return how many included images of each group a batch leaves out."""
+    planned = {image.id for image in plan.images}
+    groups = [e.group for e in images if e.include and e.id not in planned]
+    return {group: groups.count(group) for group in dict.fromkeys(groups)}
+
+
 def _planned(
     config: Config, images: Sequence[ImageEntry], boxes: Mapping[str, Box | None]
 ) -> tuple[PlannedImage, ...]:
@@ -251,7 +277,9 @@ def _planned(
             "no image is left to work on", hint="Set `include` to yes in images/index.csv"
         )
     return tuple(
-        PlannedImage(entry.id, _image_key(entry, config), entry.group, boxes.get(entry.id))
+        PlannedImage(
+            entry.id, _image_key(entry, config), entry.group, boxes.get(entry.id), entry.sha256
+        )
         for entry in images
     )
 
@@ -307,8 +335,7 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
         for recipe, steps in config.recipes().items():
             for predict, decode in model.combinations():
                 settings = (predict.model_dump(mode="json"), decode.model_dump(mode="json"))
-                network = (engine.name, engine.version, used.sha256)
-                key = key_of(STAGE, recipe_identity(steps), *network, *settings, post)
+                key = _variant_key(engine.name, used.sha256, steps, *settings, post)
                 if key in seen:
                     continue
                 seen.add(key)
@@ -319,7 +346,20 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
                 yield Variant(
                     f"v{len(seen):04d}", slug, recipe, steps, model.name, engine.name,
                     used.name, used.sha256, *settings, post, tuple(model.axes), key,
+                    _seen_scale(engine, used, predict),
                 )  # fmt: skip
+
+
+def _variant_key(engine: str, weights_sha256: str, steps: Any, *settings: Any) -> str:
+    """The content key of a variant: all that decides its labels, but for the image."""
+    network = (engine, engine_class(engine).version, weights_sha256)
+    return key_of(STAGE, recipe_identity(steps), *network, *settings)
+
+
+def _seen_scale(engine: type[Engine], weights: Weights, predict: Parameters) -> float:
+    """Ask an engine without `scale` how far it enlarges the image; most have `scale`."""
+    ask = getattr(engine, "seen_scale", None)
+    return float(ask(predict, weights) if ask else getattr(predict, "scale", 1.0))
 
 
 def _slug(

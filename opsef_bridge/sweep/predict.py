@@ -31,9 +31,9 @@ from opsef_bridge.engines import (
     resolve_device,
     verify,
 )
-from opsef_bridge.errors import OpsefError, WeightsError, WorkerError
+from opsef_bridge.errors import ImageError, OpsefError, ProjectError, WeightsError, WorkerError
 from opsef_bridge.execute import Job, Outcome, unit_kind
-from opsef_bridge.files import atomic_path, key_of
+from opsef_bridge.files import atomic_path, file_sha256, key_of
 from opsef_bridge.images import read_image, segment_plane, write_labels
 from opsef_bridge.images.projection import project_volume
 from opsef_bridge.postprocess import clean
@@ -45,10 +45,24 @@ from opsef_bridge.sweep.plan import STAGE, Box, Plan, PlannedImage, Variant
 __all__ = ["box_shape", "cut_box", "predict", "recipe_output", "segmented_array", "to_source"]
 
 
-def segmented_array(project: Project, config: Config, entry: ImageEntry) -> np.ndarray:
-    """Return the plane (YX) or volume (ZYX) of an image that is segmented."""
+def segmented_array(
+    project: Project, config: Config, entry: ImageEntry, sha256: str = ""
+) -> np.ndarray:
+    """Return the plane (YX) or volume (ZYX) of an image that is segmented.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read; or it is not the one of that `sha256`, if one is given.
+    """
     how = config.images
-    image = read_image(project.source_file(entry), entry.series, axes=how.axes)
+    file = project.source_file(entry)
+    image = read_image(file, entry.series, axes=how.axes)
+    if sha256 and not _is_planned(file, entry, sha256):
+        raise ImageError(
+            f"{file} has changed since it was planned",
+            hint="`opsef sweep run` plans anew with the file that is there",
+        )
     return project_volume(segment_plane(image, how.segment.channel), how.projection)
 
 
@@ -72,6 +86,14 @@ def recipe_output(cache: ArrayCache, image_key: str, image: np.ndarray, steps: A
     output = apply_recipe(before, steps[-1:])
     cache.put(key, {"output": output}, {})
     return output
+
+
+def _is_planned(file: Path, entry: ImageEntry, sha256: str) -> bool:
+    """Whether a file is the one of `sha256`; hashed only if its size or time are not known."""
+    status = file.stat()
+    if (entry.size, entry.mtime) == (status.st_size, status.st_mtime):
+        return entry.sha256 == sha256
+    return file_sha256(file) == sha256
 
 
 @unit_kind("predict")
@@ -133,7 +155,13 @@ class _Desk:
         self.entries = {entry.id: entry for entry in job.project.images()}
         self.cache = ArrayCache(job.project.cache_folder)
         made = {variant for _, variant, _ in job.unit.makes}
-        self.variant = next(v for v in plan.variants if v.id in made)
+        mine = [variant for variant in plan.variants if variant.id in made]
+        if any(variant.key != variant.current_key() for variant in mine):
+            raise ProjectError(
+                f"{job.unit.id} was planned with another version of its engine or steps",
+                hint="`opsef sweep run` plans anew with the versions that are installed",
+            )
+        self.variant = mine[0]
 
     @cached_property
     def engine(self) -> Engine:
@@ -156,7 +184,9 @@ class _Desk:
     def segment(self, image: PlannedImage, variants: list[Variant]) -> Iterator[list[Outcome]]:
         """Yield the outcomes of one image, network pass by network pass."""
         try:
-            array = segmented_array(self.job.project, self.config, self.entries[image.id])
+            array = segmented_array(
+                self.job.project, self.config, self.entries[image.id], image.sha256
+            )
         except Exception as error:
             yield [_failed(error, image, variant) for variant in variants]
             return
@@ -212,6 +242,7 @@ class _Desk:
             self._write(labels, image, variant)
         except Exception as error:
             return _failed(error, image, variant)
+        decode_seconds = time.perf_counter() - start
         area = np.bincount(labels.ravel())[1:]
         diameter = _median_diameter(area, labels.ndim)
         return Outcome(
@@ -221,7 +252,8 @@ class _Desk:
             "ok" if len(area) else "empty",
             objects=len(area),
             diameter=round(diameter, 2),
-            seconds=round(seconds + time.perf_counter() - start, 4),
+            seconds=round(seconds + decode_seconds, 4),
+            decode_seconds=round(decode_seconds, 4),
         )
 
     def _write(self, labels: np.ndarray, image: PlannedImage, variant: Variant) -> None:

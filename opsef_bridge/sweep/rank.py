@@ -18,7 +18,7 @@ from opsef_bridge.images import read_labels
 from opsef_bridge.project import Run, write_csv
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 
-__all__ = ["OUTCOME_COLUMNS", "VARIANT_COLUMNS", "rank", "rank_groups", "ranked_rows"]
+__all__ = ["OUTCOME_COLUMNS", "VARIANT_COLUMNS", "order_note", "rank", "ranked_rows"]
 
 VARIANT_COLUMNS = [
     "rank", "id", "slug", "group", "family", "recipe", "engine", "model", "scale", "parameters",
@@ -71,9 +71,14 @@ def ranked_rows(
     return sorted(rows, key=lambda row: row["rank"])
 
 
-def rank_groups(rows: Sequence[Mapping[str, str]], group: str, top: int) -> list[str]:
-    """Return the ids of the first `top` variants of a group in the rows of variants.csv."""
-    return [row["id"] for row in rows if row["group"] == group][:top]
+def order_note(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return what a person must know of the ranking of one group, or nothing.
+
+    With fewer than three families agreement says which variants resemble each other, and
+    little about which is right.
+    """
+    count = len({row["family"] for row in rows if row["status"] != "failed"})
+    return f"order only, {count} {'family' if count == 1 else 'families'}" if count < 3 else ""
 
 
 def _labels(run: Run, outcome: Mapping[str, Any] | None) -> np.ndarray | None:

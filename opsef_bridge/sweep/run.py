@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.config import Config
-from opsef_bridge.engines import Weights, find_weights, verify
-from opsef_bridge.errors import NotFoundError, OpsefError, ProjectError
+from opsef_bridge.engines import Weights, find_weights, resolve_device, verify
+from opsef_bridge.errors import ConfigError, NotFoundError, OpsefError, ProjectError
 from opsef_bridge.execute import (
     Event,
     forget_failures,
@@ -24,7 +25,7 @@ from opsef_bridge.execute import (
     run_snakemake,
     unit_summary,
 )
-from opsef_bridge.files import file_sha256, lock, read_json, write_json
+from opsef_bridge.files import lock, read_json, write_json
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import (
@@ -78,6 +79,11 @@ class Executor:
 
     def run(self, project: Project, run: Run, plan: Plan) -> dict[str, OpsefError]:
         """Do the units of `plan` that are not done; return those that failed as a whole."""
+        if self.profile and self.engine != "snakemake":
+            raise ConfigError(
+                f"a profile needs --engine snakemake, got {self.engine}",
+                hint="Leave out --profile, or add --engine snakemake",
+            )
         if self.engine == "snakemake":
             return run_snakemake(
                 str(project.root), run, plan.units,
@@ -109,9 +115,11 @@ class Result:
 def plan_sweep(project: Project) -> Plan:
     """Import the images and plan what ``opsef.yaml`` asks for."""
     config = project.config
+    resolve_device(config.sweep.device)
     with _writable(project):
         entries = import_images(project, config)
     drawn = sample_images(entries, config.sweep.images, config.sweep.seed)
+    _check_channel(config, drawn)
     boxes = {entry.id: _box_of(project, config, entry) for entry in drawn}
     return make_plan(config, drawn, weights_of(project, config), boxes)
 
@@ -130,6 +138,7 @@ def plan_batch(project: Project) -> Plan:
             "no variant is adopted yet", hint="Choose one: opsef adopt VARIANT [--group G]"
         )
     config = project.config
+    resolve_device(config.sweep.device)
     with _writable(project):
         entries = [entry for entry in import_images(project, config) if entry.include]
     adopted = {group: Variant.from_json(what["variant"]) for group, what in chosen.items()}
@@ -171,6 +180,11 @@ def run_plan(project: Project, plan: Plan, executor: Executor | None = None) -> 
         if run is None or run.plan()["key"] != plan.key:
             run = project.new_run()
             write_json(run.plan_file, plan.to_json())
+        elif run.plan()["config"] != json.loads(json.dumps(plan.config)):
+            # What is not part of the key (the device) is taken from now on, also by what
+            # failed for want of it.
+            write_json(run.plan_file, plan.to_json())
+            _open_failures(run, plan)
         return _carry_out(project, run, executor or Executor())
 
 
@@ -198,12 +212,15 @@ def run_one_unit(project: Project, run: Run, unit: str) -> dict[str, int]:
 def _carry_out(project: Project, run: Run, executor: Executor) -> Result:
     """Do what is left of a run, and write the record."""
     plan = Plan.from_json(run.plan())
-    started = _now()
+    before = read_json(run.record_file) if run.record_file.is_file() else {}
+    started = before.get("started", _now())
+    if not before:  # so that a run that is killed has a record
+        write_json(run.record_file, _record(run, plan, started, status(run)))
     problems = executor.run(project, run, plan)
     _sweep_up(run, project.cache_folder)
     result = status(run, problems)
-    if not run.record_file.is_file() or read_json(run.record_file)["result"] != _counts(result):
-        write_json(run.record_file, _record(project, run, plan, started, result))
+    if before.get("result") != _counts(result):
+        write_json(run.record_file, _record(run, plan, started, result))
     return result
 
 
@@ -300,6 +317,17 @@ def _box_of(project: Project, config: Config, entry: ImageEntry) -> Box | None:
         return None
 
 
+def _check_channel(config: Config, entries: Sequence[ImageEntry]) -> None:
+    """Refuse a channel that no image has, before a hundred variants fail for it."""
+    wanted = config.images.segment.channel
+    known = [dict(zip(e.axes, e.shape, strict=True)).get("C", 1) for e in entries if e.axes]
+    if known and wanted >= max(known):
+        raise ConfigError(
+            f"images.segment.channel is {wanted}, the images have {max(known)}",
+            hint=f"Channels count from 0: use 0 to {max(known) - 1}",
+        )
+
+
 def _open_failures(run: Run, plan: Plan) -> None:
     """Open what failed again, and what was made from it."""
     dropped = sum(forget_failures(run, unit.id) for unit in plan.units)
@@ -313,14 +341,12 @@ def _counts(result: Result) -> dict[str, int]:
     return {name: getattr(result, name) for name in ("ok", "empty", "failed", "open", "passes")}
 
 
-def _record(project: Project, run: Run, plan: Plan, started: str, result: Result) -> dict[str, Any]:
+def _record(run: Run, plan: Plan, started: str, result: Result) -> dict[str, Any]:
     """What ``run.json`` holds: enough to say later how the labels came about."""
     devices = {read_json(file).get("device", "") for file in (run.root / "units").glob("u*.json")}
-    config = project.config_file
     return {
         "run": run.id,
         "config": plan.config,
-        "config_sha256": file_sha256(config) if config.is_file() else "",
         "plan_key": plan.key,
         "versions": versions(),
         "python": platform.python_version(),
@@ -339,7 +365,10 @@ def _record(project: Project, run: Run, plan: Plan, started: str, result: Result
 def versions() -> dict[str, str]:
     """Return the versions of the packages that labels depend on."""
     found = {}
-    for name in ("opsef_bridge", "numpy", "scipy", "scikit-image", "onnxruntime", "tifffile"):
+    for name in (
+        "opsef_bridge", "numpy", "scipy", "scikit-image", "onnxruntime", "stardist", "numba",
+        "tifffile", "imagecodecs", "pillow",
+    ):  # fmt: skip
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # run from a checkout that is not installed

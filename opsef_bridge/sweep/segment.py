@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from opsef_bridge.engines import engine_class, find_weights, list_weights, verify
 from opsef_bridge.errors import InputError, NotFoundError
@@ -67,8 +68,11 @@ def segment(image: np.ndarray | Image, model: str, **parameters: Any) -> np.ndar
             part(**{k: v for k, v in parameters.items() if k in part.model_fields})
             for part in (engine.Predict, engine.Decode)
         )
-    except ValueError as error:  # of pydantic: it names the parameter, the value and the limit
-        raise InputError(str(error)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:1])
+        problem = f"{name} is {first['input']!r}: {first['msg']}"
+        raise InputError(problem, hint=f"See the parameters of {engine.name}") from None
     verify(weights)
     ready = engine()
     ready.load(weights)

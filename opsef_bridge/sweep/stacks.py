@@ -18,7 +18,7 @@ from opsef_bridge.compare.stack import (
     stack_planes,
 )
 from opsef_bridge.config import Config
-from opsef_bridge.errors import OpsefError
+from opsef_bridge.errors import NotFoundError, OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.images import read_labels, write_planes
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
@@ -32,6 +32,8 @@ from opsef_bridge.sweep.predict import (
     segmented_array,
     to_source,
 )
+from opsef_bridge.sweep.rank import order_note
+from opsef_bridge.sweep.run import newest_run
 
 __all__ = ["compare", "export_rois", "export_variant", "write_stack"]
 
@@ -48,7 +50,7 @@ def compare(job: Job) -> Iterator[list[Outcome]]:
         job.report(image.id)
         ranked = [row for row in rows if row["group"] == image.group]
         try:
-            write_stack(job.project, job.run, plan, image, ranked[: config.compare.top])
+            write_stack(job.project, job.run, plan, image, ranked)
         except OpsefError:
             continue  # an image that cannot be read has failed outcomes already
         for row in ranked[: config.compare.rois]:
@@ -63,15 +65,16 @@ def write_stack(
     image: PlannedImage,
     ranked: Sequence[Mapping[str, str]],
 ) -> None:
-    """Write ``compare/<image>.tif`` with the variants of `ranked`, rows of variants.csv."""
+    """Write ``compare/<image>.tif``; `ranked` are the group's rows of variants.csv."""
     config = Config(**plan.config)
     entry = project.image(image.id)
-    array = segmented_array(project, config, entry)
+    array = segmented_array(project, config, entry, image.sha256)
     cache = ArrayCache(project.cache_folder)
     base_steps = config.base_steps()
     base = cut_box(recipe_output(cache, image.key, array, base_steps), base_steps, image.box)
     base = to_source(base, base_steps, box_shape(array.shape, image.box), image.box)
-    ranked = ranked[: affordable_frames(base.shape)]
+    note = order_note(ranked)
+    ranked = ranked[: min(config.compare.top, affordable_frames(base.shape))]
     variants = {variant.id: variant for variant in plan.variants}
     outcomes = {o["variant"]: o for o in run.outcomes() if o["image"] == image.id}
 
@@ -98,7 +101,7 @@ def write_stack(
         ranges=[(0, 255)] * len(CHANNELS),
         luts=stack_luts(),
         mode="color",
-        info=_info(entry, image, config, base_range, ranked),
+        info=_info(entry, image, config, base_range, ranked, note),
     )
 
 
@@ -125,12 +128,16 @@ def export_rois(run: Run, plan: Plan, image: PlannedImage, variant: str) -> bool
 def export_variant(project: Project, variant: str, *, run: str | None = None) -> list[Path]:
     """Write the ROI zips of a variant (id or slug) for all images of a run.
 
+    The run is the newest sweep by default: ids of variants are those of a run.
+
     Returns
     -------
     list of Path
         The zips; images without objects have none.
     """
-    folder = project.run(run)
+    folder = project.run(run) if run else newest_run(project, "sweep")
+    if folder is None:
+        raise NotFoundError("there is no sweep yet", hint="Start one: opsef sweep run")
     plan = Plan.from_json(folder.plan())
     chosen = find_variant(plan, variant, folder.id)
     return [
@@ -159,12 +166,14 @@ def _info(
     config: Config,
     base_range: tuple[float, float],
     ranked: Sequence[Mapping[str, str]],
+    note: str,
 ) -> str:
     """Text of the Info property: where the stack comes from and the table of variants."""
     lines = [
         f"image: {entry.id}",
         f"source: {entry.source}",
         f"group: {image.group}",
+        f"ranking: {note or 'by agreement'}",
         f"base: {config.compare.base}, shown from {base_range[0]:g} to {base_range[1]:g}",
         f"channels: {', '.join(CHANNELS)}",
     ]

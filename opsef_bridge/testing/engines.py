@@ -260,11 +260,12 @@ class EngineSuite:
         dark = picture[:, :half].astype(np.float32)
         whole = self.lift(np.hstack([dark, dark * 20 + dark.max()]))
         crop = self.lift(dark)
-        expected = self.plane(run(engine, whole))[:, :half]
+        left = np.s_[:, : half - 16]  # away from what lies across the cut
+        expected = self.plane(run(engine, whole))[left]
         alone, found = run(engine, crop), run(engine, crop, reference=whole)
         wanted = object_count(expected)
-        assert object_count(self.plane(alone)) > wanted, "the picture is no test of this"
-        assert abs(object_count(self.plane(found)) - wanted) <= 1
+        assert object_count(self.plane(alone)[left]) > wanted, "the picture is no test of this"
+        assert abs(object_count(self.plane(found)[left]) - wanted) <= 1
 
     @pytest.mark.parametrize("scale", [0.5, 1.5])
     def test_labels_come_back_at_the_size_of_the_image(

@@ -188,7 +188,7 @@ class Worker:
                 "from opsef_bridge.workers.inside import main; main()"
             )
             self._service = Service(
-                tempfile.gettempdir(), self._environment, self._python, "-c", boot
+                tempfile.gettempdir(), self._environment, self._python, "-P", "-c", boot
             )
             self._service.syntax("python").start()
             self._said = 0

@@ -20,7 +20,7 @@ def loaded(name: str) -> Engine:
 
 
 class TestPlanes(EngineSuite):
-    @pytest.fixture(params=["unet", "watershed"])
+    @pytest.fixture(params=["stardist", "unet", "watershed"])
     def engine(self, request):
         return loaded(request.param)
 
@@ -35,7 +35,7 @@ def test_no_engine_is_left_out():
     by_axes = {
         axes: [n for n in engine_names() if axes in loaded(n).axes] for axes in ("YX", "ZYX")
     }
-    assert by_axes == {"YX": ["unet", "watershed"], "ZYX": ["watershed"]}
+    assert by_axes == {"YX": ["stardist", "unet", "watershed"], "ZYX": ["watershed"]}
 
 
 class Gaps(Watershed):

@@ -256,7 +256,7 @@ def test_an_engine_of_planes_refuses_a_volume(bench, make_discs):
 def test_the_channel_is_chosen(bench, make_discs):
     data = np.stack([make_discs(7, radius=5), make_discs(8, radius=12)])
     found = {}
-    for channel in (0, 1, 2):
+    for channel in (0, 1):
         project = bench.project(
             {}, name=f"c{channel}", images={"segment": {"channel": channel}}, models=WATERSHED
         )
@@ -266,9 +266,17 @@ def test_the_channel_is_chosen(bench, make_discs):
         found[channel] = bench.sweep(project), bench.outcomes(project)["i00001", "v0001"]
     assert found[0][1]["diameter"] == pytest.approx(10, rel=0.15)
     assert found[1][1]["diameter"] == pytest.approx(24, rel=0.15)
-    result, outcome = found[2]
-    assert result.exit_code == 1 and outcome["code"] == ImageError.code
-    assert "channel 2" in outcome["message"] and "0 to 1" in outcome["hint"]
+
+
+def test_an_image_that_lacks_the_channel_fails_alone(bench, make_discs):
+    project = bench.project({}, images={"segment": {"channel": 1}}, models=WATERSHED)
+    one = make_discs(7, radius=5)
+    options = {"imagej": True, "metadata": {"axes": "CYX"}}
+    tifffile.imwrite(project.root / "data" / "b.tif", np.stack([one, one]), **options)
+    tifffile.imwrite(project.root / "data" / "c.tif", one)
+    result, outcome = bench.sweep(project), bench.outcomes(project)["i00002", "v0001"]
+    assert (result.ok, result.failed, result.exit_code) == (1, 1, 1)
+    assert outcome["code"] == ImageError.code and "channel 1" in outcome["message"]
 
 
 def test_the_record_says_how_the_labels_came_about(bench):
