@@ -1,0 +1,307 @@
+"""``stardist``: star-convex polygons and polyhedra, the network run by ONNX Runtime.
+
+The network says for each pixel of a grid how probable it is that an object has its middle
+there, and how far the object's edge is along each of a set of rays. Candidates above a
+probability suppress each other where they overlap, best first; the polygons of those that
+are left are painted. Both are done by the compiled code of the ``stardist`` package, so
+results are those of its ``predict_instances``; TensorFlow is not needed.
+
+Weights are an ONNX file from ``(N, C, [Z,] Y, X)`` float32 to ``prob (N, 1, ...)`` and
+``dist (N, rays, ...)``, and a card. `opsef_bridge.engines.stardist_files` makes both of the
+package's own model folders.
+
+References
+----------
+.. [1] U. Schmidt, M. Weigert, C. Broaddus, G. Myers, "Cell detection with star-convex
+   polygons", MICCAI 2018:265-273.
+.. [2] M. Weigert, U. Schmidt, R. Haase, K. Sugawara, G. Myers, "Star-convex polyhedra for 3D
+   object detection and segmentation in microscopy", WACV 2020:3666-3673.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise, product
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, Field, ValidationError
+
+from opsef_bridge.engines.base import Parameters, Raw, Scaled, Weights
+from opsef_bridge.engines.runtime import open_session
+from opsef_bridge.engines.scaling import drop_small, finite_plane, normalise, percentiles, resize
+from opsef_bridge.errors import InputError, WeightsError, WorkerError
+
+__all__ = ["Card", "StarDist", "run_tiled"]
+
+LIMITS = (1e-3, 6e4)
+"""Bounds of distances in px: those of the package, and of half precision."""
+
+
+class Card(BaseModel):
+    """What the card of the weights says of the network, under ``input``."""
+
+    axes: str = Field("YX", pattern="^(YX|YXS|ZYX)$")
+    grid: tuple[int, ...] = (1, 1)
+    """Step in px between two pixels of the maps, per spatial axis."""
+    rays: int = Field(32, ge=3)
+    multiple: tuple[int, ...]
+    """Sides of the network's input are multiples of these."""
+    margin: tuple[int, ...]
+    """How far the network sees, in px, rounded up to `multiple`."""
+    percentiles: tuple[float, float] = (1.0, 99.8)
+    clip: tuple[float, float] = (-1e6, 1e6)
+    """Bounds of normalised values; the default only keeps them from overflowing."""
+    rim: int = Field(2, ge=0)
+    """Width of the border of the maps in which no object has its middle, as in the package."""
+    anisotropy: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Of the rays in a volume: size of a voxel along Z, Y and X, in any unit."""
+
+
+class Predict(Scaled):
+    """Parameters that need a new pass."""
+
+    tile: int = Field(1024, ge=64)
+    """Tiles of a large image hold about the square of this many pixels or voxels; memory,
+    not labels."""
+
+
+class Decode(Parameters):
+    """Parameters that decode from the same pass."""
+
+    prob: float | None = Field(None, gt=0, lt=1)
+    """Probability above which a pixel may be an object's middle; by default the threshold
+    that comes with the weights."""
+    nms: float | None = Field(None, gt=0, lt=1)
+    """Overlap (shared area over the smaller one) above which the less probable of two
+    candidates goes; by default the threshold that comes with the weights."""
+
+
+class StarDist:
+    """Star-convex objects: 2D grey and colour, 3D grey, as the weights have it.
+
+    The image is normalised to its 1st and 99.8th percentile (the card may name others; all
+    colours alike) and resized by ``scale``, Z kept; best where the objects come out as large
+    as those that the network has learned from. Objects are painted at the original size.
+    """
+
+    name: ClassVar[str] = "stardist"
+    version: ClassVar[str] = "1"
+    axes: frozenset[str] = frozenset({"YX", "YXS", "ZYX"})
+    """Of the class: what there are weights for. Of an engine with weights: what they take."""
+    needs_weights: ClassVar[bool] = True
+    Predict = Predict
+    Decode = Decode
+
+    def __init__(self) -> None:
+        self._session: Any = None
+        self._card: Card
+        self._thresholds: dict[str, float]
+
+    def load(self, weights: Weights, device: str = "cpu") -> None:
+        """Open the ONNX file on `device`, ``"cpu"`` or ``"cuda"``.
+
+        Raises
+        ------
+        WeightsError
+            The file is missing or cannot be read, or it and its card are not a StarDist
+            network.
+        WorkerError
+            ONNX Runtime cannot use `device`.
+        """
+        session = open_session(weights, device)
+        self._card = _checked_card(weights, session)
+        found = weights.card.get("thresholds", {})
+        self._thresholds = {
+            name: float(found.get(name, 0.5 if name == "prob" else 0.4)) for name in ("prob", "nms")
+        }
+        self.axes = frozenset({self._card.axes})
+        self._session = session
+
+    def predict(
+        self, image: np.ndarray, parameters: Predict, *, reference: np.ndarray | None = None
+    ) -> Raw:
+        """Return the maps ``prob`` and ``dist`` on the grid of the network.
+
+        Probabilities are kept in two halves, ``prob + prob_rest``: their order decides which
+        candidate wins, and half precision has one value for many of the best.
+        """
+        if self._session is None:
+            raise WorkerError("stardist was asked to predict before its weights were loaded")
+        card = self._card
+        image = self._channels_first(image)
+        reference = image if reference is None else self._channels_first(reference)
+        prepared = normalise(image, percentiles(reference, *card.percentiles), clip=card.clip)
+        resized = resize(prepared, parameters.scale)
+        maps = run_tiled(self._run, resized, card, parameters.tile)
+        axes = "zyx"[-len(card.grid) :]
+        values = dict(self._thresholds)
+        for axis, grid, new, old in zip(
+            axes, card.grid, resized.shape[1:], image.shape[1:], strict=True
+        ):
+            values |= {f"grid_{axis}": float(grid), f"scale_{axis}": new / old}
+        if card.axes == "ZYX":
+            values |= {f"anisotropy_{a}": v for a, v in zip(axes, card.anisotropy, strict=True)}
+        return Raw(maps, image.shape[1:], values)
+
+    def decode(self, raw: Raw, parameters: Decode) -> np.ndarray:
+        """Return int32 labels: candidates, non-maximum suppression, painting."""
+        axes = "zyx"[-len(raw.shape) :]
+        grid, scale = (
+            np.array([raw.values[f"{what}_{a}"] for a in axes]) for what in ("grid", "scale")
+        )
+        threshold = raw.values["prob"] if parameters.prob is None else parameters.prob
+        overlap = raw.values["nms"] if parameters.nms is None else parameters.nms
+        prob = raw.maps["prob"].astype(np.float32) + raw.maps["prob_rest"]
+        places = np.nonzero(prob > threshold)
+        if not len(places[0]):
+            return np.zeros(raw.shape, np.int32)
+        points = np.stack(places, axis=1) * grid.astype(int)
+        dist = raw.maps["dist"][(slice(None), *places)].T.astype(np.float32).clip(*LIMITS)
+        paint = _polygons if len(axes) == 2 else _polyhedra
+        labels = paint(raw, points, prob[places], dist, overlap, scale)
+        painted_over = not np.bincount(labels.ravel())[1:].all()
+        return drop_small(labels, 1) if painted_over else labels.astype(np.int32, copy=False)
+
+    def _channels_first(self, image: np.ndarray) -> np.ndarray:
+        """Return `image` as float32 with the channels in front."""
+        plane = finite_plane(image, self.axes)
+        if self._card.axes != "YXS":
+            return plane[None]
+        if plane.shape[-1] != 3:
+            raise InputError(
+                f"an image of shape {plane.shape} is no colour image: its last axis is not 3",
+                hint="These weights take red, green and blue; choose others for grey images",
+            )
+        return np.moveaxis(plane, -1, 0)
+
+    def _run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        name = self._session.get_inputs()[0].name
+        return tuple(self._session.run(["prob", "dist"], {name: batch}))
+
+
+def run_tiled(
+    network: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    image: np.ndarray,
+    card: Card,
+    tile: int,
+) -> dict[str, np.ndarray]:
+    """Run a network on an image of any size, in equal tiles where it is large.
+
+    The image is continued by reflection to multiples of ``card.multiple``. Each tile is cut
+    with a rim as wide as the network sees, and the rim of its output is thrown away: the
+    maps are those of the whole image.
+
+    Parameters
+    ----------
+    network : callable
+        From float32 (1, C, [Z,] Y, X) to probabilities (1, 1, ...) and distances
+        (1, rays, ...) on the grid.
+    image : (C, [Z,] Y, X) ndarray of float32
+    card : Card
+    tile : int
+        A tile holds about ``tile**2`` pixels or voxels, without its rim.
+
+    Returns
+    -------
+    dict of str to ndarray of float16
+        ``prob``, ``prob_rest`` ([Z,] Y, X) and ``dist`` (rays, [Z,] Y, X).
+    """
+    sides = image.shape[1:]
+    missing = [(0, -side % m) for side, m in zip(sides, card.multiple, strict=True)]
+    padded = np.pad(image, [(0, 0), *missing], mode="reflect")
+    grid = [side // step for side, step in zip(padded.shape[1:], card.grid, strict=True)]
+    prob = np.zeros(grid, np.float32)
+    dist = np.empty((card.rays, *grid), np.float16)
+    side = round(tile ** (2 / len(sides)))
+    cuts = [_cuts(s, side, m) for s, m in zip(padded.shape[1:], card.multiple, strict=True)]
+    for box in product(*cuts):
+        first = [max(0, a - m) for (a, _), m in zip(box, card.margin, strict=True)]
+        wide = [slice(f, b + m) for f, (_, b), m in zip(first, box, card.margin, strict=True)]
+        found = network(np.ascontiguousarray(padded[(slice(None), *wide)])[None])
+        zipped = list(zip(box, card.grid, first, strict=True))
+        here = tuple(slice(a // g, b // g) for (a, b), g, _ in zipped)
+        inside = tuple(slice((a - f) // g, (b - f) // g) for (a, b), g, f in zipped)
+        prob[here] = found[0][(0, 0, *inside)]
+        every = slice(None)
+        with np.errstate(over="ignore"):  # `decode` bounds them, and only the candidates
+            dist[(every, *here)] = found[1][(0, every, *inside)]
+    middle = tuple(slice(card.rim, max(card.rim, side - card.rim)) for side in grid)
+    kept = np.zeros_like(prob)
+    kept[middle] = prob[middle]
+    crop = tuple(slice(-(-side // step)) for side, step in zip(sides, card.grid, strict=True))
+    kept = kept[crop]
+    rough = kept.astype(np.float16)
+    return {"prob": rough, "prob_rest": kept - rough, "dist": dist[(slice(None), *crop)]}
+
+
+def _cuts(side: int, tile: int, multiple: int) -> list[tuple[int, int]]:
+    """Cut `side` into about equal parts near `tile`, all multiples: starts and ends."""
+    count = max(1, min(round(side / tile), side // multiple))
+    edges = [side * part // count // multiple * multiple for part in range(count + 1)]
+    return list(pairwise(edges))
+
+
+def _polygons(
+    raw: Raw,
+    points: np.ndarray,
+    prob: np.ndarray,
+    dist: np.ndarray,
+    overlap: float,
+    scale: np.ndarray,
+) -> np.ndarray:
+    """Suppress candidates of a plane and paint the others, the most probable on top."""
+    from stardist.geometry import polygons_to_label
+    from stardist.nms import non_maximum_suppression_sparse
+
+    points, prob, dist, _ = non_maximum_suppression_sparse(dist, prob, points, nms_thresh=overlap)
+    centres = (points + 0.5) / scale - 0.5
+    return polygons_to_label(dist, centres, raw.shape, prob=prob, scale_dist=1 / scale)
+
+
+def _polyhedra(
+    raw: Raw,
+    points: np.ndarray,
+    prob: np.ndarray,
+    dist: np.ndarray,
+    overlap: float,
+    scale: np.ndarray,
+) -> np.ndarray:
+    """Suppress candidates of a volume and fill the others, the most probable on top."""
+    from stardist.geometry import polyhedron_to_label
+    from stardist.nms import non_maximum_suppression_3d_sparse
+    from stardist.rays3d import Rays_GoldenSpiral
+
+    anisotropy = tuple(raw.values[f"anisotropy_{axis}"] for axis in "zyx")
+    rays = Rays_GoldenSpiral(dist.shape[1], anisotropy=anisotropy)
+    points, prob, dist, _ = non_maximum_suppression_3d_sparse(
+        dist, prob, points, rays, nms_thresh=overlap
+    )
+    centres = (points + 0.5) / scale - 0.5
+    rays = rays.copy(scale=1 / scale)
+    return polyhedron_to_label(dist, centres, rays, raw.shape, prob=prob, verbose=False)
+
+
+def _checked_card(weights: Weights, session: Any) -> Card:
+    """Return what the card says of the network; refuse where the file says otherwise."""
+    try:
+        card = Card(**weights.card.get("input", {}))
+    except (ValidationError, TypeError) as error:
+        raise WeightsError(
+            f"the card of the weights {weights.name!r} does not describe a StarDist network "
+            f"({error})",
+            hint="Convert the model folder again, or bring the card that belongs to the file",
+        ) from error
+    spatial = 3 if card.axes == "ZYX" else 2
+    channels = 3 if card.axes == "YXS" else 1
+    takes = session.get_inputs()[0].shape
+    gives = {output.name: output.shape for output in session.get_outputs()}
+    found = (len(takes), takes[1], *(gives.get(n, [0, 0])[1] for n in ("prob", "dist")))
+    sides = {len(card.grid), len(card.multiple), len(card.margin)}
+    if found != (spatial + 2, channels, 1, card.rays) or sides != {spatial}:
+        raise WeightsError(
+            f"the weights {weights.name!r} map {takes} to {gives}; their card says axes "
+            f"{card.axes}, {card.rays} rays, grid {card.grid}",
+            hint="stardist needs a network from (N, C, [Z,] Y, X) to prob and dist",
+        )
+    return card

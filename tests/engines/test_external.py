@@ -1,0 +1,248 @@
+"""An engine in another interpreter, which knows nothing of this package.
+
+The other environment is a virtual environment made here, without pip, and so without a
+network. Its appose, numpy and scipy are links to those of this environment; it has its own
+interpreter path and site-packages, and no opsef_bridge.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from opsef_bridge.demo import example_data
+from opsef_bridge.engines import Weights, engine_class, engine_names, registry
+from opsef_bridge.engines.external import describe, external_class
+from opsef_bridge.engines.registry import use_engine
+from opsef_bridge.errors import InputError, ProjectError, WorkerError
+from opsef_bridge.files import read_json, write_json
+from opsef_bridge.images import read_image
+from opsef_bridge.project import Project
+from opsef_bridge.testing.engines import EngineSuite
+
+MODULE = """
+import os, sys
+import numpy as np
+from scipy import ndimage
+
+def value(default, **more):
+    return {"type": type(default).__name__, "default": default, **more}
+
+class Bright:
+    def __init__(self):
+        self.weights = None
+
+    def parameters(self):
+        return {
+            "version": os.environ.get("FAR_VERSION", "1"), "axes": ["YX"], "needs_weights": False,
+            "predict": {"blur": value(1.0, ge=0, le=50, description="Sigma in px.")},
+            "decode": {"threshold": value(0.5, gt=0, lt=1), "fault": value("none",
+                choices=["none", "raises", "dies", "float", "opsef"])},
+        }
+
+    def load(self, weights, device):
+        print("loading", weights, "on", device)
+        self.weights = weights
+
+    def predict(self, image, parameters, reference):
+        low, high = np.percentile(reference, (1, 99.8))
+        if not high > low:
+            low, high = float(reference.min()), float(reference.max())
+        span = high - low if high > low else 1.0
+        plane = np.clip((image - low) / span, -0.2, 4) if high > low else 0 * image
+        return {"plane": ndimage.gaussian_filter(plane, parameters["blur"]), "span": span}
+
+    def decode(self, raw, parameters):
+        fault = parameters["fault"]
+        if fault == "raises":
+            raise RuntimeError("told to fail")
+        if fault == "dies":
+            print("last words", file=sys.stderr)
+            os._exit(3)
+        if fault == "opsef":
+            import opsef_bridge
+        labels = ndimage.label(raw["plane"] > parameters["threshold"])[0]
+        return labels + 0.5 if fault == "float" else labels
+
+class Odd:
+    def parameters(self):
+        return {"version": "1", "axes": ["XY"], "predict": {}, "decode": {}}
+"""
+
+TARGET = "far_engine:Bright"
+
+
+@pytest.fixture(scope="session")
+def far_python(tmp_path_factory) -> str:
+    """The interpreter of a virtual environment with appose, numpy, scipy and the engine."""
+    folder = tmp_path_factory.mktemp("far")
+    venv.create(folder, with_pip=False, symlinks=True)
+    python = folder / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    site = Path(asked.stdout.strip())
+    for package in ("appose", "numpy", "scipy"):
+        spec = importlib.util.find_spec(package)
+        here = Path(spec.origin).parent
+        for source in (here, *here.parent.glob(f"{package}[.-]*")):  # its libraries and metadata
+            (site / source.name).symlink_to(source)
+    (site / "far_engine.py").write_text(MODULE)
+    has = "import importlib.util as u; print(bool(u.find_spec('opsef_bridge')))"
+    asked = subprocess.run(
+        [python, "-c", has], capture_output=True, text=True, check=True, cwd=folder
+    )
+    assert asked.stdout.strip() == "False"
+    return str(python)
+
+
+@pytest.fixture(scope="session")
+def bright(far_python):
+    entry = {"python": far_python, "target": TARGET, "parameters": describe(far_python, TARGET)}
+    return external_class("bright", entry)
+
+
+@pytest.fixture
+def added() -> Iterator[None]:
+    """Engines that a test adds are forgotten after it."""
+    before = dict(registry._ADDED)
+    yield
+    registry._ADDED.clear()
+    registry._ADDED.update(before)
+    engine_class.cache_clear()
+
+
+class TestSuite(EngineSuite):
+    @pytest.fixture
+    def engine(self, bright):
+        return bright()
+
+
+def test_it_is_described_by_the_other_side(bright):
+    assert (bright.name, bright.version, bright.axes) == ("bright", "1", frozenset({"YX"}))
+    assert list(bright.Predict.model_fields) == ["scale", "blur"]
+    assert bright.Predict.model_fields["blur"].description == "Sigma in px."
+    assert bright.Decode().model_dump() == {"threshold": 0.5, "fault": "none"}
+
+
+def picture() -> np.ndarray:
+    return read_image(example_data() / "images" / "small_fadeb0ab0928.png").data[:96, :112]
+
+
+def test_the_log_has_what_it_prints(bright, capfd):
+    engine = bright()
+    engine.load(Weights("x", "bright", Path("x.pt"), "ab"), "cuda")
+    out, err = capfd.readouterr()
+    assert out == "" and "on cuda" in err and str(Path("x.pt").resolve()) in err
+    bright().predict(picture(), bright.Predict())
+    assert "loading None on cpu" in capfd.readouterr().err, "each engine has its own weights"
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("raises", "failed in decode: RuntimeError: told to fail"),
+        ("dies", r"ended in decode \(last words\)"),
+        ("float", "returned float64 of shape"),
+        ("opsef", "No module named 'opsef_bridge'"),
+    ],
+)
+def test_what_goes_wrong_there_is_an_error_here_and_the_next_call_works(bright, fault, words):
+    engine = bright()
+    raw = engine.predict(picture(), engine.Predict())
+    with pytest.raises(WorkerError, match=words) as caught:
+        engine.decode(raw, engine.Decode(fault=fault))
+    assert caught.value.hint
+    assert engine.decode(raw, engine.Decode()).max() > 2
+
+
+def test_an_engine_that_changed_must_be_added_again(bright, monkeypatch):
+    engine = bright()
+    with pytest.raises(WorkerError):
+        engine.decode(engine.predict(picture(), engine.Predict()), engine.Decode(fault="dies"))
+    monkeypatch.setenv("FAR_VERSION", "2")
+    with pytest.raises(WorkerError, match=r"has changed.*opsef engines add bright"):
+        engine.load(Weights("", "bright"))
+    monkeypatch.delenv("FAR_VERSION")
+    bright.far._service.kill()
+
+
+@pytest.mark.parametrize(
+    ("python", "target", "error", "words"),
+    [
+        ("python3", TARGET, InputError, "no absolute path"),
+        ("/no/such/python", TARGET, InputError, "no absolute path"),
+        ("{}", "far_engine", InputError, "no module:Class"),
+        ("{}", "far_engine:Bright; print(1)", InputError, "no module:Class"),
+        ("{}", "far_engine:None_such", WorkerError, "AttributeError"),
+        ("{}", "no_such_module:X", WorkerError, "No module named 'no_such_module'"),
+        ("{}", "far_engine:Odd", InputError, "does not describe an engine.*axes"),
+        ("/bin/true", TARGET, WorkerError, "ended in parameters"),
+    ],
+)
+def test_what_cannot_be_added(far_python, python, target, error, words):
+    with pytest.raises(error, match=words) as caught:
+        describe(python.format(far_python), target)
+    assert caught.value.hint
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    folder = tmp_path / "p"
+    (folder / "data").mkdir(parents=True)
+    Image.fromarray(picture()).save(folder / "data" / "a.png")
+    models = {"far": {"engine": "bright", "blur": [1, 2], "threshold": [0.4, 0.6]}}
+    config = {"opsef": 1, "images": {"source": "data"}, "models": models}
+    (folder / "opsef.yaml").write_text(yaml.safe_dump(config))
+    return folder
+
+
+def opsef(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "opsef_bridge", "-p", str(project), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_it_is_added_and_sweeps(project, far_python):
+    before = opsef(project, "sweep", "run")
+    assert before.returncode == 2 and "no engine 'bright'" in before.stderr
+    words = ("engines", "add", "bright", "--python", far_python, "--target", TARGET, "--json")
+    done = opsef(project, *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predict"] == ["scale", "blur"]
+    assert read_json(project / "engines.json")["bright"]["python"] == far_python
+    listed = json.loads(opsef(project, "engines", "list", "--json").stdout)
+    assert "bright" in [row["name"] for row in listed]
+    done = opsef(project, "sweep", "run", "--workers", "1", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (json.loads(done.stdout)["ok"], json.loads(done.stdout)["passes"]) == (4, 2)
+    logs = "".join(p.read_text() for p in (project / "runs").glob("*/logs/*.txt"))
+    assert "loading None on" in logs
+    taken = opsef(project, *words[:2], "watershed", *words[3:])
+    assert taken.returncode == 2 and "installed here" in taken.stderr
+
+
+def test_projects_bring_their_engines_and_say_what_is_broken(project, bright, added):
+    write_json(
+        project / "engines.json",
+        {"bright": {"python": bright.far.python, "target": TARGET, "parameters": bright.told}},
+    )
+    assert "bright" not in engine_names()
+    assert Project(project).config.model_settings()[0].engine == "bright"
+    assert engine_class("bright").Decode().model_dump() == bright.Decode().model_dump()
+    (project / "engines.json").write_text("[")
+    with pytest.raises(ProjectError, match="cannot be understood"):
+        Project(project)
+    write_json(project / "engines.json", {"bright": {"python": "x"}})
+    with pytest.raises(InputError, match="lacks python, target or parameters"):
+        Project(project)
+    with pytest.raises(InputError, match="installed here"):
+        use_engine("watershed", bright)
