@@ -19,6 +19,7 @@ models:                           # a list where one value stands is tried value
   classic: {engine: watershed, scale: [0.5, 1.0, 2.0], threshold: [otsu, 0.8, local]}
   unet: {engine: unet, weights: nuclei-unet, scale: [0.5, 1.0, 2.0], threshold: [0.5, 0.6, 0.7]}
   stardist: {engine: stardist, scale: [0.5, 1.0, 2.0], prob: [0.4, 0.5, 0.6]}
+  fpn2ws: {engine: fpn2ws, scale: [0.5, 1.0, 2.0], seed: [0.5, 0.6, 0.7]}
 """
 
 _NEW = """\
@@ -37,7 +38,7 @@ images:
   source: [data/*]
 {models}postprocess: {{fill_holes: true}}
 groups: {{small: "small_*", large: "large_*", u2os: "u2os_*", tissue: "tissue_*"}}
-sweep: {{images: all, crop: 512, seed: 0}}
+sweep: {{images: all, crop: 384, seed: 0}}
 """
 
 

@@ -102,7 +102,9 @@ def _engines(project: Project) -> Iterator[Finding]:
                 engine.decode(engine.predict(square, engine.Predict()), engine.Decode()).max()
             )
         except OpsefError as error:
-            yield Finding(f"engine {name}", "broken", error.message, error.hint)
+            # An engine of an extra that is not installed is no fault of this machine.
+            state = "absent" if isinstance(error.__cause__, ImportError) else "broken"
+            yield Finding(f"engine {name}", state, error.message, error.hint)
         except Exception as error:
             yield Finding(f"engine {name}", "broken", f"{type(error).__name__}: {error}")
         else:

@@ -47,6 +47,8 @@ SHIPPED = Path(__file__).parent / "weights"
 """Folder of the weights that come with the package."""
 
 _BUILT_IN = {
+    "cellpose": "opsef_bridge.engines.cellpose:Cellpose",
+    "fpn2ws": "opsef_bridge.engines.fpn2ws:FPN2WS",
     "stardist": "opsef_bridge.engines.stardist:StarDist",
     "unet": "opsef_bridge.engines.unet:UNet",
     "watershed": "opsef_bridge.engines.watershed:Watershed",

@@ -10,7 +10,7 @@ from skimage.transform import resize
 
 from opsef_bridge.train.data import Sample
 
-__all__ = ["Augmentation", "augment"]
+__all__ = ["Augmentation", "augment", "relight"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def augment(
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
     if flip:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    return _relight(rng, image, how), np.ascontiguousarray(labels)
+    return relight(rng, image, how), np.ascontiguousarray(labels)
 
 
 def _crop(
@@ -66,7 +66,7 @@ def _crop(
     return image.astype(np.float32), labels[np.ix_(nearest, nearest)]
 
 
-def _relight(rng: np.random.Generator, image: np.ndarray, how: Augmentation) -> np.ndarray:
+def relight(rng: np.random.Generator, image: np.ndarray, how: Augmentation) -> np.ndarray:
     """Change gamma and gain; blur some, add noise to some."""
     gamma = np.exp(rng.uniform(*np.log(how.gamma)))
     gain = rng.uniform(*how.gain)

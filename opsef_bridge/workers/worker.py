@@ -56,6 +56,10 @@ class WorkerDied(WorkerError):
     code = "worker-died"
 
 
+class _DiedIdle(WorkerDied):
+    """The process ended between two calls."""
+
+
 class WorkerFailed(WorkerError):
     """The function raised an error that is not of this package."""
 
@@ -95,6 +99,7 @@ class Worker:
         self._service: Service | None = None
         self._task: Task | None = None
         self._said = 0  # lines of the child's stderr that earlier calls have had
+        self._calls = 0  # calls that this process has answered
 
     def __enter__(self) -> Worker:
         return self
@@ -129,8 +134,20 @@ class Worker:
         OpsefError
             As raised by the function; or `Cancelled`, `WorkerFailed`, `WorkerDied`.
         """
+        try:
+            return self._call(target, arguments, on_progress, log)
+        except _DiedIdle:
+            # It ended after its last call and was not yet known to be gone: nothing of this
+            # call was begun, so it is safe to make it in a fresh process.
+            return self._call(target, arguments, on_progress, log)
+
+    def _call(
+        self, target: str, arguments: dict[str, Any], on_progress: Progress | None, log: Path | None
+    ) -> Any:
         service = self._start()
         task = service.task(_CALL, {"target": target, "arguments": arguments})
+        begun = threading.Event()
+        task.listen(lambda event: event.response_type.value == "LAUNCH" and begun.set())
         if on_progress is not None:
             task.listen(lambda event: _forward(event, on_progress))
         self._task = task
@@ -151,7 +168,9 @@ class Worker:
         said = self._take_stderr(service, task.uuid, log)
         if died:
             self._service = None
-            raise _died(service.wait_for(), said)
+            idle = self._calls > 0 and not begun.is_set()
+            raise _died(_DiedIdle if idle else WorkerDied, service.wait_for(), said)
+        self._calls += 1
         if task.status is not TaskStatus.COMPLETE:  # `invoke` itself could not run
             raise WorkerFailed(f"{target}: {_last_line(task.error or '')}")
         return _unpack(task.outputs)
@@ -192,6 +211,7 @@ class Worker:
             )
             self._service.syntax("python").start()
             self._said = 0
+            self._calls = 0
         return self._service
 
     def _take_stderr(self, service: Service, call: str, log: Path | None) -> list[str]:
@@ -219,14 +239,14 @@ def end_of_stderr(call: str) -> str:
     return f"[end of call {call}]"
 
 
-def _died(code: int, said: list[str]) -> WorkerDied:
+def _died(kind: type[WorkerDied], code: int, said: list[str]) -> WorkerDied:
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     last_words = f" ({said[-1].strip()})" if said else ""
     if code == -9:
         hint = "Signal 9 is often the system's answer to too little memory: use fewer workers"
     else:
         hint = "The log of the unit holds what it said last"
-    return WorkerDied(f"the worker process {how}{last_words}", hint=hint)
+    return kind(f"the worker process {how}{last_words}", hint=hint)
 
 
 def _forward(event: Any, on_progress: Progress) -> None:

@@ -20,7 +20,7 @@ def loaded(name: str) -> Engine:
 
 
 class TestPlanes(EngineSuite):
-    @pytest.fixture(params=["stardist", "unet", "watershed"])
+    @pytest.fixture(params=["fpn2ws", "stardist", "unet", "watershed"])
     def engine(self, request):
         return loaded(request.param)
 
@@ -35,7 +35,10 @@ def test_no_engine_is_left_out():
     by_axes = {
         axes: [n for n in engine_names() if axes in loaded(n).axes] for axes in ("YX", "ZYX")
     }
-    assert by_axes == {"YX": ["stardist", "unet", "watershed"], "ZYX": ["watershed"]}
+    assert by_axes == {
+        "YX": ["cellpose", "fpn2ws", "stardist", "unet", "watershed"],
+        "ZYX": ["cellpose", "watershed"],
+    }
 
 
 class Gaps(Watershed):

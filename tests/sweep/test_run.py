@@ -275,7 +275,7 @@ def test_an_image_that_lacks_the_channel_fails_alone(bench, make_discs):
     tifffile.imwrite(project.root / "data" / "b.tif", np.stack([one, one]), **options)
     tifffile.imwrite(project.root / "data" / "c.tif", one)
     result, outcome = bench.sweep(project), bench.outcomes(project)["i00002", "v0001"]
-    assert (result.ok, result.failed, result.exit_code) == (1, 1, 1)
+    assert (result.ok, result.failed, result.exit_code) == (2, 2, 1)
     assert outcome["code"] == ImageError.code and "channel 1" in outcome["message"]
 
 

@@ -1,0 +1,292 @@
+"""Train Cellpose's network, smaller than the official ones, on flows computed once.
+
+The package's own training reads what it needs from its own files, draws from numpy's global
+generator and stops by epochs. Here every number is drawn from one generator and the loop
+counts steps, so that a seed gives the same weights; network, flows and loss are Cellpose's.
+
+References
+----------
+.. [1] C. Stringer, T. Wang, M. Michaelos, M. Pachitariu, "Cellpose: a generalist algorithm
+   for cellular segmentation", Nature Methods 18:100-106, 2021.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from opsef_bridge.engines.scaling import normalise, percentiles
+from opsef_bridge.errors import InputError
+from opsef_bridge.files import atomic_path
+from opsef_bridge.train.augment import Augmentation, relight
+from opsef_bridge.train.data import Sample
+
+__all__ = [
+    "DIAMETER",
+    "Example",
+    "Settings",
+    "batch_of",
+    "cellpose_card",
+    "examples_of",
+    "export",
+    "fit",
+    "loss",
+    "mean_diameter",
+]
+
+DIAMETER = 30.0
+"""Mean diameter in px at which the network sees the objects of an image."""
+
+LEAST = 5.0
+"""Images of smaller objects are enlarged as if they were of this diameter."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that, with the data, decides the weights."""
+
+    steps: int = 600
+    batch: int = 8
+    crop: int = 192
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    """Of the four levels; the official networks have 32, 64, 128, 256."""
+    rate: float = 2e-3
+    warm_up: int = 50
+    weight_decay: float = 1e-4
+    with_objects: float = 0.9
+    """Part of the crops that must show an object, as far as ten draws find one."""
+    bfloat16: bool = True
+    seed: int = 0
+    augmentation: Augmentation = field(default_factory=lambda: Augmentation(scale=(0.65, 1.6)))
+    """Scales are relative to `DIAMETER`. A ladder of diameters in steps of 2 misses an object
+    by up to 1.41, and the objects of an image are not all alike."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with what the network has to say of it.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (Y, X)
+        Its 1st and 99th percentile are 0 and 1.
+    flows : ndarray of float32, shape (3, Y, X)
+        Unit vectors to the middle of the object in Y and in X; 1 in objects, 0 elsewhere.
+    diameter : float
+        Mean of the objects, px.
+    """
+
+    image: np.ndarray
+    flows: np.ndarray
+    diameter: float
+
+
+def examples_of(samples: Sequence[Sample]) -> list[Example]:
+    """Compute diameters and flows; samples without objects are left out."""
+    return [_example(sample) for sample in samples if sample.labels.any()]
+
+
+def mean_diameter(labels: np.ndarray) -> float:
+    """Return the mean diameter in px of discs with the areas of the objects; 0 without any.
+
+    Examples
+    --------
+    >>> round(mean_diameter(np.repeat([0, 1, 2], 100)), 2)
+    11.28
+    """
+    areas = np.bincount(labels.ravel())[1:]
+    areas = areas[areas > 0]
+    return float(np.mean(2 * np.sqrt(areas / np.pi))) if len(areas) else 0.0
+
+
+def _example(sample: Sample) -> Example:
+    from cellpose.dynamics import masks_to_flows
+
+    _, labels = np.unique(sample.labels, return_inverse=True)
+    labels = labels.reshape(sample.labels.shape) + (0 if (sample.labels == 0).any() else 1)
+    vectors = masks_to_flows(labels)
+    image = normalise(sample.image, percentiles(sample.image, 1, 99))
+    flows = np.concatenate([vectors, labels[None] > 0]).astype(np.float32)
+    return Example(image, flows, max(LEAST, mean_diameter(labels)))
+
+
+def fit(
+    samples: Sequence[Sample],
+    settings: Settings,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+) -> nn.Module:
+    """Train a network on `samples` and return it, ready to predict.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    settings : Settings
+    report : callable, optional
+        Called after every step with its number (from 1) and its loss.
+
+    Returns
+    -------
+    cellpose.resnet_torch.CPnet
+        ``diam_labels`` is the mean diameter of the images, as in the package's files.
+
+    Raises
+    ------
+    InputError
+        There is no object to learn from, or the crop does not fit the poolings.
+    """
+    from cellpose.resnet_torch import CPnet
+
+    examples = examples_of(samples)
+    if not examples:
+        raise InputError("there is nothing to learn from: no sample has an object")
+    multiple = 2 ** (len(settings.channels) - 1)
+    if settings.crop % multiple:
+        raise InputError(
+            f"crop {settings.crop} is no multiple of {multiple}",
+            hint=f"{len(settings.channels) - 1} poolings halve it so often",
+        )
+    torch.manual_seed(settings.seed)
+    rng = np.random.default_rng(settings.seed)
+    network = CPnet([2, *settings.channels], 3, sz=3, diam_mean=DIAMETER)
+    network.diam_labels.fill_(float(np.mean([example.diameter for example in examples])))
+    network = network.to(memory_format=torch.channels_last).train()
+    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
+    rates = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        settings.rate,
+        total_steps=settings.steps,
+        pct_start=min(0.5, settings.warm_up / settings.steps),
+        cycle_momentum=False,
+    )
+    for step in range(settings.steps):
+        images, flows = batch_of(rng, examples, settings)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+            found = network(images)[0]
+        value = loss(found.float(), flows)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        rates.step()
+        report(step + 1, value.item())
+    return network.eval()
+
+
+def batch_of(
+    rng: np.random.Generator, examples: Sequence[Example], settings: Settings
+) -> tuple[Tensor, Tensor]:
+    """Draw crops: images (N, 2, S, S), the second channel zero, and flows (N, 3, S, S).
+
+    Images are drawn in proportion to their side as the network sees it: one of many small
+    objects has more to teach than one of few large ones, but not by its area.
+    """
+    sides = np.array([np.sqrt(one.image.size) / one.diameter for one in examples])
+    chosen = rng.choice(len(examples), size=settings.batch, p=sides / sides.sum())
+    crops = [_draw(rng, examples[i], settings) for i in chosen]
+    images = torch.from_numpy(np.stack([np.stack([image, 0 * image]) for image, _ in crops]))
+    flows = torch.from_numpy(np.stack([flows for _, flows in crops]))
+    return images.contiguous(memory_format=torch.channels_last), flows
+
+
+def _draw(
+    rng: np.random.Generator, example: Example, settings: Settings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a crop; of one that must show an object, up to ten."""
+    tries = 10 if rng.random() < settings.with_objects else 1
+    for _ in range(tries):
+        image, flows = _crop(rng, example, settings.crop, settings.augmentation)
+        if flows[2].any():
+            break
+    return image, flows
+
+
+def _crop(
+    rng: np.random.Generator, example: Example, size: int, how: Augmentation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a square, bring its objects to `DIAMETER` or thereabouts, turn, flip, relight.
+
+    Resized like the package resizes before the network, linearly and without smoothing;
+    outside the image are zeros, like there.
+    """
+    import cv2
+
+    factor = DIAMETER / example.diameter * np.exp(rng.uniform(*np.log(how.scale)))
+    stack = _square(rng, np.concatenate([example.image[None], example.flows]), size, factor)
+    sized = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR) for plane in stack]
+    image, y, x, inside = np.rot90(sized, turns := int(rng.integers(4)), axes=(1, 2))
+    for _ in range(turns):  # what pointed right points up, what pointed down points right
+        y, x = -x, y
+    if rng.random() < 0.5:
+        image, y, x, inside = image[:, ::-1], y[:, ::-1], -x[:, ::-1], inside[:, ::-1]
+    return relight(rng, image, how), np.stack([y, x, inside > 0.5]).astype(np.float32)
+
+
+def _square(rng: np.random.Generator, stack: np.ndarray, size: int, factor: float) -> np.ndarray:
+    """Cut a square at a random place that makes `size` when enlarged by `factor`."""
+    side = max(1, round(size / factor))
+    out = np.zeros((len(stack), side, side), np.float32)
+    source, target = [], []
+    for extent in stack.shape[1:]:
+        start = int(rng.integers(abs(extent - side) + 1))
+        length = min(extent, side)
+        source.append(slice(start, start + length) if extent > side else slice(0, length))
+        target.append(slice(start, start + length) if extent < side else slice(0, length))
+    out[:, *target] = stack[:, *source]
+    return out
+
+
+def loss(found: Tensor, flows: Tensor) -> Tensor:
+    """Half the squared error of the flows, five times as long, plus the cross-entropy.
+
+    Parameters
+    ----------
+    found : Tensor of float32, shape (N, 3, Y, X)
+        Flows in Y and X, logit of being in an object.
+    flows : Tensor of float32, shape (N, 3, Y, X)
+        As in `Example`.
+    """
+    error = functional.mse_loss(found[:, :2], 5 * flows[:, :2]) / 2
+    return error + functional.binary_cross_entropy_with_logits(found[:, 2], flows[:, 2])
+
+
+def export(network: nn.Module, path: Path) -> None:
+    """Store the weights of `network` as float16: tensors by name, in torch's format."""
+    with atomic_path(path) as file:
+        torch.save({name: value.half() for name, value in network.state_dict().items()}, file)
+
+
+def cellpose_card(
+    name: str, settings: Settings, data: dict[str, Any], sha256: str
+) -> dict[str, Any]:
+    """Return the card of a network: what the engine needs to know, and how it came about."""
+    packages = ("cellpose", "torch", "numpy", "scipy", "opencv-python-headless")
+    return {
+        "name": name,
+        "engine": "cellpose",
+        "family": f"cellpose/{name}",
+        "file": f"{name}.pt",
+        "sha256": sha256,
+        "created": datetime.now(UTC).date().isoformat(),
+        "input": {"axes": "YX", "channels": 1, "percentiles": [1, 99], "diameter": DIAMETER},
+        "output": ["flow in Y", "flow in X", "logit of being in an object"],
+        "data": data,
+        "recipe": {
+            "target": f"crops resized to a mean diameter of {DIAMETER:g} px, flows computed once",
+            "loss": "MSE(5 x flows) / 2 + binary cross-entropy",
+            "optimiser": "AdamW, warm-up, cosine to 0",
+            **asdict(settings),
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+        },
+    }
