@@ -160,12 +160,8 @@ def make_discs() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def probe_on_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Install the engine ``probe``: a module and its entry point, for workers too.
-
-    Python keeps the modules that it compiled in a folder of ours, so that workers start
-    fast also where it may not write beside them.
-    """
+def probe_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what an installed package ``probe-engine`` would leave there."""
     folder = tmp_path_factory.mktemp("site")
     metadata = folder / "probe_engine-1.dist-info"
     metadata.mkdir()
@@ -173,11 +169,23 @@ def probe_on_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (metadata / "entry_points.txt").write_text(
         "[opsef_bridge.engines]\nprobe = probe_engine:Probe\n"
     )
-    paths = [str(folder), str(PLUGINS)]
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where workers keep the modules that they compiled, so that they start fast."""
+    return tmp_path_factory.mktemp("bytecode")
+
+
+@pytest.fixture(scope="module")
+def probe_on_path(probe_site: Path, bytecode: Path) -> Iterator[None]:
+    """Install the engine ``probe``, for workers too, while a module of tests needs it."""
+    paths = [str(probe_site), str(PLUGINS)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [*sys.path, *paths])
         patch.setenv("PYTHONPATH", os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]))
-        patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
+        patch.setenv("PYTHONPYCACHEPREFIX", str(bytecode))
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         engine_class.cache_clear()
         yield
