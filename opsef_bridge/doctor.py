@@ -20,6 +20,7 @@ from typing import Literal
 
 from opsef_bridge.engines import engine_class, engine_names, find_weights, list_weights, verify
 from opsef_bridge.errors import NotFoundError, OpsefError
+from opsef_bridge.execute import free_cores
 from opsef_bridge.files import atomic_path
 from opsef_bridge.imagej.jars import JARS, find_jar
 from opsef_bridge.project import Project
@@ -54,8 +55,7 @@ def examine(project: Project) -> Iterator[Finding]:
 
 def _python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Finding("python", "ok", f"{version}, {cores} cores: {sys.executable}")
+    return Finding("python", "ok", f"{version}, {free_cores()} cores: {sys.executable}")
 
 
 def _runtime() -> Iterator[Finding]:
