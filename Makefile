@@ -21,13 +21,16 @@ unexport PYTHONDONTWRITEBYTECODE
 SWAP = $(BIN)/uv pip uninstall --quiet --python $(BIN)/python onnxruntime onnxruntime-gpu; \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python onnxruntime-gpu
 
-.PHONY: help demo core install test test-full lint bench gpu constraints clean
+.PHONY: help demo demo-full core install test test-full lint bench gpu constraints clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 demo: $(VENV)/.core  ## install the core and sweep the bundled images into ./demo
 	$(BIN)/opsef demo $(DEMO)
+
+demo-full: $(VENV)/.all  ## sweep them with Cellpose, Mask R-CNN and TensorFlow too, into ./demo-full
+	$(BIN)/opsef demo --full demo-full
 
 core: $(VENV)/.core  ## install the core: sweeps on ONNX Runtime, no torch, TensorFlow or Java
 
@@ -76,4 +79,4 @@ constraints: $(VENV)/.uv  ## resolve the pinned versions anew, one file per Pyth
 	done
 
 clean:  ## remove the environment and the demo
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo demo-full

@@ -45,11 +45,20 @@ class _Section(Parameters):
     """A section of the file: as strict as the parameters of an engine."""
 
 
+Channel = Annotated[int, Field(ge=0)]
+
+
 class Segment(_Section):
     """Which part of an image is segmented."""
 
-    channel: int = Field(0, ge=0)
-    """Number of the channel, from 0. Colour images have none: they go to grey."""
+    channel: Channel | Annotated[list[Channel], Field(min_length=1, max_length=8)] = 0
+    """Number of the channel, from 0; or several, for engines that take them together (the
+    others take the first). Colour images have none: they go to grey, but for engines that
+    take colour."""
+
+    def channels(self) -> list[int]:
+        """Return the channels as a list."""
+        return self.channel if isinstance(self.channel, list) else [self.channel]
 
 
 class Images(_Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from opsef_bridge.engines.store import convert
 from opsef_bridge.errors import NotFoundError, ProjectError
 from opsef_bridge.files import write_text
 from opsef_bridge.sweep.importing import find_files
@@ -20,6 +21,12 @@ models:                           # a list where one value stands is tried value
   unet: {engine: unet, weights: nuclei-unet, scale: [0.5, 1.0, 2.0], threshold: [0.5, 0.6, 0.7]}
   stardist: {engine: stardist, scale: [0.5, 1.0, 2.0], prob: [0.4, 0.5, 0.6]}
   fpn2ws: {engine: fpn2ws, scale: [0.5, 1.0, 2.0], seed: [0.5, 0.6, 0.7]}
+"""
+
+_MODELS_FULL = """\
+  stardist-keras: {engine: stardist, weights: nuclei-stardist-tensorflow, scale: [0.5, 1.0, 2.0]}
+  cellpose: {engine: cellpose, diameter: [12, 22, 45], cellprob: [-1, 0]}
+  maskrcnn: {engine: maskrcnn, scale: [0.5, 1.0, 2.0], score: [0.3, 0.5, 0.7]}
 """
 
 _NEW = """\
@@ -70,8 +77,11 @@ def make_project(folder: Path, sources: list[str]) -> Path:
     return file
 
 
-def make_demo(folder: Path) -> Path:
-    """Make the demo project in `folder` and return `folder`; an older demo is kept as it is."""
+def make_demo(folder: Path, *, full: bool = False) -> Path:
+    """Make the demo project in `folder` and return `folder`; an older demo is kept as it is.
+
+    With `full` it sweeps the engines of torch too, and StarDist once more by TensorFlow.
+    """
     folder = Path(folder)
     file = folder / "opsef.yaml"
     if not file.exists():
@@ -79,7 +89,9 @@ def make_demo(folder: Path) -> Path:
             target = folder / "data" / image.name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(image.read_bytes())
-        write_text(file, _DEMO.format(models=_MODELS))
+        if full:
+            convert(["nuclei-stardist"], folder / "models", runtime="tensorflow")
+        write_text(file, _DEMO.format(models=_MODELS + _MODELS_FULL if full else _MODELS))
     return folder
 
 

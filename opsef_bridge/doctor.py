@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from opsef_bridge.engines import engine_class, engine_names, find_weights, list_weights, verify
-from opsef_bridge.errors import NotFoundError, OpsefError
+from opsef_bridge.engines import engine_names, find_weights, list_weights, verify
+from opsef_bridge.engines.trial import try_engine
+from opsef_bridge.errors import NotFoundError, OpsefError, WeightsError
 from opsef_bridge.execute import free_cores
 from opsef_bridge.files import atomic_path
 from opsef_bridge.imagej.jars import JARS, find_jar
@@ -87,31 +88,24 @@ def _runtime() -> Iterator[Finding]:
 
 
 def _engines(project: Project) -> Iterator[Finding]:
-    """Load every engine and let it segment a small square."""
-    import numpy as np
-
-    square = np.zeros((64, 64), np.float32)
-    square[16:48, 16:48] = 1
+    """Let every engine segment a small square, one at a time, each in its own process."""
     for name in engine_names():
+        what = f"engine {name}"
         try:
-            engine = engine_class(name)()
             weights = find_weights(name, None, [project.models_folder])
-            verify(weights)
-            engine.load(weights)
-            count = int(
-                engine.decode(engine.predict(square, engine.Predict()), engine.Decode()).max()
-            )
+            trial = try_engine(weights)
+        except WeightsError:
+            yield Finding(what, "absent", "there are no weights for it", "opsef models add FILE")
+            continue
         except OpsefError as error:
-            # An engine of an extra that is not installed is no fault of this machine.
-            state = "absent" if isinstance(error.__cause__, ImportError) else "broken"
-            yield Finding(f"engine {name}", state, error.message, error.hint)
-        except Exception as error:
-            yield Finding(f"engine {name}", "broken", f"{type(error).__name__}: {error}")
-        else:
+            yield Finding(what, "broken", error.message, error.hint)
+            continue
+        if trial.state == "ok":
             with_weights = f" with {weights.name}" if weights.name else ""
-            yield Finding(
-                f"engine {name}", "ok", f"ran{with_weights}: {count} object in a test square"
-            )
+            detail = f"ran{with_weights}: {trial.objects} object in a test square"
+            yield Finding(what, "ok", detail)
+        else:
+            yield Finding(what, trial.state, trial.message, trial.hint)
 
 
 def _weights(project: Project) -> Iterator[Finding]:

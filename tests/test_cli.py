@@ -15,9 +15,10 @@ import typer
 from PIL import Image
 
 from opsef_bridge import cli, demo
+from opsef_bridge.cli.common import Context
 from opsef_bridge.demo import example_data
 from opsef_bridge.engines.registry import SHIPPED
-from opsef_bridge.images import read_image
+from opsef_bridge.images import read_image, read_labels, write_labels
 from opsef_bridge.project import Project
 
 CONFIG = """\
@@ -44,7 +45,7 @@ def opsef(monkeypatch, capfd):
 
     def run(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["opsef", *map(str, arguments)])
-        monkeypatch.setattr(cli._Context, "folder", Path("."))
+        monkeypatch.setattr(Context, "folder", Path("."))
         capfd.readouterr()
         code = 0
         try:
@@ -60,6 +61,10 @@ def picture() -> np.ndarray:
     return read_image(example_data() / "images" / "small_fadeb0ab0928.png").data[:96, :112]
 
 
+def truth() -> np.ndarray:
+    return read_labels(example_data() / "labels" / "small_fadeb0ab0928.tif")[:96, :112]
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> Path:
     """A project with two images, a broken one and a finished run, made once."""
@@ -68,6 +73,8 @@ def swept(tmp_path_factory) -> Path:
     for name in ("a 1.png", "b.png"):
         Image.fromarray(picture()).save(folder / "data" / name)
     (folder / "opsef.yaml").write_text(CONFIG)
+    (folder / "truth").mkdir()
+    write_labels(folder / "truth" / "b.tif", truth())
     command = [sys.executable, "-m", "opsef_bridge", "sweep", "run", "-p", folder, "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -101,6 +108,7 @@ WORKS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("models", "list"): (),
     ("models", "add"): (str(SHIPPED / "nuclei-unet.onnx"), "--name", "mine"),
     ("models", "verify"): (),
+    ("models", "evaluate"): ("nuclei-unet", "--images", "data", "--labels", "truth"),
     ("engines", "list"): (),
     ("doctor",): (),
     ("unit", "run"): ("u0001",),
@@ -108,7 +116,8 @@ WORKS: dict[tuple[str, ...], tuple[str, ...]] = {
 """Arguments with which each command works in the project above."""
 
 APART = {("demo",), ("new",), ("batch",)} | {
-    ("models", "bundle"), ("models", "publish"), ("models", "fetch"), ("engines", "add"),
+    ("models", "bundle"), ("models", "publish"), ("models", "fetch"), ("models", "convert"),
+    ("engines", "add"),
 }  # fmt: skip
 """Commands that have a test of their own."""
 
@@ -118,7 +127,8 @@ def test_every_listed_command_is_tried_here():
 
 
 @pytest.mark.parametrize("command", WORKS, ids=" ".join)
-def test_what_is_listed_works_and_answers_in_json(opsef, project, command):
+def test_what_is_listed_works_and_answers_in_json(opsef, project, command, monkeypatch):
+    monkeypatch.chdir(project)
     answer = opsef("-p", project, *command, *WORKS[command], "--json")
     assert answer.code == 0, answer.err
     assert answer.json
@@ -131,7 +141,7 @@ def test_every_command_explains_itself(opsef, command):
     assert "Usage: " in answer.out and len(answer.out.splitlines()) > 5
 
 
-@pytest.mark.parametrize("group", [(), ("sweep",), ("images",)], ids=str)
+@pytest.mark.parametrize("group", [(), ("sweep",), ("images",), ("models",)], ids=str)
 def test_without_a_command_the_help_is_shown(opsef, group):
     answer = opsef(*group)
     assert "Commands:" in answer.out + answer.err

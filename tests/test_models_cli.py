@@ -15,13 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 import typer
 
 from opsef_bridge import cli
+from opsef_bridge.cli.common import Context
 from opsef_bridge.demo import example_data
+from opsef_bridge.engines import engine_class, find_weights, list_weights, verify
 from opsef_bridge.engines.registry import SHIPPED
 from opsef_bridge.files import file_sha256, read_json
+from opsef_bridge.images import read_image, read_labels, write_labels
+from opsef_bridge.measure import match
 
 CONFIG = "opsef: 1\nimages: {source: data}\nmodels: {net: {engine: unet, weights: mine}}\n"
 
@@ -44,7 +50,7 @@ def opsef(monkeypatch, capfd):
     def run(project: Path, *arguments: object) -> Answer:
         words = ["opsef", "-p", str(project), "models", *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
-        monkeypatch.setattr(cli._Context, "folder", Path("."))
+        monkeypatch.setattr(Context, "folder", Path("."))
         capfd.readouterr()
         code = 0
         try:
@@ -92,7 +98,8 @@ def test_add_then_list_then_verify(opsef, first, onnx_file):
     scores = [row["f1"] for row in rows if row["f1"] is not None]
     assert scores == sorted(scores, reverse=True) and rows[0]["f1"] == scores[0]
     lines = opsef(first, "list").out.splitlines()
-    assert lines[0].split() == ["name", "engine", "licence", "f1", "sha256", "file"]
+    columns = ["name", "engine", "licence", "f1", "scored", "sha256", "file"]
+    assert lines[0].split() == columns
     assert len(lines) == 1 + len(rows) and not any("None" in line for line in lines)
     assert "mine: sha256 as in its card" in opsef(first, "verify").out
     again = opsef(first, "add", onnx_file, "--engine", "unet")
@@ -118,7 +125,8 @@ def test_a_bundle_goes_to_another_project(opsef, first, second, onnx_file, tmp_p
     assert opsef(second, "add", file).out.startswith("Wrote mine for unet: ")
     assert read_json(second / "models" / "mine" / "mine.json")["data"] == "mice"
     every = opsef(first, "bundle", file)
-    assert every.out.startswith("Wrote mine, nuclei-") and every.out.endswith(f" to {file}\n")
+    shipped = [weights.name for weights in list_weights()]
+    assert every.out == f"Wrote {', '.join(sorted(['mine', *shipped]))} to {file}\n"
 
 
 def test_a_shared_folder_goes_to_another_project(opsef, first, second, onnx_file, tmp_path):
@@ -158,18 +166,20 @@ def mirror(tmp_path, monkeypatch) -> Iterator[tuple[Path, str]]:
         thread.join()
 
 
+def list_weights_of(engine: str) -> Path:
+    """The file of the shipped weights of an engine."""
+    return next(w.path for w in list_weights() if w.engine == engine)
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="needs torch")
 def test_fetch_from_a_mirror(opsef, first, mirror):
-    import torch
-
     folder, address = mirror
-    torch.save({"downsample.down.a": torch.zeros(2)}, folder / "cyto3")
+    shutil.copy(list_weights_of("cellpose"), folder / "cyto3")
     good = ("--mirror", address, "--sha256", file_sha256(folder / "cyto3"))
     wrong = opsef(first, "fetch", "cyto3", "--mirror", address, "--sha256", "0" * 64)
     assert wrong.code == 2 and "is another file" in wrong.err
     assert not list((first / "models").iterdir())
     assert opsef(first, "fetch", "cyto3", *good).out.startswith("Wrote cyto3 for cellpose: ")
-    assert opsef(first, "fetch", "cyto3", *good, "--json").json[0]["new"] is False
 
 
 @pytest.mark.parametrize(
@@ -178,10 +188,22 @@ def test_fetch_from_a_mirror(opsef, first, mirror):
         (["add", "gone.onnx"], "there is no file or folder gone.onnx. Taken are: "),
         (["add", "{onnx}"], "--engine"),
         (["add", "--from", "gone"], "there is no folder or bundle gone"),
-        (["bundle", "x.zip", "moon"], "the project has no weights 'moon'. It has nuclei-"),
+        (["bundle", "x.zip", "moon"], "the project has no weights 'moon'. It has he-"),
         (["publish", "x", "moon"], "the project has no weights 'moon'"),
         (["fetch", "moon"], "there is no official model 'moon'"),
         (["fetch", "3D_demo"], "Bring its file python_3D_demo.zip"),
+        (
+            ["fetch", "3D_demo", "--mirror", "http://x", "--sha256", "0" * 64],
+            "sha256 of 3D_demo is ea0",
+        ),
+        (["convert", "moon"], "no weights and there is no file 'moon'"),
+        (["convert", "{onnx}"], "mine.onnx is ONNX already"),
+        (["convert", "a", "b", "--name", "c"], "2 weights cannot all be named 'c'"),
+        (["convert", "a", "--engine", "fpn2ws"], "two networks, got 1"),
+        (["convert", "nuclei-unet", "--percentiles", "0", "100"], "for --engine fpn2ws"),
+        (["add", "{onnx}", "--engine", "unet", "--percentiles", "9", "1"], "from 9 to 1"),
+        (["add", "{onnx}", "--engine", "unet", "--size", "x"], "--size goes with one network"),
+        (["evaluate", "moon", "--images", ".", "--labels", "."], "no weights 'moon'. Choose one"),
     ],
     ids=str,
 )
@@ -197,7 +219,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not (tmp_path / "x.zip").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["a.onnx", "--from", "b", "--engine", "unet"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [[], *(["a", "--from", "b", *w] for w in (["--engine", "unet"], ["--runtime", "tensorflow"]))],
+    ids=str,
+)
 def test_add_says_how_it_is_used(opsef, first, arguments):
     answer = opsef(first, "add", *arguments)
     assert answer.code == 2 and "--from FOLDER" in answer.err
@@ -211,4 +237,189 @@ def test_a_folder_that_is_no_project_gets_no_models(opsef, tmp_path, onnx_file):
 
 def test_the_commands_of_models():
     group = typer.main.get_command(cli.app).commands["models"]  # type: ignore[attr-defined]
-    assert {"add", "bundle", "fetch", "list", "publish", "verify"} <= set(group.commands)
+    commands = {"add", "bundle", "convert", "evaluate", "fetch", "list", "publish", "verify"}
+    assert set(group.commands) == commands
+
+
+# Conversion.
+
+
+def test_two_networks_become_one(opsef, first, tmp_path):
+    """The shipped network of two maps, taken apart and joined again, says the same."""
+    onnx = pytest.importorskip("onnx")
+    shipped = find_weights("fpn2ws", None)
+    files = []
+    for number, name in enumerate(("distance", "border")):
+        model = onnx.load(shipped.path)
+        old = model.graph.output[0].name
+        index = onnx.numpy_helper.from_array(np.array([number]), "which")
+        model.graph.initializer.append(index)
+        model.graph.node.append(onnx.helper.make_node("Gather", [old, "which"], [name], axis=1))
+        made = onnx.helper.make_tensor_value_info(name, 1, ["n", 1, "y", "x"])
+        del model.graph.output[:]
+        model.graph.output.append(made)
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        files.append(tmp_path / f"{name}.onnx")
+    words = ["--engine", "fpn2ws", "--name", "both", "--percentiles", 1, 99.8]
+    said = opsef(first, "convert", *files, *words, "--json")
+    assert said.code == 0, said.err
+    [row] = said.json
+    assert (row["name"], row["engine"], row["new"]) == ("both", "fpn2ws", True)
+    joined = find_weights("fpn2ws", "both", [first / "models"])
+    verify(joined)
+    assert joined.card["converted_from"] == [
+        {"file": file.name, "sha256": file_sha256(file)} for file in files
+    ]
+    assert joined.card["input"]["percentiles"] == [1.0, 99.8]
+    image = read_image(IMAGES / "small_fadeb0ab0928.png").data
+    labels = []
+    for weights in (shipped, joined):
+        engine = engine_class("fpn2ws")()
+        engine.load(weights)
+        labels.append(engine.decode(engine.predict(image, engine.Predict()), engine.Decode()))
+    assert labels[0].max() > 5
+    np.testing.assert_array_equal(*labels)
+
+
+# Scores.
+
+
+IMAGES, LABELS = example_data() / "images", example_data() / "labels"
+
+
+@pytest.fixture
+def truth(tmp_path) -> tuple[Path, Path]:
+    """Two images with labels, one without, and what is no image."""
+    images, labels = tmp_path / "images", tmp_path / "labels"
+    images.mkdir()
+    labels.mkdir()
+    for name in ("small_fadeb0ab0928", "large_40b00d701695"):
+        shutil.copy(IMAGES / f"{name}.png", images)
+        shutil.copy(LABELS / f"{name}.tif", labels)
+    shutil.copy(IMAGES / "small_8b77284d6f37.png", images)
+    (images / "notes.txt").write_text("x")
+    (images / ".small_fadeb0ab0928.png").write_bytes(b"of a Mac")
+    return images, labels
+
+
+def test_evaluate_scores_and_writes_on_the_card(opsef, first, truth, onnx_file):
+    opsef(first, "add", onnx_file, "--engine", "unet")
+    told = ["--images", truth[0], "--labels", truth[1]]
+    answer = opsef(first, "evaluate", "mine", "threshold=0.6", *told, "--data", "mice", "--json")
+    assert answer.code == 0, answer.err
+    entry = answer.json
+    engine = engine_class("unet")()
+    weights = find_weights("unet", "mine", [first / "models"])
+    engine.load(weights)
+    counts = []
+    for file in sorted(truth[1].iterdir()):
+        image = read_image(truth[0] / f"{file.stem}.png").data
+        found = engine.decode(engine.predict(image, engine.Predict()), engine.Decode(threshold=0.6))
+        counts.append(match(read_labels(file), found, (0.5, 0.7, 0.9))[["tp", "fp", "fn"]])
+    tp, fp, fn = sum(np.array(counts)).T
+    expected = (2 * tp / (2 * tp + fp + fn)).round(4).tolist()
+    assert [f1["value"] for f1 in entry["f1"].values()] == expected and expected[0] > 0.7
+    for f1 in entry["f1"].values():
+        assert f1["interval"][0] <= f1["value"] <= f1["interval"][1]
+    assert (entry["images"], entry["objects"]) == (2, (tp + fn)[0])
+    assert entry["decode"]["threshold"] == 0.6 and entry["predict"]["scale"] == 1
+    assert entry["weights"] == weights.sha256
+    assert (entry["data"]["name"], entry["data"]["without_labels"]) == ("mice", 1)
+    card = read_json(entry.pop("card"))
+    assert card["evaluations"] == [entry]
+    assert opsef(first, "verify").code == 0
+
+
+def test_every_score_stays_and_the_newest_sorts_the_list(opsef, first, truth, onnx_file):
+    opsef(first, "add", onnx_file, "--engine", "unet")
+    told = ["--images", truth[0], "--labels", truth[1]]
+    assert opsef(first, "evaluate", "mine", *told).code == 0
+    said = opsef(first, "evaluate", "mine", "--scale", "0.1", *told)
+    assert said.code == 0
+    assert said.out.splitlines()[0].startswith("mine: ") and "IoU" in said.out
+    scores = read_json(first / "models" / "mine" / "mine.json")["evaluations"]
+    values = [entry["f1"]["0.5"]["value"] for entry in scores]
+    assert values[0] > 0.7 > 0.3 > values[1]
+    assert [entry["predict"]["scale"] for entry in scores] == [1.0, 0.1]
+    assert scores[0]["data"] == scores[1]["data"]
+    rows = opsef(first, "list", "--json").json
+    scored = [row for row in rows if row["f1"] is not None]
+    assert rows[: len(scored)] == scored, "those without a score come last"
+    assert scored[-1]["name"] == "mine" and scored[-1]["f1"] == values[1]
+    assert scored[-1]["scored"] == f"2 images, {scores[1]['date']}"
+    assert {row["scored"] for row in scored[:-1]} == {"val"}
+
+
+def test_shipped_weights_are_scored_on_a_copy(opsef, first, truth):
+    shipped = read_json(SHIPPED / "nuclei-unet.json")
+    told = ["--images", truth[0], "--labels", truth[1]]
+    said = opsef(first, "evaluate", "nuclei-unet", *told)
+    assert said.code == 0, said.err
+    assert "The project has a copy of nuclei-unet now" in said.out
+    assert read_json(SHIPPED / "nuclei-unet.json") == shipped
+    copy = find_weights("unet", None, [first / "models"])
+    assert copy.path == first.resolve() / "models" / "nuclei-unet" / "nuclei-unet.onnx"
+    assert len(copy.card["evaluations"]) == 1 and copy.card["val"] == shipped["val"]
+    again = opsef(first, "evaluate", "nuclei-unet", *told)
+    assert "copy" not in again.out
+    assert len(find_weights("unet", None, [first / "models"]).card["evaluations"]) == 2
+
+
+def other_shape(images: Path, labels: Path) -> None:
+    write_labels(labels / "small_fadeb0ab0928.tif", np.ones((5, 4), np.int32))
+
+
+def no_pairs(images: Path, labels: Path) -> None:
+    for file in labels.iterdir():
+        file.rename(file.with_name(f"{file.stem}_truth.tif"))
+
+
+def empty_truth(images: Path, labels: Path) -> None:
+    for file in labels.iterdir():
+        write_labels(file, np.zeros_like(read_labels(file)))
+
+
+def twins(images: Path, labels: Path) -> None:
+    tifffile.imwrite(labels / "small_fadeb0ab0928.tiff", np.zeros((4, 4), np.uint8))
+
+
+def broken(images: Path, labels: Path) -> None:
+    (images / "small_fadeb0ab0928.png").write_bytes(b"no png")
+
+
+def nothing(images: Path, labels: Path) -> None:
+    shutil.rmtree(labels)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words", "expected"),
+    [
+        (other_shape, [], "small_fadeb0ab0928.png is of shape (256, 256), its labels are (5, 4)"),
+        (no_pairs, [], "none of the 3 images in"),
+        (empty_truth, [], "the labels of all 2 images are empty"),
+        (twins, [], "small_fadeb0ab0928.tif and small_fadeb0ab0928.tiff in"),
+        (broken, [], "small_fadeb0ab0928.png"),
+        (nothing, [], "there is no folder"),
+        (None, ["sigma=2"], "unet has no parameter 'sigma'. Choose of scale, tile"),
+        (None, ["threshold=2"], "threshold is 2: Input should be less than 1"),
+        (None, ["threshold"], "'threshold' is no KEY=VALUE. For example threshold=0.6"),
+        (None, ["=2"], "'=2' is no KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_scored_says_why(opsef, first, truth, damage, words, expected):
+    if damage:
+        damage(*truth)
+    told = ["--images", truth[0], "--labels", truth[1]]
+    answer = opsef(first, "evaluate", "nuclei-unet", *words, *told)
+    assert answer.code == 2 and expected in answer.err, answer.err
+    assert answer.err.startswith("opsef: ") and answer.err.count("\n") == 1
+    assert not (first / "models").exists()
+
+
+def test_evaluating_needs_no_torch():
+    """Scores of a network on ONNX Runtime come without torch, TensorFlow and the like."""
+    code = (
+        "import sys, opsef_bridge.train.evaluate\n"
+        "assert not {'torch', 'tensorflow', 'onnxruntime', 'stardist'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

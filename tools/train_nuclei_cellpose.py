@@ -28,10 +28,10 @@ from opsef_bridge.engines.base import Weights
 from opsef_bridge.engines.cellpose import Cellpose, Decode, Predict
 from opsef_bridge.files import file_sha256, read_json, write_json
 from opsef_bridge.images import read_image
-from opsef_bridge.train.card import describe_data, score_entry
+from opsef_bridge.train.card import describe_data
 from opsef_bridge.train.cellpose import Settings, cellpose_card, export, fit
 from opsef_bridge.train.data import Sample, read_samples
-from opsef_bridge.train.score import count_matches, pooled_f1
+from opsef_bridge.train.score import count_matches, pooled_f1, score_entry
 
 NAME = "nuclei-cellpose"
 EXAMPLES = Path(__file__).parents[1] / "examples" / "data" / "origin.csv"

@@ -29,11 +29,11 @@ from opsef_bridge.engines.base import Raw, Weights
 from opsef_bridge.engines.fpn2ws import FPN2WS, Decode, Predict
 from opsef_bridge.files import file_sha256, read_json, write_json
 from opsef_bridge.images import read_image
-from opsef_bridge.train.card import describe_data, score_entry
+from opsef_bridge.train.card import describe_data
 from opsef_bridge.train.data import Sample, folds
 from opsef_bridge.train.export import export_onnx
 from opsef_bridge.train.fpn2ws import Settings, fit, fpn2ws_card
-from opsef_bridge.train.score import count_matches, pooled_f1
+from opsef_bridge.train.score import count_matches, pooled_f1, score_entry
 
 NAME = "nuclei-fpn2ws"
 

@@ -33,9 +33,9 @@ from opsef_bridge.engines.stardist_graph import describe_network
 from opsef_bridge.files import atomic_path, file_sha256, read_json, write_json
 from opsef_bridge.images import read_image
 from opsef_bridge.train.augment import Augmentation
-from opsef_bridge.train.card import describe_data, score_entry
+from opsef_bridge.train.card import describe_data
 from opsef_bridge.train.data import Sample, folds, read_samples
-from opsef_bridge.train.score import count_matches, pooled_f1
+from opsef_bridge.train.score import count_matches, pooled_f1, score_entry
 from opsef_bridge.train.stardist import (
     GRID,
     Settings,

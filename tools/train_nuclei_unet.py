@@ -30,11 +30,11 @@ from opsef_bridge.engines.base import Raw, Weights
 from opsef_bridge.engines.unet import Decode, Predict, UNet, run_tiled
 from opsef_bridge.files import atomic_path, file_sha256, read_json, write_json
 from opsef_bridge.images import read_image
-from opsef_bridge.train.card import describe_data, score_entry, unet_card
+from opsef_bridge.train.card import describe_data, unet_card
 from opsef_bridge.train.data import Sample, folds, read_samples
 from opsef_bridge.train.export import as_stored, export_onnx
 from opsef_bridge.train.loop import Settings, fit, predict
-from opsef_bridge.train.score import count_matches, pooled_f1
+from opsef_bridge.train.score import count_matches, pooled_f1, score_entry
 
 NAME = "nuclei-unet"
 EXAMPLES = Path(__file__).parents[1] / "examples" / "data" / "origin.csv"

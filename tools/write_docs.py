@@ -8,6 +8,7 @@ With --check nothing is written; the exit code says whether the files are up to 
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,12 @@ parameters. Parameters of the *pass* cost a new network pass for every value; th
 MODELS = """\
 # The weights that come along
 
-*Written by `tools/write_docs.py` from the model cards.*
+*Written by `tools/write_docs.py` from the model cards and from `docs/other.json`.*
 
 {models}
-"""
+## Stained tissue and bright field
+
+{others}"""
 
 
 def main() -> int:
@@ -105,7 +108,8 @@ def configuration() -> str:
 
 def models() -> str:
     """Return docs/models.md."""
-    return MODELS.format(models="\n".join(_card(weights.card) for weights in list_weights()))
+    shipped = "\n".join(_card(weights.card) for weights in list_weights())
+    return MODELS.format(models=shipped, others=others())
 
 
 def _step(name: str) -> str:
@@ -174,36 +178,99 @@ def _card(card: dict[str, Any]) -> str:
         "",
         f"- data: {data['set']}, {data['images']} images, {data['objects']} objects, "
         f"licence {data['licence']}; {len(data['left_out'])} images left out, which are bundled",
-        "- recipe: " + ", ".join(f"{k} {v}" for k, v in recipe.items() if not isinstance(v, dict)),
+        "- recipe: " + ", ".join(f"{k} {_brief(v)}" for k, v in recipe.items() if v != {}),
         "- versions: " + ", ".join(f"{k} {v}" for k, v in card["versions"].items()),
     ]
     lines += [f"- licence of the weights: {card['licence']}"] if "licence" in card else []
     lines += [f"- {note}" for note in card.get("notes", ())]
     lines += ["", "Made and scored by:", "", "```sh", *card.get("commands", ()), "```"]
-    lines += ["", "Scores on val, every one that was ever taken, in order:", "", _scores(card)]
+    if card.get("val") or "loo" not in card:
+        lines += ["", "Scores on val, every one that was ever taken, in order:", "", _scores(card)]
+    if "loo" in card:
+        lines += ["", f"Scores on what was left out ({card['loo']['rule']}):", "", _left_out(card)]
     if isinstance(card.get("cv"), dict):
         lines += ["", f"Cross-validation ({card['cv']['rule']}):", "", _candidates(card["cv"])]
     return "\n".join(lines) + "\n"
 
 
+def _brief(value: Any) -> str:
+    """A value of a recipe; of stages of training only how many, the card has all."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return f"{len(value)}, of {' and '.join(str(stage.get('steps')) for stage in value)} steps"
+    return "see the card" if isinstance(value, dict) else str(value)
+
+
+def _left_out(card: dict[str, Any]) -> str:
+    """The scores of a card on groups of images that its networks had not seen."""
+    rows = [_head("images")]
+    for name, entry in card["loo"].items():
+        if isinstance(entry, dict) and "interval" in entry:
+            size = f"{entry['mosaics']} mosaics, {entry['objects']} objects"
+            rows.append(_row(f"{name.replace('_', ' ')} ({size})", entry))
+    return "\n".join(rows)
+
+
+def others() -> str:
+    """What is reached on stained tissue and bright field: a section of docs/models.md."""
+    found = json.loads((DOCS / "other.json").read_text(encoding="utf-8"))
+    lines = [f"{found['about']}. {found['rule']}. Tried: {found['tried']}.", ""]
+    lines += ["```sh", *found["commands"], "```", ""]
+    for kind, part in found["kinds"].items():
+        size = f"{part['images']} images, {part['mosaics']} mosaics, {part['objects']} objects"
+        lines += [f"{kind.replace('_', ' ')} ({size}):", "", _head("chosen among")]
+        lines += [_row(who, entry) for who, entry in part["scores"].items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
 def _scores(card: dict[str, Any]) -> str:
-    """The val scores of a card: F1 at each IoU with its interval."""
+    """The val scores of a card: F1 at each IoU with its interval, then by group of images."""
     if not card.get("val"):
         return "none"
-    thresholds = list(card["val"][0]["f1"])
-    rows = ["| parameters | " + " | ".join(f"F1@{t}" for t in thresholds) + " |"]
-    rows.append("|---" * (len(thresholds) + 1) + "|")
+    rows = [_head("parameters")]
+    groups = [_head("parameters | group")]
     for entry in card["val"]:
-        cells = [_named(entry.get("decode", {}) | entry.get("predict", {}))]
-        for threshold in thresholds:
-            f1 = entry["f1"][threshold]
-            low, high = f1["interval"]
-            cells.append(f"**{f1['value']:.3f}** ({low:.3f} to {high:.3f})")
-        rows.append("| " + " | ".join(cells) + " |")
+        named = _named(entry.get("decode", {}) | entry.get("predict", {}) | _tried(entry))
+        rows.append(_row(named, entry))
+        for group, part in entry.get("strata", {}).items():
+            size = f"{group} ({part['images']} images, {part['objects']} objects)"
+            groups.append(_row(f"{named} | {size}", part))
     first = card["val"][0]
-    return "\n".join(
-        [*rows, "", f"{first['images']} images, {first['objects']} objects; {first['interval']}."]
-    )
+    lines = [
+        *rows,
+        "",
+        f"{first['images']} images, {first['objects']} objects; {first['interval']}.",
+    ]
+    if len(groups) > 1:
+        lines += ["", f"The same scores by {_grouping(card)}:", "", *groups]
+    return "\n".join(lines)
+
+
+def _tried(entry: dict[str, Any]) -> dict[str, Any]:
+    """What else a score was taken with: a diameter of the ladder, or one per group."""
+    found = entry.get("diameter")
+    if isinstance(found, dict):
+        return {"diameter": ", ".join(f"{value:g} ({group})" for group, value in found.items())}
+    return {} if found is None else {"diameter": f"{found:g}"}
+
+
+def _grouping(card: dict[str, Any]) -> str:
+    """How the images of a card's strata were told apart."""
+    said = {entry["small"] for entry in card["val"] if "small" in entry}
+    return f"group of images (small: {', '.join(said)})" if said else "group of images"
+
+
+def _head(first: str) -> str:
+    names = [*first.split(" | "), "F1@0.5", "F1@0.7", "F1@0.9"]
+    return "| " + " | ".join(names) + " |\n" + "|---" * len(names) + "|"
+
+
+def _row(first: str, entry: dict[str, Any]) -> str:
+    cells = []
+    for f1 in entry["f1"].values():
+        low, high = f1["interval"]
+        cells.append(f"**{f1['value']:.3f}** ({low:.3f} to {high:.3f})")
+    return f"| {first} | " + " | ".join(cells) + " |"
 
 
 def _candidates(table: dict[str, Any]) -> str:

@@ -22,6 +22,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from opsef_bridge.files import key_of
+
 __all__ = ["Engine", "Parameters", "Raw", "Scaled", "Weights"]
 
 
@@ -74,6 +76,19 @@ class Weights:
     sha256: str = ""
     card: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def family(self) -> str:
+        """Who speaks: one voice in the ranking. ``engine:name``, unless the card says that
+        this is another form of the same network."""
+        own = f"{self.engine}:{self.name}" if self.name else self.engine
+        return str(self.card.get("family") or own)
+
+    @property
+    def key(self) -> str:
+        """Content key: of the file, and of what the card tells the engine about it."""
+        told = {part: self.card[part] for part in ("input", "thresholds") if self.card.get(part)}
+        return key_of(self.sha256, told) if told else self.sha256
+
 
 @dataclass(frozen=True)
 class Raw:
@@ -87,7 +102,8 @@ class Raw:
     maps : dict of str to ndarray of float16
         Maps by name, on the grid of the network.
     values : dict of str to float
-        Single numbers (e.g. an Otsu threshold).
+        Single numbers (e.g. an Otsu threshold). What `predict` chose itself, for this image,
+        has a name that starts with ``chosen_`` and is recorded with the outcome.
     shape : tuple of int
         Shape of the labels that `decode` returns.
     """
@@ -114,11 +130,29 @@ class Engine(Protocol):
         Part of every content key: changes whenever the labels of the same input may.
     axes : frozenset of str
         Of ``"YX"``, ``"YXS"``, ``"ZYX"``: what `predict` takes. Colour images go to grey
-        by luminance for an engine that does not take ``"YXS"``.
+        by luminance for an engine that does not take ``"YXS"``. Of an engine with weights:
+        what these take.
     needs_weights : bool
         False for classical methods.
     Predict, Decode : type of Parameters
         Parameters that need, and do not need, a new network pass.
+
+    Notes
+    -----
+    An engine may have more, and is asked for it where it matters:
+
+    ``devices()`` -> tuple of str, a class method
+        Devices that its runtime can use on this machine, best first, e.g. ``("cuda",
+        "cpu")``. Without it: the CPU only.
+    ``lighten()`` -> str or None
+        Make later passes need less memory without changing labels, and return what was done
+        (see `opsef_bridge.engines.memory`); ``load`` does not undo it. Without it: nothing
+        can be done.
+    ``wants_colour(parameters)`` -> bool
+        Whether a pass of these parameters takes the image with its samples, ``"YXS"``.
+        Without it: an engine that takes ``"YXS"`` and not ``"YX"`` does.
+    ``seen_scale(parameters, weights)`` -> float, a class method
+        Factor by which the network sees an image enlarged. Without it: ``scale``.
     """
 
     name: ClassVar[str]

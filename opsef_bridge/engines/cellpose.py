@@ -6,36 +6,44 @@ place are one object. Objects whose outline implies other flows than the network
 dropped. All of that is done by the package's own functions, in the order in which
 ``CellposeModel.eval`` calls them, so labels are its labels:
 
-==============  ===========  ==================================================================
-parameter       costs        argument of ``CellposeModel.eval`` (3.1.1.3)
-==============  ===========  ==================================================================
-``diameter``    a pass       ``diameter``; the image is resized by diam_mean / diameter
-``tile``        a pass       ``bsize``
-``flow``        no pass      ``flow_threshold`` of ``dynamics.resize_and_compute_masks``
-``cellprob``    no pass      ``cellprob_threshold`` of the same
-``min_size``    no pass      ``min_size`` of the same
-``stitch``      no pass      ``stitch_threshold``; volumes only
-(image)                      ``x``, with ``channels=[0, 0]``: the second channel is zero
-(normalised)                 ``normalize=True``
-(as in eval)                 ``resample=True``, ``interp=True``, ``augment=False``,
-                             ``tile_overlap=0.1``, ``batch_size=8``, ``max_size_fraction=0.4``,
-                             ``niter`` = 200 x diameter / diam_mean
-==============  ===========  ==================================================================
+===============  ===========  =================================================================
+parameter        costs        argument of ``CellposeModel.eval`` (3.1.1.3)
+===============  ===========  =================================================================
+``diameter``     a pass       ``diameter``; the image is resized by diam_mean / diameter.
+                              ``auto``: that of ``SizeModel.eval`` if the weights come with a
+                              size model, else measured in a pass of its own
+``tile``         a pass       ``bsize``
+``channel``,     a pass       ``channels=[channel, nucleus]`` with the samples as
+``nucleus``                   ``channel_axis``
+``do_3D``        a pass       ``do_3D``, with ``z_axis=0``; volumes only
+``anisotropy``   a pass       ``anisotropy``; with ``do_3D`` only
+``flow``         no pass      ``flow_threshold`` of ``dynamics.resize_and_compute_masks``; not
+                              used with ``do_3D``
+``cellprob``     no pass      ``cellprob_threshold`` of the same
+``min_size``     no pass      ``min_size`` of the same
+``stitch``       no pass      ``stitch_threshold``; volumes without ``do_3D`` only
+(image)                       ``x``; of a grey image the second channel is zero
+(normalised)                  ``normalize=True``, each channel by itself
+(as in eval)                  ``resample=True``, ``interp=True``, ``augment=False``,
+                              ``tile_overlap=0.1``, ``batch_size=8``, ``flow3D_smooth=0``,
+                              ``max_size_fraction=0.4``, ``niter`` = 200 x diameter / diam_mean
+===============  ===========  =================================================================
 
-A volume is segmented plane by plane, with ``z_axis=0``; objects that overlap in neighbouring
-planes become one. (``do_3D`` is not offered.)
+A volume is segmented plane by plane, with ``z_axis=0``, and objects that overlap in
+neighbouring planes become one; or, with ``do_3D``, by the summed flows of its planes along
+all three axes, which takes about as many passes as the volume has planes along all three.
 
 ``predict`` is ``eval(compute_masks=False)``; ``decode`` is what ``compute_masks=True`` adds.
-``CellposeModel`` itself is not used: it knows one size of network only, and answers a file
-that is missing by downloading another. Here nothing is ever downloaded. Official files
-(``cyto3``, ``cyto2``, ``cyto``, ``nuclei``), files that the package trained, and smaller
-networks of the same layout all load; their sizes are read from the shapes of their tensors.
+Official files (``cyto3``, ``cyto2``, ``cyto``, ``nuclei``), files that the package trained,
+and smaller networks of the same layout all load; their sizes are read from the shapes of
+their tensors. Nothing is ever downloaded.
 
 What differs, by choice: normalised values are clipped to -50..50, so that one burnt-out pixel
 does not decide the style of the whole image; where the 1st and the 99th percentile are one
-value, minimum and maximum take their place, and they may be less than 0.001 apart; images
-above 11 million pixels are normalised by all pixels, not by a part; flows are followed on the
-CPU, where the package would on a GPU use another interpolation.
+value, minimum and maximum take their place, and they may be less than 0.001 apart; a channel
+of one value only becomes zero; images above 11 million pixels are normalised by all pixels,
+not by a part; flows are followed on the CPU, where the package would on a GPU use another
+interpolation.
 
 References
 ----------
@@ -47,37 +55,61 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from opsef_bridge.engines.base import Parameters, Raw, Weights
+from opsef_bridge.engines.cellpose_network import (
+    STEPS,
+    build_network,
+    import_package,
+    read_state,
+    run_planes,
+    run_volume,
+)
+from opsef_bridge.engines.cellpose_size import SizeModel, estimate_diameter, size_model_of
+from opsef_bridge.engines.devices import torch_devices
 from opsef_bridge.engines.scaling import drop_small, finite_plane, normalise
-from opsef_bridge.errors import InputError, OpsefError, WeightsError, WorkerError
+from opsef_bridge.errors import InputError, WorkerError
 
-__all__ = ["Cellpose"]
+__all__ = ["Cellpose", "Decode", "Predict"]
 
 CLIP = (-50.0, 50.0)
 """Bounds of normalised values."""
 
-STYLE = 256
-"""Length of the style vector for which the package reserves memory."""
+BATCH = 8
+"""Tiles that the network sees at once, as in the package."""
 
-STEPS = 200
-"""Of a pixel along the flows, at the size at which the network sees the image."""
+GREY, COLOUR = frozenset({"YX", "ZYX"}), frozenset({"YX", "YXS", "ZYXS"})
+"""What an image may be: where no channel is named, and where one is."""
 
 
 class Predict(Parameters):
     """Parameters that need a new pass."""
 
-    diameter: float = Field(30.0, ge=1, le=2000)
+    diameter: Annotated[float, Field(ge=1, le=2000)] | Literal["auto"] = 30.0
     """Mean diameter of the objects in px of the image, which is resized so that the network
-    sees them as large as those that it has learned from. Takes the place of scale."""
+    sees them as large as those that it has learned from. Takes the place of scale. `auto`
+    estimates it for each image, by the size model of the weights if they have one, else by
+    the objects of a first pass; it is recorded as `diameter` among what was chosen."""
     tile: int = Field(224, ge=64, le=4096, multiple_of=16)
     """Side in px of the overlapping tiles whose flows are averaged. 224 is what networks were
     trained for: the style of an object's surroundings is taken over the tile."""
+    channel: int = Field(0, ge=0)
+    """Channel or colour to segment, from 1; 0 is grey: the luminance of a colour image, or,
+    if `nucleus` is not 0, the mean of all."""
+    nucleus: int = Field(0, ge=0)
+    """Channel or colour of the nuclei, from 1, which helps to find cells; 0 is none. It is
+    not used where `channel` is 0."""
+    do_3D: bool = False
+    """Follow flows through the volume instead of stitching planes: the network sees the
+    planes along all three axes. Slow; best for objects that are hard to tell apart in Z."""
+    anisotropy: float = Field(1.0, ge=0.05, le=50)
+    """How much further planes are apart than pixels; with `do_3D` only."""
 
 
 class Decode(Parameters):
@@ -85,7 +117,7 @@ class Decode(Parameters):
 
     flow: float = Field(0.4, ge=0, le=100)
     """Largest mean squared difference between the flows found and those that the outline of
-    an object implies; smaller values drop more objects. 0 drops none."""
+    an object implies; smaller values drop more objects. 0 drops none. Not with `do_3D`."""
     cellprob: float = Field(0.0, ge=-20, le=20)
     """Logit above which a pixel belongs to an object; smaller values give more and larger
     objects."""
@@ -93,35 +125,52 @@ class Decode(Parameters):
     """Smaller objects are dropped; pixels or voxels of the image."""
     stitch: float = Field(0.25, gt=0, le=1)
     """Overlap (shared area over united area) from which on two objects of neighbouring planes
-    are one; volumes only."""
+    are one; volumes without `do_3D` only."""
 
 
 class Cellpose:
     """Flows to the middle of each object, followed by every pixel.
 
-    The image is normalised to its 1st and 99th percentile and resized so that objects of
-    ``diameter`` px come out as large as those that the network has learned from: 30 px, for
-    the official ``nuclei`` 17, in other files what they or their card say. One diameter does
-    not fit all images: sweep a ladder of factor 2.
+    The image is normalised to its 1st and 99th percentile, each channel by itself, and
+    resized so that objects of ``diameter`` px come out as large as those that the network
+    has learned from: 30 px, for the official ``nuclei`` 17, in other files what they or
+    their card say. One diameter does not fit all images: sweep a ladder of factor 2, or let
+    ``auto`` estimate it for each. Volumes are stitched of their planes, or with ``do_3D``
+    segmented as a whole.
     """
 
     name: ClassVar[str] = "cellpose"
     version: ClassVar[str] = "1"
-    axes: ClassVar[frozenset[str]] = frozenset({"YX", "ZYX"})
+    axes: ClassVar[frozenset[str]] = frozenset({"YX", "YXS", "ZYX"})
     needs_weights: ClassVar[bool] = True
     Predict = Predict
     Decode = Decode
 
     def __init__(self) -> None:
         self._network: Any = None
-        self._diameter = 30.0
+        self._diameter, self._labelled = 30.0, 30.0
+        self._size: SizeModel | None = None
+        self._batch = BATCH
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the devices of torch, best first."""
+        return torch_devices()
+
+    @classmethod
+    def wants_colour(cls, parameters: Predict) -> bool:
+        """Whether a pass takes the samples of an image: where it names a channel."""
+        return bool(parameters.channel or parameters.nucleus)
 
     @classmethod
     def seen_scale(cls, parameters: Predict, weights: Weights) -> float:
         """Return the factor by which the network will see an image enlarged.
 
         By the card, which a plan can read: where it does not say, the file may know better.
+        1 for ``auto``, which the image decides.
         """
+        if parameters.diameter == "auto":
+            return 1.0
         return _stated_diameter(weights, 30.0) / parameters.diameter
 
     def load(self, weights: Weights, device: str = "cpu") -> None:
@@ -132,13 +181,14 @@ class Cellpose:
         Raises
         ------
         WeightsError
-            The file is missing, cannot be read, or holds another kind of network.
+            The file is missing, cannot be read, or holds another kind of network; or the
+            size model of the card is none.
         WorkerError
             torch cannot use `device`.
         OpsefError
             The packages of the extra ``cellpose`` are not installed.
         """
-        package = _package()
+        package = import_package()
         if device not in ("cpu", "cuda") or (
             device == "cuda" and not package.torch.cuda.is_available()
         ):
@@ -147,91 +197,162 @@ class Cellpose:
                 hint="Use the device cpu, or install a torch that can",
             )
         package.torch.set_num_threads(1)
-        state = _read_state(package.torch, weights)
+        state = read_state(package.torch, weights)
+        network = build_network(package, state, weights, mkldnn=device == "cpu")
+        self._size = size_model_of(weights)
         self._diameter = _stated_diameter(weights, float(state.get("diam_mean", 30.0)))
-        network = _build(package, state, weights, mkldnn=device == "cpu")
+        self._labelled = float(state.get("diam_labels", 30.0))
         self._network = network.to(device).eval()
+        self._batch = BATCH
+
+    def lighten(self) -> str | None:
+        """Halve the tiles that the network sees at once; None where it is one."""
+        if self._batch == 1:
+            return None
+        self._batch //= 2
+        return f"batch {self._batch}"
 
     def predict(
         self, image: np.ndarray, parameters: Predict, *, reference: np.ndarray | None = None
     ) -> Raw:
-        """Return the maps ``flow`` (2, [Z,] Y, X) and ``cellprob`` ([Z,] Y, X).
+        """Return the maps ``flow`` (2 or 3, [Z,] Y, X) and ``cellprob`` ([Z,] Y, X).
 
         They are of the image's size. Each is kept in two halves, ``flow + flow_rest``: in
-        half precision alone some pixels of an image would cross a threshold.
+        half precision alone some pixels of an image would cross a threshold. The value
+        ``chosen_diameter`` is the one that ``auto`` found, in `image` itself also where it
+        is a part of `reference`; in a volume, in the plane of most light.
+
+        Raises
+        ------
+        InputError
+            A channel that the image does not have; ``do_3D`` without a volume; an image of
+            which too little would be left at this diameter.
         """
         if self._network is None:
             raise WorkerError("cellpose was asked to predict before its weights were loaded")
-        package = _package()
-        image = finite_plane(image, self.axes)
-        reference = image if reference is None else finite_plane(reference, self.axes)
-        scale = self._diameter / parameters.diameter
-        height, width = image.shape[-2:]
-        if min(height, width) * scale < 1:
-            raise InputError(
-                f"an image of {height} x {width} px is too small for a diameter of "
-                f"{parameters.diameter:g} px: resized, a side would be less than one pixel",
-                hint="Choose a smaller diameter",
-            )
-        grey = normalise(image, _limits(reference), clip=CLIP).reshape(-1, height, width)
-        found, _ = package.core.run_net(
-            self._network,
-            np.stack([grey, np.zeros_like(grey)], axis=-1),
-            bsize=parameters.tile,
-            rsz=scale if scale != 1 else None,
-        )
-        if scale != 1:
-            found = package.transforms.resize_image(found, height, width)
-        flow_y, flow_x, cellprob = np.moveaxis(found, -1, 0).reshape(3, *image.shape)
-        maps = {"flow": np.stack([flow_y, flow_x]), "cellprob": cellprob}
-        return Raw(_halves(maps), image.shape, {"scale": scale})
+        package = import_package()
+        planes, shape = _two_channels(image, reference, parameters)
+        values = {}
+        diameter = parameters.diameter
+        if diameter == "auto":
+            diameter = values["chosen_diameter"] = self._estimate(package, planes, parameters)
+        scale = values["scale"] = self._diameter / diameter
+        _check_sides(shape, scale, diameter, parameters)
+        how = {"scale": scale, "tile": parameters.tile, "batch": self._batch}
+        if parameters.do_3D:
+            how["anisotropy"] = parameters.anisotropy
+            found = run_volume(package, self._network, planes, **how)
+        else:
+            found, _ = run_planes(package, self._network, planes, **how)
+            if scale != 1:
+                found = package.transforms.resize_image(found, *shape[-2:])
+        *flows, cellprob = (found[..., i].reshape(shape) for i in range(found.shape[-1]))
+        return Raw(_halves({"flow": np.stack(flows), "cellprob": cellprob}), shape, values)
 
     def decode(self, raw: Raw, parameters: Decode) -> np.ndarray:
         """Return int32 labels: flows followed, ill-fitting and small objects dropped."""
-        package = _package()
+        package = import_package()
         flow, cellprob = (
             raw.maps[name].astype(np.float32) + raw.maps[f"{name}_rest"]
             for name in ("flow", "cellprob")
         )
+        how = {
+            "niter": STEPS / raw.values["scale"],
+            "cellprob_threshold": parameters.cellprob,
+            "flow_threshold": parameters.flow,
+        }
+        follow = package.dynamics.resize_and_compute_masks
+        if len(flow) == 3:
+            masks = follow(flow, cellprob, do_3D=True, min_size=parameters.min_size, **how)
+            return drop_small(masks.astype(np.int32), 1)
         planes = cellprob.reshape(-1, *raw.shape[-2:])
         vectors_of = np.moveaxis(flow.reshape(2, *planes.shape), 0, 1)
-        masks = [
-            package.dynamics.resize_and_compute_masks(
-                vectors,
-                plane,
-                niter=STEPS / raw.values["scale"],
-                cellprob_threshold=parameters.cellprob,
-                flow_threshold=parameters.flow,
-                min_size=parameters.min_size if len(planes) == 1 else -1,
-            )
-            for vectors, plane in zip(vectors_of, planes, strict=True)
-        ]
+        how["min_size"] = parameters.min_size if len(planes) == 1 else -1
+        masks = [follow(*pair, **how) for pair in zip(vectors_of, planes, strict=True)]
         labels = np.stack(masks).astype(np.int32)
         if len(planes) > 1:
             labels = package.utils.stitch3D(labels, stitch_threshold=parameters.stitch)
             labels = package.utils.fill_holes_and_remove_small_masks(labels, parameters.min_size)
         return drop_small(labels.reshape(raw.shape), 1)
 
+    def _estimate(self, package: SimpleNamespace, planes: np.ndarray, parameters: Predict) -> float:
+        """Return the diameter of the objects in the plane of most light."""
+        brightest = int(planes[..., 0].sum(axis=(1, 2), dtype=np.float64).argmax())
+        plane = planes[brightest : brightest + 1]
 
-def _package() -> SimpleNamespace:
-    """Return the modules of the package that are used; importing them takes seconds."""
-    try:
-        import torch
-        from cellpose import core, dynamics, resnet_torch, transforms, utils
-    except ImportError as error:
-        raise OpsefError(
-            f"the engine 'cellpose' needs the package cellpose 3.1.1.3 ({error})",
-            hint='Install it by `pip install "opsef_bridge[cellpose]"`, on Python 3.11 or 3.12: '
-            "there is none for 3.13 and later",
-        ) from error
-    return SimpleNamespace(
-        torch=torch,
-        core=core,
-        dynamics=dynamics,
-        resnet_torch=resnet_torch,
-        transforms=transforms,
-        utils=utils,
-    )
+        def run(scale: float) -> tuple[np.ndarray, np.ndarray]:
+            how = {"scale": scale, "tile": parameters.tile, "batch": self._batch}
+            return run_planes(package, self._network, plane, **how)
+
+        height, width = plane.shape[1:3]
+        found = estimate_diameter(
+            package,
+            run,
+            (height, width),
+            own=self._diameter,
+            labelled=self._labelled,
+            model=self._size,
+        )
+        # The one object of a narrow strip may be longer than the strip is wide, which must
+        # not shrink to nothing.
+        return min(found, 0.99 * self._diameter * min(height, width))
+
+
+def _two_channels(
+    image: np.ndarray, reference: np.ndarray | None, parameters: Predict
+) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return what the network sees, (Z, Y, X, 2) float32 normalised, and the labels' shape.
+
+    As ``channels`` of the package: grey and nothing, or one channel, or two.
+    """
+    colour = Cellpose.wants_colour(parameters)
+    image = finite_plane(image, COLOUR if colour else GREY)
+    if reference is None:
+        reference = image
+    reference = finite_plane(reference, COLOUR if colour else GREY)
+    seen, whole = (_chosen(one, parameters) if colour else [one] for one in (image, reference))
+    shape = seen[0].shape
+    planes = np.zeros((*shape, 2), np.float32)
+    for number, (one, all_of_it) in enumerate(zip(seen, whole, strict=True)):
+        planes[..., number] = normalise(one, _limits(all_of_it), clip=CLIP)
+    return planes.reshape(-1, *planes.shape[-3:]), shape
+
+
+def _chosen(image: np.ndarray, parameters: Predict) -> list[np.ndarray]:
+    """Return the channels that are named, one or two; a plane has one."""
+    samples = image[..., None] if image.ndim == 2 else image
+    count = samples.shape[-1]
+    for name in ("channel", "nucleus"):
+        number = getattr(parameters, name)
+        if number > count:
+            raise InputError(
+                f"there is no {name} {number} in an image of shape {image.shape}: it has {count}",
+                hint="Channels and colours are counted from 1; 0 is grey, or no nucleus",
+            )
+    if parameters.channel == 0 or count == 1:
+        return [samples.mean(axis=-1)]
+    numbers = [parameters.channel, parameters.nucleus][: 2 if parameters.nucleus else 1]
+    return [samples[..., number - 1] for number in numbers]
+
+
+def _check_sides(
+    shape: tuple[int, ...], scale: float, diameter: float, parameters: Predict
+) -> None:
+    """Refuse an image that would vanish, and one that is no volume for ``do_3D``."""
+    seen = [side * scale for side in shape[-2:]]
+    if parameters.do_3D:
+        if len(shape) != 3 or min(shape) < 2:
+            raise InputError(
+                f"do_3D needs a volume of at least 2 x 2 x 2 voxels, not one of shape {shape}",
+                hint="Leave do_3D out: a plane is segmented as it is",
+            )
+        seen.append(shape[0] * parameters.anisotropy * scale)
+    if min(seen) < 1:
+        raise InputError(
+            f"an image of {' x '.join(map(str, shape))} px is too small for a diameter of "
+            f"{diameter:g} px: resized, a side would be less than one pixel",
+            hint="Choose a smaller diameter",
+        )
 
 
 def _limits(reference: np.ndarray) -> tuple[float, float]:
@@ -243,83 +364,12 @@ def _limits(reference: np.ndarray) -> tuple[float, float]:
     return (low, high) if high > low else (reference.min(), reference.max())
 
 
-def _halves(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _halves(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Part float32 maps into float16 ones and what these leave."""
     coarse = {name: data.astype(np.float16) for name, data in maps.items()}
     return coarse | {f"{name}_rest": maps[name] - coarse[name] for name in maps}
 
 
-def _read_state(torch: Any, weights: Weights) -> dict[str, Any]:
-    """Return the tensors of a file by name. No code of the file runs: no pickle."""
-    path = weights.path
-    if path is None or not path.is_file():
-        raise WeightsError(
-            f"the file of the weights {weights.name!r} is missing: {path}",
-            hint="Put it back; it is not downloaded",
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has many classes for a broken file
-        raise WeightsError(
-            f"the weights {weights.name!r} cannot be read from {path} "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})",
-            hint="Bring a sound copy of a file that torch saved, with tensors only",
-        ) from error
-    if not isinstance(state, dict):
-        raise _not_cellpose(weights, f"it holds a {type(state).__name__}")
-    return state
-
-
-def _build(package: SimpleNamespace, state: dict[str, Any], weights: Weights, mkldnn: bool) -> Any:
-    """Return the package's network with the sizes and values of `state`.
-
-    Like the package on the CPU it uses oneDNN (`mkldnn`), which rounds differently.
-    """
-    try:
-        down = "downsample.down.res_down_{}.conv.conv_0.2.weight".format
-        levels = [state[down(level)] for level in range(4)]
-        sizes = [levels[0].shape[1], *(len(level) for level in levels)]
-        kernel, classes = levels[0].shape[-1], len(state["output.2.weight"])
-    except (KeyError, AttributeError, TypeError, IndexError) as error:
-        raise _not_cellpose(weights, f"{error} is not there") from None
-    if (sizes[0], classes) != (2, 3) or sizes[-1] > STYLE:
-        raise _not_cellpose(
-            weights,
-            f"it maps {sizes[0]} channels to {classes}, by a style vector of {sizes[-1]}",
-        )
-    network = package.resnet_torch.CPnet(
-        sizes, classes, sz=kernel, mkldnn=mkldnn and package.core.check_mkl()
-    )
-    try:
-        missing = network.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as error:
-        raise _not_cellpose(weights, " ".join(str(error).split())) from None
-    # Files of Cellpose 1 lack the two diameters; counters play no part in prediction.
-    optional = ("diam_mean", "diam_labels", "num_batches_tracked")
-    missing = [name for name in missing if not name.endswith(optional)]
-    if missing:
-        raise _not_cellpose(weights, f"{len(missing)} tensors are missing, first {missing[0]}")
-    network.register_forward_hook(_pad_style)
-    return network
-
-
-def _pad_style(network: Any, arguments: Any, output: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Bring the style vector of a small network to the length that the package expects."""
-    from torch.nn.functional import pad
-
-    flows, style, *rest = output
-    return flows, pad(style, (0, STYLE - style.shape[1])), *rest
-
-
 def _stated_diameter(weights: Weights, otherwise: float) -> float:
     """Return the diameter in px to which objects were resized in training, by the card."""
     return float(weights.card.get("input", {}).get("diameter", otherwise))
-
-
-def _not_cellpose(weights: Weights, found: str) -> WeightsError:
-    return WeightsError(
-        f"the weights {weights.name!r} in {weights.path} are no network of Cellpose 1 to 3: "
-        f"{found}",
-        hint="cellpose needs the state of a CPnet of 2 channels; files of Cellpose 4 (SAM) and of "
-        "other engines do not fit",
-    )

@@ -21,11 +21,14 @@ methods. Nothing of opsef_bridge is imported there::
 
 ``image`` and ``reference`` are float32 and finite, ``parameters`` a dict; ``reference`` is
 the whole image where ``image`` is a part of it, and normalises it. ``predict`` returns arrays
-(kept as float16) and numbers by name; ``decode`` gets them back, and no weights. Labels are
-integers, 0 is background, in the shape of the image (without a last axis of colours).
+(kept as float16) and numbers by name; ``decode`` gets them back, and no weights. A number
+that ``predict`` chose for the image has a name that starts with ``chosen_``, and is recorded.
+Labels are integers, 0 is background, in the shape of the image (without a last axis of
+colours). An engine of ``"YXS"`` gets grey images as colour images of one sample.
 
-Calls go through Appose, arrays as .npy files in a temporary folder. What is printed there
-comes out on the stderr of this process, and so into the log of the unit.
+Calls go through Appose, arrays through shared memory (through files in a temporary folder
+where there is too little of it); nothing is left of either, whichever process dies. What is
+printed there comes out on the stderr of this process, and so into the log of the unit.
 
 Only projects that you trust should be swept: ``engines.json`` names programs.
 """
@@ -54,8 +57,10 @@ from pydantic import (
 )
 
 from opsef_bridge.engines.base import Engine, Parameters, Raw, Scaled, Weights
+from opsef_bridge.engines.devices import gpu_names
 from opsef_bridge.engines.far_side import END
 from opsef_bridge.engines.scaling import drop_small, finite_plane, resize, resize_labels
+from opsef_bridge.engines.shared_arrays import SharedArrays
 from opsef_bridge.errors import InputError, OpsefError, WorkerError
 
 __all__ = ["ExternalEngine", "describe", "external_class"]
@@ -66,7 +71,7 @@ _SIDE = "_side"
 _STDERR_SECONDS = 5.0
 """How long a call waits at its end for what was written to stderr."""
 
-_CALL = "import __main__\ntask.outputs['value'] = __main__.answer(target, function, folder, given)"
+_CALL = "import __main__\ntask.outputs['value'] = __main__.answer(target, function, given)"
 
 
 class _Value(BaseModel):
@@ -117,6 +122,11 @@ class ExternalEngine:
     def __init__(self) -> None:
         self._weights: dict[str, Any] = {"weights": None, "device": "cpu"}
 
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return what is worth trying: what it can use only the other interpreter knows."""
+        return ("cuda", "cpu") if gpu_names() else ("cpu",)
+
     def load(self, weights: Weights, device: str = "cpu") -> None:
         """Load there; refuse an engine that is not the one that was added."""
         if self.far.call("parameters") != self.told:
@@ -132,32 +142,29 @@ class ExternalEngine:
         self, image: np.ndarray, parameters: Parameters, *, reference: np.ndarray | None = None
     ) -> Raw:
         """Return what the other side makes of the image."""
-        plane = finite_plane(image, self.axes)
-        whole = plane if reference is None else finite_plane(reference, self.axes)
+        sent = {"image": finite_plane(image, self.axes)}
+        if reference is not None and reference is not image:
+            sent["reference"] = finite_plane(reference, self.axes)
         given = parameters.model_dump(mode="json")
         if issubclass(self.Predict, Scaled):
             scale = given.pop("scale")
-            plane, whole = (self._resize(one, scale) for one in (plane, whole))
+            sent = {name: self._resize(one, scale) for name, one in sent.items()}
         self.far.load(self._weights)
-        with self.far.folder() as folder:
-            np.save(folder / "image.npy", plane)
-            np.save(folder / "reference.npy", whole)
-            raw = self.far.call("predict", {"parameters": given}, folder)
-            maps = {key: _read(folder / file) for key, file in raw["maps"].items()}
-        sides = {f"{_SIDE}{i}": float(side) for i, side in enumerate(self._shape(plane))}
+        with SharedArrays() as arrays:
+            places = {name: arrays.put(one) for name, one in sent.items()}
+            raw = self.far.call("predict", {"parameters": given, "arrays": places})
+            maps = self._collect(arrays, raw["maps"])
+        sides = {f"{_SIDE}{i}": float(n) for i, n in enumerate(self._shape(sent["image"]))}
         return Raw(maps, self._shape(np.asarray(image)), raw["values"] | sides)
 
     def decode(self, raw: Raw, parameters: Parameters) -> np.ndarray:
         """Return the labels that the other side decodes, numbered 1..N."""
         values = {key: value for key, value in raw.values.items() if not key.startswith(_SIDE)}
         shape = tuple(int(raw.values[f"{_SIDE}{i}"]) for i in range(len(raw.shape)))
-        with self.far.folder() as folder:
-            files = {key: f"{i}.npy" for i, key in enumerate(raw.maps)}
-            for key, file in files.items():
-                np.save(folder / file, raw.maps[key])
-            given = {"maps": files, "values": values}
-            given["parameters"] = parameters.model_dump(mode="json")
-            labels = _read(folder / self.far.call("decode", given, folder))
+        given = {"values": values, "parameters": parameters.model_dump(mode="json")}
+        with SharedArrays() as arrays:
+            given["arrays"] = {name: arrays.put(one) for name, one in raw.maps.items()}
+            labels = self._collect(arrays, self.far.call("decode", given))["labels"]
         if labels.dtype.kind not in "iu" or labels.shape != shape or labels.min(initial=0) < 0:
             raise WorkerError(
                 f"the engine {self.name!r} returned {labels.dtype} of shape {labels.shape} where "
@@ -165,6 +172,12 @@ class ExternalEngine:
                 hint="Labels are integers from 0 in the shape of the image",
             )
         return drop_small(resize_labels(labels, raw.shape), 1)
+
+    def _collect(self, arrays: SharedArrays, offered: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Return the arrays that the last call made there, by name."""
+        places = {name: arrays.place(one["dtype"], one["shape"]) for name, one in offered.items()}
+        self.far.call("collect", {"places": places})
+        return {name: arrays.take(place) for name, place in places.items()}
 
     def _shape(self, image: np.ndarray) -> tuple[int, ...]:
         """Return the shape of the labels of `image`."""
@@ -259,11 +272,6 @@ def _parameters(name: str, values: Mapping[str, _Value]) -> type[Parameters]:
     return create_model(name, __base__=Scaled if resized else Parameters, **fields)
 
 
-def _read(file: Path) -> np.ndarray:
-    array: np.ndarray = np.load(file, allow_pickle=False)
-    return array
-
-
 class _Far:
     """One process of another interpreter, started when it is needed and again if it died."""
 
@@ -273,12 +281,6 @@ class _Far:
         self._said = 0
         self._loaded: dict[str, Any] = {}
 
-    @contextlib.contextmanager
-    def folder(self) -> Any:
-        """Yield a folder for the arrays of a call."""
-        with tempfile.TemporaryDirectory(prefix="opsef-") as folder:
-            yield Path(folder)
-
     def load(self, weights: dict[str, Any]) -> None:
         """Load `weights` unless the process has them."""
         self._start()
@@ -286,22 +288,13 @@ class _Far:
             self.call("load", weights)
             self._loaded = weights
 
-    def call(
-        self, function: str, given: Mapping[str, Any] | None = None, folder: Path | None = None
-    ) -> Any:
+    def call(self, function: str, given: Mapping[str, Any] | None = None) -> Any:
         """Call a method there; OpsefError for whatever goes wrong."""
         from appose.service import TaskException, TaskStatus
 
         service = self._start()
-        task = service.task(
-            _CALL,
-            {
-                "target": self.target,
-                "function": function,
-                "folder": str(folder or ""),
-                "given": dict(given or {}),
-            },
-        )
+        inputs = {"target": self.target, "function": function, "given": dict(given or {})}
+        task = service.task(_CALL, inputs)
         try:
             with contextlib.suppress(TaskException, OSError):
                 task.start()

@@ -9,13 +9,15 @@ import functools
 import importlib
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 __all__ = ["END", "answer", "main"]
 
 END = "[end of call]"
 """What is written to stderr after each call: it comes through another pipe than the answer."""
+
+_made: dict[str, Any] = {}
+"""Arrays that the last call made, by name, until they are collected."""
 
 
 @functools.cache
@@ -25,41 +27,91 @@ def _engine(target: str) -> Any:
     return getattr(importlib.import_module(module), name)()
 
 
-def answer(target: str, function: str, folder: str, arguments: dict[str, Any]) -> Any:
-    """Call a method of the engine; arrays come and go as .npy files in `folder`."""
+def answer(target: str, function: str, arguments: dict[str, Any]) -> Any:
+    """Call a method of the engine; or ``collect`` what it made.
+
+    Arrays come in places that the caller has made (see `opsef_bridge.engines.shared_arrays`),
+    as ``arrays``, by name. Of arrays that are returned the caller gets dtype and shape by
+    name, makes places for them, and collects them with the next call.
+    """
     try:
-        return _call(target, function, folder, arguments)
+        return _call(target, function, arguments)
     finally:
         sys.stdout.flush()
         print(END, file=sys.stderr, flush=True)
 
 
-def _call(target: str, function: str, folder: str, arguments: dict[str, Any]) -> Any:
-    import numpy as np
-
-    def read(name: str) -> Any:
-        return np.load(Path(folder) / name, allow_pickle=False)
-
-    def write(name: str, array: Any) -> str:
-        np.save(Path(folder) / name, np.asarray(array), allow_pickle=False)
-        return name
-
+def _call(target: str, function: str, arguments: dict[str, Any]) -> Any:
+    if function == "collect":
+        for name, place in arguments["places"].items():
+            _write(place, _made.pop(name))
+        return None
+    _made.clear()
     engine = _engine(target)
     if function == "parameters":
         return engine.parameters()
     if function == "load":
         engine.load(arguments["weights"], arguments["device"])
         return None
+    arrays = {name: _read(place) for name, place in arguments["arrays"].items()}
+    parameters = arguments["parameters"]
     if function == "predict":
-        image, reference = read("image.npy"), read("reference.npy")
-        raw = engine.predict(image, arguments["parameters"], reference)
-        maps = {key: value for key, value in raw.items() if np.ndim(value)}
-        return {
-            "maps": {key: write(f"{i}.npy", array) for i, (key, array) in enumerate(maps.items())},
-            "values": {key: float(value) for key, value in raw.items() if key not in maps},
-        }
-    raw = {**arguments["values"], **{key: read(name) for key, name in arguments["maps"].items()}}
-    return write("labels.npy", engine.decode(raw, arguments["parameters"]))
+        image = arrays["image"]
+        return _predicted(engine.predict(image, parameters, arrays.get("reference", image)))
+    labels = engine.decode({**arguments["values"], **arrays}, parameters)
+    return _offer({"labels": labels})
+
+
+def _predicted(raw: dict[str, Any]) -> dict[str, Any]:
+    """Part what an engine found into numbers, and arrays as they are kept, in float16."""
+    import numpy as np
+
+    maps = {name: np.asarray(value) for name, value in raw.items() if np.ndim(value)}
+    values = {name: float(value) for name, value in raw.items() if name not in maps}
+    with np.errstate(over="ignore"):
+        halves = {name: array.astype(np.float16) for name, array in maps.items()}
+    return {"maps": _offer(halves), "values": values}
+
+
+def _offer(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Keep arrays until they are collected; return their dtypes and shapes."""
+    import numpy as np
+
+    for name, value in arrays.items():
+        array = np.ascontiguousarray(value)
+        if array.dtype.kind not in "buif":
+            raise TypeError(f"{name} is an array of {array.dtype}, not of real numbers")
+        _made[name] = array.reshape(np.shape(value))
+    return {name: {"dtype": a.dtype.str, "shape": list(a.shape)} for name, a in _made.items()}
+
+
+def _read(place: dict[str, Any]) -> Any:
+    """Return a copy of the array in a place."""
+    import numpy as np
+    from appose import SharedMemory
+
+    if "file" in place:
+        return np.load(place["file"], allow_pickle=False)
+    shared = SharedMemory(name=place["segment"])
+    try:
+        return np.ndarray(place["shape"], place["dtype"], buffer=shared.buf).copy()
+    finally:
+        shared.close()
+
+
+def _write(place: dict[str, Any], array: Any) -> None:
+    """Copy an array to its place."""
+    import numpy as np
+    from appose import SharedMemory
+
+    if "file" in place:
+        np.save(place["file"], array, allow_pickle=False)
+        return
+    shared = SharedMemory(name=place["segment"])
+    try:
+        np.ndarray(place["shape"], place["dtype"], buffer=shared.buf)[...] = array
+    finally:
+        shared.close()
 
 
 def main() -> None:

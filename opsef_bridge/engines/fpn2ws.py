@@ -4,15 +4,17 @@ One map is the distance to the edge of the object over its largest value in the 
 other the border, 1 px wide and blurred by a Gaussian of sigma 1. Distances part touching
 nuclei where a class border is too thin to do so. Any ONNX file serves that maps
 ``(N, 1, Y, X)`` float32 to ``(N, 2, Y, X)`` distance and border, both 0..1, for any Y and X
-that are multiples of 16, and that sees less than 128 px far. `opsef_bridge.train.fpn2ws`
-makes such files.
+that are multiples of 16, and that sees less than 128 px far (the card may name other
+numbers, see `opsef_bridge.engines.map_network.Card`). `opsef_bridge.train.fpn2ws` makes such
+files; `opsef_bridge.engines.fpn2ws_files` makes one of two networks of one map each.
 
 Zaki et al. [1]_ trained one network per map. Their flow closed the seeds, let them grow over
 the border map alone, without a foreground mask, and told nuclei from background by its size
 (over 100,000 px), which goes wrong in a small image. `grow` differs in all three;
-``published: true`` decodes as they did, except for the last (see `flood`). Their tiles of
-256 px with 50 px overlap, whose labels had to be joined, are not needed: tiles have a rim as
-wide as the network sees, so that maps, and labels, are those of the whole image.
+``published: true`` decodes as they did, except for the last (see `flood`). They cut images
+into tiles of 256 px with 50 px overlap, segmented each and joined what shares 10 px or more:
+``tile: 256`` and ``overlap: 50`` do so. Without ``overlap`` tiles have a rim as wide as the
+network sees, so that maps, and labels, are those of the whole image.
 
 References
 ----------
@@ -22,22 +24,29 @@ References
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from itertools import product
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from scipy import ndimage
 from skimage import measure
 from skimage.morphology import disk
 from skimage.segmentation import watershed
 
-from opsef_bridge.engines.base import Parameters, Raw, Scaled, Weights
-from opsef_bridge.engines.runtime import open_session
-from opsef_bridge.engines.scaling import decode_on_finer_grid, drop_small, finite_plane, resize
-from opsef_bridge.engines.unet import MULTIPLE, PERCENTILES, prepare, run_tiled
-from opsef_bridge.errors import WeightsError, WorkerError
+from opsef_bridge.engines.base import Parameters, Raw, Weights
+from opsef_bridge.engines.devices import onnx_devices
+from opsef_bridge.engines.map_network import MapNetwork, Tiled
+from opsef_bridge.engines.scaling import (
+    decode_on_finer_grid,
+    drop_small,
+    resize_labels,
+    resize_to,
+)
+from opsef_bridge.measure.stitch import stitch
 
-__all__ = ["FPN2WS", "flood", "grow", "keep_largest"]
+__all__ = ["FPN2WS", "flood", "grow", "keep_largest", "tile_boxes"]
 
 EIGHT = np.ones((3, 3))
 """Neighbourhood in a seed: diagonal pixels are connected."""
@@ -49,11 +58,23 @@ QUIET = 0.05
 """Both maps lie below this where there is nothing: the seed of the background."""
 
 
-class Predict(Scaled):
+SHARED = 10
+"""Pixels that two objects of different tiles must share to be one, as published."""
+
+
+class Predict(Tiled):
     """Parameters that need a new pass."""
 
-    tile: int = Field(1024, ge=MULTIPLE)
-    """Side in px, on the resized image, of the tiles of a large one; memory, not labels."""
+    overlap: int | None = Field(None, ge=1)
+    """Tiles of ``tile`` px that overlap by so many px are segmented apart and their objects
+    joined, as published (tile 256, overlap 50); by default tiles have rims, and labels are
+    those of the whole image."""
+
+    @model_validator(mode="after")
+    def _tiles_advance(self) -> Predict:
+        if self.overlap is not None and self.overlap > self.tile // 2:
+            raise ValueError(f"overlap {self.overlap} is more than half of tile {self.tile}")
+        return self
 
 
 class Decode(Parameters):
@@ -85,8 +106,12 @@ class FPN2WS:
     Decode = Decode
 
     def __init__(self) -> None:
-        self._session: Any = None
-        self._percentiles = PERCENTILES
+        self._network = MapNetwork(self.name, maps=2)
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the devices that it can use here, best first."""
+        return onnx_devices()
 
     def load(self, weights: Weights, device: str = "cpu") -> None:
         """Open the ONNX file on `device`, ``"cpu"`` or ``"cuda"``.
@@ -98,23 +123,37 @@ class FPN2WS:
         WorkerError
             ONNX Runtime cannot use `device`.
         """
-        session = open_session(weights, device)
-        _check_shape(session, weights)
-        self._session = session
-        low, high = weights.card.get("input", {}).get("percentiles", PERCENTILES)
-        self._percentiles = (float(low), float(high))
+        self._network.open(weights, device)
+
+    def lighten(self) -> str | None:
+        """Make later passes need less memory by smaller tiles; None when nothing is left.
+
+        Nothing is left for tiles that overlap: their size decides the labels.
+        """
+        return self._network.lighten()
 
     def predict(
         self, image: np.ndarray, parameters: Predict, *, reference: np.ndarray | None = None
     ) -> Raw:
-        """Return the maps ``distance`` and ``border``."""
-        if self._session is None:
-            raise WorkerError("fpn2ws was asked to predict before its weights were loaded")
-        image = finite_plane(image, self.axes)
-        reference = image if reference is None else finite_plane(reference, self.axes)
-        prepared = prepare(image, self._percentiles, reference=reference)
-        maps = run_tiled(self._run, resize(prepared, parameters.scale), parameters.tile)
-        return Raw({"distance": maps[0], "border": maps[1]}, image.shape)
+        """Return the maps ``distance`` and ``border``: (Y, X), or (tiles, Y, X) with `overlap`."""
+        network = self._network
+        plane = network.prepare(image, reference, parameters.scale)
+        if parameters.overlap is None:
+            maps, values = network.draw(plane, parameters.tile), {}
+        else:
+            values = {
+                "tile": parameters.tile,
+                "overlap": parameters.overlap,
+                "height": plane.shape[0],
+                "width": plane.shape[1],
+            }
+            boxes = tile_boxes(plane.shape, parameters.tile, parameters.overlap)
+            maps = np.stack([network.draw(plane[box]) for box in boxes], axis=1)
+        return Raw(
+            {"distance": maps[0], "border": maps[1]},
+            np.shape(image),
+            {name: float(value) for name, value in values.items()},
+        )
 
     def decode(self, raw: Raw, parameters: Decode) -> np.ndarray:
         """Return int32 labels: seeds, watershed, largest pieces, small objects dropped."""
@@ -125,13 +164,56 @@ class FPN2WS:
                 return flood(*maps, seed=parameters.seed)
             return grow(*maps, seed=parameters.seed, foreground=parameters.foreground)
 
-        labels = decode_on_finer_grid(maps, raw.shape, split, min_size=0)
+        if "overlap" in raw.values:
+            labels = _joined_tiles(maps, raw, split)
+        else:
+            labels = decode_on_finer_grid(maps, raw.shape, split, min_size=0)
         return drop_small(keep_largest(labels), parameters.min_size)
 
-    def _run(self, batch: np.ndarray) -> np.ndarray:
-        name = self._session.get_inputs()[0].name
-        found: np.ndarray = self._session.run(None, {name: batch})[0]
-        return found
+
+def tile_boxes(shape: tuple[int, ...], tile: int, overlap: int) -> list[tuple[slice, slice]]:
+    """Return the tiles that cover a plane, row by row, all of one size.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the plane.
+    tile, overlap : int
+        Side of a tile, and how far the next one reaches back into it, in px. The last one of
+        a row or column ends with the plane and reaches back further.
+
+    Examples
+    --------
+    >>> [(y.start, x.start) for y, x in tile_boxes((256, 500), 256, 50)]
+    [(0, 0), (0, 206), (0, 244)]
+    """
+    places = []
+    for side in shape:
+        last = max(0, side - tile)
+        places.append([*range(0, last, tile - overlap), last])
+    return [(slice(y, y + tile), slice(x, x + tile)) for y, x in product(*places)]
+
+
+def _joined_tiles(
+    maps: np.ndarray, raw: Raw, split: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """Segment every tile apart, and join what the tiles share; labels of the image's size.
+
+    Works on the finer of the grids of network and image, as `decode_on_finer_grid` does.
+    """
+    values = {name: int(value) for name, value in raw.values.items()}
+    grid = (values["height"], values["width"])
+    finer = raw.shape if any(g < s for g, s in zip(grid, raw.shape, strict=True)) else grid
+    tiles, positions = [], []
+    for number, box in enumerate(tile_boxes(grid, values["tile"], values["overlap"])):
+        ends = [
+            (round(cut.start * new / old), round(min(cut.stop, old) * new / old))
+            for cut, new, old in zip(box, finer, grid, strict=True)
+        ]
+        size = tuple(stop - start for start, stop in ends)
+        tiles.append(split(resize_to(maps[:, number], (2, *size))))
+        positions.append([start for start, _ in ends])
+    return resize_labels(stitch(tiles, positions, finer, least=SHARED), raw.shape)
 
 
 def grow(distance: np.ndarray, border: np.ndarray, *, seed: float, foreground: float) -> np.ndarray:
@@ -213,13 +295,3 @@ def keep_largest(labels: np.ndarray) -> np.ndarray:
     largest = np.zeros(owner.max(initial=0) + 1, np.intp)
     largest[owner[order]] = order
     return np.where(largest[labels] == pieces, labels, 0)
-
-
-def _check_shape(session: Any, weights: Weights) -> None:
-    """Refuse a network that is not one of a grey image and two maps."""
-    takes, gives = session.get_inputs()[0].shape, session.get_outputs()[0].shape
-    if [len(takes), len(gives), takes[1:2], gives[1:2]] != [4, 4, [1], [2]]:
-        raise WeightsError(
-            f"the weights {weights.name!r} map {takes} to {gives}",
-            hint="fpn2ws needs a network from (N, 1, Y, X) to (N, 2, Y, X)",
-        )

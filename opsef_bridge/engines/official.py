@@ -1,7 +1,8 @@
 """The models that others publish under a known name: fetched when asked, never by themselves.
 
-``official.json`` says which file each is and whose engine runs it. It holds no address: a
-mirror, and the sha256 that makes a mirror safe, are the user's to give.
+``official.json`` says which file each is and whose engine runs it, and the sha256 of those
+that the ``stardist`` package (0.9.2) has pinned itself. It holds no address: a mirror, and
+the sha256 of the others, which makes a mirror safe, are the user's to give.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from opsef_bridge.engines.untrusted import download
 from opsef_bridge.errors import InputError, NotFoundError, WeightsError
@@ -18,19 +20,24 @@ __all__ = ["fetch_file", "how_to_bring", "official_models"]
 
 
 @cache
-def official_models() -> dict[str, dict[str, str]]:
-    """Return what is known of the models that others publish: engine, file, licence, words."""
-    found: dict[str, dict[str, str]] = read_json(Path(__file__).parent / "official.json")
+def official_models() -> dict[str, dict[str, Any]]:
+    """Return what is known of the models that others publish.
+
+    Each has ``engine``, ``file``, ``licence`` and ``description``; those of StarDist the
+    ``sha256`` of the file, those of Cellpose the ``diameter`` in px that they learned from.
+    """
+    found: dict[str, dict[str, Any]] = read_json(Path(__file__).parent / "official.json")
     return found
 
 
 def how_to_bring(name: str) -> str:
     """Say how an official model comes into a project; nothing is downloaded unasked."""
-    file = official_models()[name]["file"]
+    entry = official_models()[name]
+    pinned = "" if "sha256" in entry else " --sha256 HEX"
     return (
-        f"Bring its file {file} from where {official_models()[name]['engine']} publishes it and "
-        f"run `opsef models add {file} --name {name}`; or, from a mirror of your institute, "
-        f"`opsef models fetch {name} --mirror URL --sha256 HEX`"
+        f"Bring its file {entry['file']} from where {entry['engine']} publishes it and run "
+        f"`opsef models add {entry['file']} --name {name}`; or, from a mirror of your institute, "
+        f"`opsef models fetch {name} --mirror URL{pinned}`"
     )
 
 
@@ -46,8 +53,9 @@ def fetch_file(
     target : Path
     mirror : str
         Address, http or https, below which the file lies.
-    sha256 : str
-        Of the file, 64 hexadecimal digits: any other file is refused.
+    sha256 : str or None
+        Of the file, 64 hexadecimal digits: any other file is refused. None where
+        ``official.json`` knows it.
 
     Returns
     -------
@@ -60,7 +68,7 @@ def fetch_file(
     NotFoundError
         No official model has that name.
     InputError
-        `mirror` is no such address, or `sha256` is missing or none.
+        `mirror` is no such address; `sha256` is missing, is none, or is not the known one.
     WeightsError
         No mirror was given, it cannot be reached, or the file is another one.
     """
@@ -79,12 +87,8 @@ def fetch_file(
             hint="It starts with https:// or http:// and names no user; for a file: "
             "opsef models add FILE",
         )
-    if not re.fullmatch("[0-9a-fA-F]{64}", sha256 or ""):
-        raise InputError(
-            f"the sha256 {sha256!r} is not 64 hexadecimal digits",
-            hint="Give --sha256 HEX, from whoever vouches for the file, not from the mirror",
-        )
-    file, wanted = target / entry["file"], str(sha256).lower()
+    wanted = _sha256(name, entry.get("sha256"), sha256)
+    file = target / entry["file"]
     download(f"{mirror.rstrip('/')}/{file.name}", file)
     if (found := file_sha256(file)) != wanted:
         raise WeightsError(
@@ -93,3 +97,22 @@ def fetch_file(
         )
     source = f"{place[1]}/{file.name}, sha256 {wanted}"
     return file, {"licence": entry["licence"], "source": source}
+
+
+def _sha256(name: str, known: str | None, given: str | None) -> str:
+    """Return the sha256 that the file must have."""
+    if given is not None and not re.fullmatch("[0-9a-fA-F]{64}", given):
+        raise InputError(
+            f"the sha256 {given!r} is not 64 hexadecimal digits", hint="Give all of it, or none"
+        )
+    if known is None and given is None:
+        raise InputError(
+            f"nobody has published the sha256 of {name}, so it must be given",
+            hint="Give --sha256 HEX, from whoever vouches for the file, not from the mirror",
+        )
+    if known and given and known != given.lower():
+        raise InputError(
+            f"the sha256 of {name} is {known}, not {given.lower()}",
+            hint="Leave --sha256 out; another file is added by opsef models add FILE --name OTHER",
+        )
+    return known or str(given).lower()

@@ -8,18 +8,15 @@ folder of a project.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from opsef_bridge.engines.base import Engine, Weights
 from opsef_bridge.engines.official import how_to_bring, official_models
 from opsef_bridge.errors import (
-    ConfigError,
     InputError,
     NotFoundError,
     OpsefError,
@@ -29,16 +26,12 @@ from opsef_bridge.files import file_sha256, read_json
 
 __all__ = [
     "SHIPPED",
-    "best_score",
     "engine_class",
     "engine_names",
     "find_weights",
     "installed_names",
     "list_weights",
     "read_card",
-    "resolve_device",
-    "table",
-    "try_out",
     "use_engine",
     "verify",
 ]
@@ -49,6 +42,7 @@ SHIPPED = Path(__file__).parent / "weights"
 _BUILT_IN = {
     "cellpose": "opsef_bridge.engines.cellpose:Cellpose",
     "fpn2ws": "opsef_bridge.engines.fpn2ws:FPN2WS",
+    "maskrcnn": "opsef_bridge.engines.maskrcnn:MaskRCNN",
     "stardist": "opsef_bridge.engines.stardist:StarDist",
     "unet": "opsef_bridge.engines.unet:UNet",
     "watershed": "opsef_bridge.engines.watershed:Watershed",
@@ -160,7 +154,9 @@ def read_card(path: Path) -> dict[str, Any] | None:
 
 
 def find_weights(engine: str, name: str | None, folders: Iterable[Path] = ()) -> Weights:
-    """Return the weights `name` for `engine`; with None, the engine's shipped ones.
+    """Return the weights `name` for `engine`; with None, the shipped ``nuclei-ENGINE``.
+
+    An engine without shipped weights has the first that there are for it.
 
     Raises
     ------
@@ -175,7 +171,7 @@ def find_weights(engine: str, name: str | None, folders: Iterable[Path] = ()) ->
     known = list_weights(folders)
     fitting = [weights for weights in known if weights.engine == engine]
     if name is None and fitting:
-        return next((w for w in fitting if w.path.parent == SHIPPED), fitting[0])
+        return next((w for w in fitting if w.name == f"nuclei-{engine}"), fitting[0])
     for weights in fitting:
         if weights.name == name:
             return weights
@@ -184,6 +180,8 @@ def find_weights(engine: str, name: str | None, folders: Iterable[Path] = ()) ->
         f"weights {name!r} are for the engine {other.engine!r}, not {engine!r}"
         if other
         else f"there are no weights {name!r} for the engine {engine!r}"
+        if name
+        else f"there are no weights for the engine {engine!r} yet"
     )
     choices = ", ".join(w.name for w in fitting) or "none yet"
     if official_models().get(name or "", {}).get("engine") == engine:
@@ -193,58 +191,6 @@ def find_weights(engine: str, name: str | None, folders: Iterable[Path] = ()) ->
         hint=f"Known: {choices}. `opsef models add FILE` puts others, with a card, into the "
         "folder models/NAME of the project",
     )
-
-
-def try_out(weights: Weights) -> None:
-    """Let the engine of `weights` load them and segment a small square.
-
-    Raises
-    ------
-    NotFoundError
-        The engine is not installed.
-    WeightsError
-        It takes no weights, or cannot run these.
-    """
-    engine = engine_class(weights.engine)()
-    if not engine.needs_weights:
-        raise WeightsError(
-            f"the engine {weights.engine!r} takes no weights", hint="Name another engine"
-        )
-    try:
-        engine.load(weights)
-        axes = next(axes for axes in ("YX", "YXS", "ZYX") if axes in engine.axes)
-        image = np.zeros({"YX": (64, 64), "YXS": (64, 64, 3), "ZYX": (16, 64, 64)}[axes], "f4")
-        image[tuple(slice(side // 4, -(side // 4) or None) for side in image.shape)] = 1
-        engine.decode(engine.predict(image, engine.Predict()), engine.Decode())
-    except WeightsError:
-        raise
-    except Exception as error:  # of a network that was made for something else: any
-        raise WeightsError(
-            f"the engine {weights.engine!r} cannot run {weights.path} "
-            f"({type(error).__name__}: {error})",
-            hint="Name another engine, or bring a network that it is made for",
-        ) from error
-
-
-def resolve_device(wanted: str) -> str:
-    """Return ``"cpu"`` or ``"cuda"``: what ``auto`` means on this machine.
-
-    Raises
-    ------
-    ConfigError
-        ``cuda`` is asked for where ONNX Runtime has none.
-    """
-    if wanted == "cpu":
-        return wanted
-    import onnxruntime
-
-    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if wanted == "cuda" and not has_cuda:
-        raise ConfigError(
-            "sweep.device is cuda, but the installed ONNX Runtime cannot use CUDA",
-            hint="Use `device: auto`; or install the GPU build: make gpu",
-        )
-    return "cuda" if has_cuda else "cpu"
 
 
 def verify(weights: Weights) -> None:
@@ -269,27 +215,3 @@ def verify(weights: Weights) -> None:
             f"the card says {weights.sha256}",
             hint="Bring the right file, or correct the card if you trust this one",
         )
-
-
-def table(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return one row per weights, those of the best known score first."""
-    rows = [
-        {
-            "name": weights.name,
-            "engine": weights.engine,
-            "licence": str(weights.card.get("licence", "unknown")),
-            "f1": best_score(weights.card),
-            "sha256": weights.sha256[:12],
-            "file": str(weights.path),
-        }
-        for weights in list_weights(folders)
-    ]
-    return sorted(rows, key=lambda row: -1.0 if row["f1"] is None else row["f1"], reverse=True)
-
-
-def best_score(card: Mapping[str, Any]) -> float | None:
-    """Return F1 at an IoU of 0.5 as last validated, or None: no card has to have one."""
-    try:
-        return float(card["val"][-1]["f1"]["0.5"]["value"])
-    except (LookupError, TypeError, ValueError):
-        return None

@@ -1,14 +1,15 @@
-"""``stardist``: star-convex polygons and polyhedra, the network run by ONNX Runtime.
+"""``stardist``: star-convex polygons and polyhedra, in 2D and 3D.
 
 The network says for each pixel of a grid how probable it is that an object has its middle
 there, and how far the object's edge is along each of a set of rays. Candidates above a
 probability suppress each other where they overlap, best first; the polygons of those that
-are left are painted. Both are done by the compiled code of the ``stardist`` package, so
-results are those of its ``predict_instances``; TensorFlow is not needed.
+are left are painted. Both are done by the compiled code of the ``stardist`` package, so labels
+are those of its ``predict_instances``.
 
-Weights are an ONNX file from ``(N, C, [Z,] Y, X)`` float32 to ``prob (N, 1, ...)`` and
-``dist (N, rays, ...)``, and a card. `opsef_bridge.engines.stardist_files` makes both of the
-package's own model folders.
+The network itself has two runtimes. Weights are either an ONNX file from ``(N, C, [Z,] Y, X)``
+float32 to ``prob (N, 1, ...)`` and ``dist (N, rays, ...)``, run by ONNX Runtime, without
+TensorFlow; or a zip of the package's own model folder, run by the package with TensorFlow.
+`opsef_bridge.engines.stardist_files` makes both of a model folder, each with its card.
 
 References
 ----------
@@ -20,14 +21,15 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise, product
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from opsef_bridge.engines.base import Parameters, Raw, Scaled, Weights
+from opsef_bridge.engines.devices import onnx_devices, tensorflow_devices
 from opsef_bridge.engines.runtime import open_session
 from opsef_bridge.engines.scaling import drop_small, finite_plane, normalise, percentiles, resize
 from opsef_bridge.errors import InputError, WeightsError, WorkerError
@@ -36,6 +38,18 @@ __all__ = ["Card", "StarDist", "run_tiled"]
 
 LIMITS = (1e-3, 6e4)
 """Bounds of distances in px: those of the package, and of half precision."""
+
+EXACT = 0.1
+"""What is found for pixels more probable than this is kept in single precision."""
+
+TAIL = np.float32(4096)
+"""What the last bit of probabilities is multiplied by to be one of half precision."""
+
+SMALLEST_TILE = 256
+"""Tiles do not become smaller for want of memory."""
+
+Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From float32 (1, C, [Z,] Y, X) to probabilities (1, 1, ...) and distances (1, rays, ...)."""
 
 
 class Card(BaseModel):
@@ -86,7 +100,7 @@ class StarDist:
     """
 
     name: ClassVar[str] = "stardist"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     axes: frozenset[str] = frozenset({"YX", "YXS", "ZYX"})
     """Of the class: what there are weights for. Of an engine with weights: what they take."""
     needs_weights: ClassVar[bool] = True
@@ -94,12 +108,19 @@ class StarDist:
     Decode = Decode
 
     def __init__(self) -> None:
-        self._session: Any = None
+        self._network: Network | None = None
         self._card: Card
         self._thresholds: dict[str, float]
+        self._tile = int(Predict().tile)  # of the last pass
+        self._largest_tile: int | None = None
+
+    @classmethod
+    def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
+        """Return the devices that the runtime can use: that of `weights`, or ONNX Runtime."""
+        return tensorflow_devices() if weights and _is_keras(weights) else onnx_devices()
 
     def load(self, weights: Weights, device: str = "cpu") -> None:
-        """Open the ONNX file on `device`, ``"cpu"`` or ``"cuda"``.
+        """Open the ONNX file or the zip on `device`, ``"cpu"`` or ``"cuda"``.
 
         Raises
         ------
@@ -107,33 +128,47 @@ class StarDist:
             The file is missing or cannot be read, or it and its card are not a StarDist
             network.
         WorkerError
-            ONNX Runtime cannot use `device`.
+            The runtime cannot use `device`.
+        OpsefError
+            The file is a zip, and TensorFlow is not installed.
         """
-        session = open_session(weights, device)
-        self._card = _checked_card(weights, session)
+        card = _card_of(weights)
+        open_network = _open_keras if _is_keras(weights) else _open_onnx
+        self._network = open_network(weights, card, device)
         found = weights.card.get("thresholds", {})
         self._thresholds = {
             name: float(found.get(name, 0.5 if name == "prob" else 0.4)) for name in ("prob", "nms")
         }
-        self.axes = frozenset({self._card.axes})
-        self._session = session
+        self.axes = frozenset({card.axes})
+        self._card = card
+
+    def lighten(self) -> str | None:
+        """Halve the tiles of later passes; None when they are as small as is sensible."""
+        if self._tile <= SMALLEST_TILE:
+            return None
+        self._tile = self._largest_tile = max(SMALLEST_TILE, self._tile // 2)
+        return f"tile {self._tile}"
 
     def predict(
         self, image: np.ndarray, parameters: Predict, *, reference: np.ndarray | None = None
     ) -> Raw:
         """Return the maps ``prob`` and ``dist`` on the grid of the network.
 
-        Probabilities are kept in two halves, ``prob + prob_rest``: their order decides which
-        candidate wins, and half precision has one value for many of the best.
+        Half precision alone has one value for many of the best probabilities, whose order
+        decides which candidate wins, and moves outlines. So ``prob + prob_rest + prob_tail /
+        TAIL`` is the probability to the bit, and ``dist + dist_rest`` the distance to all but
+        the last. Where the probability is below `EXACT` both rests are zero: they would fill
+        the cache with noise, and take time.
         """
-        if self._session is None:
+        if self._network is None:
             raise WorkerError("stardist was asked to predict before its weights were loaded")
         card = self._card
         image = self._channels_first(image)
         reference = image if reference is None else self._channels_first(reference)
         prepared = normalise(image, percentiles(reference, *card.percentiles), clip=card.clip)
         resized = resize(prepared, parameters.scale)
-        maps = run_tiled(self._run, resized, card, parameters.tile)
+        self._tile = min(parameters.tile, self._largest_tile or parameters.tile)
+        maps = run_tiled(self._network, resized, card, self._tile)
         axes = "zyx"[-len(card.grid) :]
         values = dict(self._thresholds)
         for axis, grid, new, old in zip(
@@ -153,11 +188,17 @@ class StarDist:
         threshold = raw.values["prob"] if parameters.prob is None else parameters.prob
         overlap = raw.values["nms"] if parameters.nms is None else parameters.nms
         prob = raw.maps["prob"].astype(np.float32) + raw.maps["prob_rest"]
+        if "prob_tail" in raw.maps:
+            prob += raw.maps["prob_tail"] / TAIL
         places = np.nonzero(prob > threshold)
         if not len(places[0]):
             return np.zeros(raw.shape, np.int32)
         points = np.stack(places, axis=1) * grid.astype(int)
-        dist = raw.maps["dist"][(slice(None), *places)].T.astype(np.float32).clip(*LIMITS)
+        every = (slice(None), *places)
+        dist = raw.maps["dist"][every].T.astype(np.float32)
+        if "dist_rest" in raw.maps:
+            dist += raw.maps["dist_rest"][every].T
+        dist = dist.clip(*LIMITS)
         paint = _polygons if len(axes) == 2 else _polyhedra
         labels = paint(raw, points, prob[places], dist, overlap, scale)
         painted_over = not np.bincount(labels.ravel())[1:].all()
@@ -175,17 +216,8 @@ class StarDist:
             )
         return np.moveaxis(plane, -1, 0)
 
-    def _run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        name = self._session.get_inputs()[0].name
-        return tuple(self._session.run(["prob", "dist"], {name: batch}))
 
-
-def run_tiled(
-    network: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    image: np.ndarray,
-    card: Card,
-    tile: int,
-) -> dict[str, np.ndarray]:
+def run_tiled(network: Network, image: np.ndarray, card: Card, tile: int) -> dict[str, np.ndarray]:
     """Run a network on an image of any size, in equal tiles where it is large.
 
     The image is continued by reflection to multiples of ``card.multiple``. Each tile is cut
@@ -205,14 +237,15 @@ def run_tiled(
     Returns
     -------
     dict of str to ndarray of float16
-        ``prob``, ``prob_rest`` ([Z,] Y, X) and ``dist`` (rays, [Z,] Y, X).
+        ``prob``, ``prob_rest``, ``prob_tail`` ([Z,] Y, X), ``dist`` and ``dist_rest`` (rays,
+        [Z,] Y, X), see `StarDist.predict`.
     """
     sides = image.shape[1:]
     missing = [(0, -side % m) for side, m in zip(sides, card.multiple, strict=True)]
     padded = np.pad(image, [(0, 0), *missing], mode="reflect")
     grid = [side // step for side, step in zip(padded.shape[1:], card.grid, strict=True)]
     prob = np.zeros(grid, np.float32)
-    dist = np.empty((card.rays, *grid), np.float16)
+    dist = rest = np.empty(0)
     side = round(tile ** (2 / len(sides)))
     cuts = [_cuts(s, side, m) for s, m in zip(padded.shape[1:], card.multiple, strict=True)]
     for box in product(*cuts):
@@ -223,16 +256,38 @@ def run_tiled(
         here = tuple(slice(a // g, b // g) for (a, b), g, _ in zipped)
         inside = tuple(slice((a - f) // g, (b - f) // g) for (a, b), g, f in zipped)
         prob[here] = found[0][(0, 0, *inside)]
-        every = slice(None)
-        with np.errstate(over="ignore"):  # `decode` bounds them, and only the candidates
-            dist[(every, *here)] = found[1][(0, every, *inside)]
-    middle = tuple(slice(card.rim, max(card.rim, side - card.rim)) for side in grid)
+        if not dist.size:  # laid out in memory as the network has it: some have rays last
+            dist = np.empty_like(found[1][0], np.float16, shape=(card.rays, *grid))
+            rest = np.zeros_like(dist)
+        every = (slice(None), *here)
+        _put_halves(found[1][(0, slice(None), *inside)], prob[here], dist[every], rest[every])
+    crop = tuple(slice(-(-side // step)) for side, step in zip(sides, card.grid, strict=True))
+    maps = {"dist": dist[(slice(None), *crop)], "dist_rest": rest[(slice(None), *crop)]}
+    return _parts(prob, card.rim, crop) | maps
+
+
+def _parts(prob: np.ndarray, rim: int, crop: tuple[slice, ...]) -> dict[str, np.ndarray]:
+    """Part probabilities, none at the rim, into what three maps of half precision can hold."""
+    middle = tuple(slice(rim, max(rim, side - rim)) for side in prob.shape)
     kept = np.zeros_like(prob)
     kept[middle] = prob[middle]
-    crop = tuple(slice(-(-side // step)) for side, step in zip(sides, card.grid, strict=True))
-    kept = kept[crop]
-    rough = kept.astype(np.float16)
-    return {"prob": rough, "prob_rest": kept - rough, "dist": dist[(slice(None), *crop)]}
+    half = kept.astype(np.float16)
+    rest, tail = np.zeros_like(half), np.zeros_like(half)
+    near = kept > EXACT
+    finer = kept[near] - half[near]
+    rest[near] = finer
+    tail[near] = (finer - rest[near]) * TAIL
+    return {"prob": half[crop], "prob_rest": rest[crop], "prob_tail": tail[crop]}
+
+
+def _put_halves(found: np.ndarray, prob: np.ndarray, dist: np.ndarray, rest: np.ndarray) -> None:
+    """Write distances (rays, ...) to `dist`, and what it cannot hold of the probable to `rest`."""
+    with np.errstate(over="ignore"):  # `decode` bounds them, and only the candidates
+        dist[:] = found
+    places = (slice(None), *np.nonzero(prob > EXACT))
+    exact = found[places].clip(*LIMITS)
+    half = exact.astype(np.float16)
+    dist[places], rest[places] = half, exact - half
 
 
 def _cuts(side: int, tile: int, multiple: int) -> list[tuple[int, int]]:
@@ -282,26 +337,64 @@ def _polyhedra(
     return polyhedron_to_label(dist, centres, rays, raw.shape, prob=prob, verbose=False)
 
 
-def _checked_card(weights: Weights, session: Any) -> Card:
-    """Return what the card says of the network; refuse where the file says otherwise."""
+def _is_keras(weights: Weights) -> bool:
+    """Whether TensorFlow runs `weights`."""
+    return weights.path is not None and weights.path.suffix == ".zip"
+
+
+def _open_keras(weights: Weights, card: Card, device: str) -> Network:
+    """Return the network in a zip; refuse a card that describes another."""
+    from opsef_bridge.engines.stardist_keras import open_network
+
+    network, described = open_network(weights, device)
+    says = card.model_dump(include=set(described) - {"percentiles"}, mode="json")
+    _compare(weights, says, {key: described[key] for key in says})
+    return network
+
+
+def _open_onnx(weights: Weights, card: Card, device: str) -> Network:
+    """Return the network in an ONNX file; refuse a card that describes another."""
+    session = open_session(weights, device)
+    spatial = 3 if card.axes == "ZYX" else 2
+    image = session.get_inputs()[0]
+    gives = {output.name: output.shape for output in session.get_outputs()}
+    says = {"axes": spatial + 2, "channels": 3 if card.axes == "YXS" else 1, "prob": 1}
+    says |= {"rays": card.rays}
+    found = {"axes": len(image.shape), "channels": image.shape[1]}
+    found |= {key: gives.get(n, [0, 0])[1] for key, n in (("prob", "prob"), ("rays", "dist"))}
+    _compare(weights, says, found)
+
+    def run(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        prob, dist = session.run(["prob", "dist"], {image.name: batch})
+        return prob, dist
+
+    return run
+
+
+def _compare(weights: Weights, says: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    other = [key for key in says if says[key] != found[key]]
+    if other:
+        raise WeightsError(
+            f"the card of the weights {weights.name!r} does not describe the network in "
+            f"{weights.path}: "
+            + "; ".join(f"it says {says[key]} {key}, the file has {found[key]}" for key in other),
+            hint="Bring the card that belongs to the file, or convert the model folder again. "
+            "stardist needs a network from (N, C, [Z,] Y, X) to prob and dist",
+        )
+
+
+def _card_of(weights: Weights) -> Card:
+    """Return what the card says of the network."""
     try:
         card = Card(**weights.card.get("input", {}))
-    except (ValidationError, TypeError) as error:
+        if {len(card.grid), len(card.multiple), len(card.margin)} != {
+            3 if card.axes == "ZYX" else 2
+        }:
+            raise ValueError(f"grid, multiple and margin do not fit the axes {card.axes}")
+    except (ValueError, TypeError) as error:
         raise WeightsError(
             f"the card of the weights {weights.name!r} does not describe a StarDist network "
             f"({error})",
             hint="Convert the model folder again, or bring the card that belongs to the file",
         ) from error
-    spatial = 3 if card.axes == "ZYX" else 2
-    channels = 3 if card.axes == "YXS" else 1
-    takes = session.get_inputs()[0].shape
-    gives = {output.name: output.shape for output in session.get_outputs()}
-    found = (len(takes), takes[1], *(gives.get(n, [0, 0])[1] for n in ("prob", "dist")))
-    sides = {len(card.grid), len(card.multiple), len(card.margin)}
-    if found != (spatial + 2, channels, 1, card.rays) or sides != {spatial}:
-        raise WeightsError(
-            f"the weights {weights.name!r} map {takes} to {gives}; their card says axes "
-            f"{card.axes}, {card.rays} rays, grid {card.grid}",
-            hint="stardist needs a network from (N, C, [Z,] Y, X) to prob and dist",
-        )
     return card

@@ -1,37 +1,66 @@
-"""StarDist's own model folders, made into ONNX files with a card.
+"""StarDist's own model folders: checked, and made into weights for one of two runtimes.
 
 A folder (or a zip of it) holds ``config.json``, ``weights_best.h5`` or ``weights_last.h5``
-in the format of Keras 2, and sometimes ``thresholds.json``. The weights are read with h5py:
-TensorFlow is not needed, nothing is unpacked to disk, nothing in the files is executed.
+in the format of Keras 2, and sometimes ``thresholds.json``. `convert_stardist` makes an ONNX
+file of it, for ONNX Runtime; `pack_stardist` a clean zip, for TensorFlow. Neither needs
+TensorFlow: the weights are read with h5py, and nothing in the files is executed.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import tempfile
 import zipfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from opsef_bridge.engines.stardist_graph import (
-    Convolution,
-    build_network,
-    describe_network,
-    with_defaults,
-)
+from opsef_bridge.engines.stardist_config import describe_network, layer_sizes, with_defaults
+from opsef_bridge.engines.stardist_graph import Convolution, build_network
+from opsef_bridge.engines.untrusted import refuse_link, unpack
 from opsef_bridge.errors import WeightsError
 from opsef_bridge.files import atomic_path, file_sha256, write_json
 
-__all__ = ["convert_stardist"]
+__all__ = ["ModelFiles", "check_layers", "convert_stardist", "pack_stardist", "read_model"]
 
-LARGEST = 2**30
-"""Larger members of a zip are refused; the largest official network has 10 MB."""
+LARGEST = 2**28
+"""Larger files of a model are refused; the largest official network has 10 MB."""
 
 BATCH_NORM_EPSILON = 1e-3
 """Of Keras, by default."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model of StarDist, read and checked.
+
+    Parameters
+    ----------
+    source : Path
+        The folder or zip.
+    written : dict
+        ``config.json`` as it is.
+    config : dict
+        The same with what older files leave out, see `with_defaults`.
+    thresholds : dict of str to float
+        ``prob`` and ``nms``.
+    weights : str
+        Name of the h5 file.
+    h5 : bytes
+        That file.
+    """
+
+    source: Path
+    written: dict[str, Any]
+    config: dict[str, Any]
+    thresholds: dict[str, float]
+    weights: str
+    h5: bytes
 
 
 def convert_stardist(source: str | Path, target: str | Path, *, name: str | None = None) -> Path:
@@ -54,74 +83,129 @@ def convert_stardist(source: str | Path, target: str | Path, *, name: str | None
     Raises
     ------
     WeightsError
-        A file is missing or broken, the network is not one that StarDist builds, or onnx or
-        h5py are not installed.
+        A file is missing, broken or unsafe, the network is not one that StarDist builds, or
+        onnx is not installed.
     """
-    source, target = Path(source), Path(target)
-    name = name or source.name.removesuffix(".zip")
+    name = name or Path(source).name.removesuffix(".zip")
     try:
         import onnx
     except ImportError as error:
         raise WeightsError(
             "conversion needs the package onnx", hint="Install the extra: opsef_bridge[train]"
         ) from error
-    files = _read_zip(source) if source.is_file() else _read_folder(source)
-    config, thresholds, h5 = _choose(files, source)
-    config = with_defaults(config)
-    model = build_network(config, _read_convolutions(h5, files[h5], source))
-    with atomic_path(target / f"{name}.onnx") as partial:
+    files = read_model(source)
+    model = build_network(files.config, _read_convolutions(files))
+    path = Path(target) / f"{name}.onnx"
+    with atomic_path(path) as partial:
         onnx.save(model, partial)
-    card = {
-        "name": name,
-        "engine": "stardist",
-        "family": f"stardist/{name}",
-        "file": f"{name}.onnx",
-        "sha256": file_sha256(target / f"{name}.onnx"),
-        "created": datetime.now(UTC).date().isoformat(),
-        "input": describe_network(config),
-        "thresholds": thresholds,
-        "source": {"file": source.name, "weights": h5},
+    return _write_card(path, files)
+
+
+def pack_stardist(source: str | Path, target: str | Path, *, name: str | None = None) -> Path:
+    """Pack one of StarDist's own models, of 2D or 3D, for TensorFlow.
+
+    The same model makes the same bytes: they hold the configuration, the thresholds, and the
+    h5 file as it is, and no times.
+
+    Parameters
+    ----------
+    source : path
+        A model folder, or a zip with one.
+    target : path
+        Folder for ``NAME.zip`` and its card ``NAME.json``.
+    name : str, optional
+        Name of the weights; that of the folder or zip by default.
+
+    Returns
+    -------
+    Path
+        Of the card.
+
+    Raises
+    ------
+    WeightsError
+        A file is missing, broken or unsafe, or the weights are not those of the network that
+        StarDist builds from the configuration.
+    """
+    name = name or Path(source).name.removesuffix(".zip")
+    files = read_model(source)
+    check_layers(files)
+    path = Path(target) / f"{name}.zip"
+    members = {
+        "config.json": json.dumps(files.written, indent=1, sort_keys=True).encode(),
+        "thresholds.json": json.dumps(files.thresholds, indent=1, sort_keys=True).encode(),
+        files.weights: files.h5,
     }
-    write_json(target / f"{name}.json", card)
-    return target / f"{name}.json"
+    with atomic_path(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for member, data in members.items():
+            info = zipfile.ZipInfo(member)  # of 1980, and not compressed: weights hardly shrink
+            info.create_system, info.external_attr = 3, 0o644 << 16
+            archive.writestr(info, data)
+    return _write_card(path, files, runtime="tensorflow")
+
+
+def _write_card(path: Path, files: ModelFiles, **more: str) -> Path:
+    """Write the card of the weights at `path` beside them; return its path.
+
+    The h5 file names the family, so that both forms of a network are one voice.
+    """
+    origin = sha256(files.h5).hexdigest()
+    card = {
+        "name": path.stem,
+        "engine": "stardist",
+        "family": f"stardist:{origin[:12]}",
+        "file": path.name,
+        "sha256": file_sha256(path),
+        **more,
+        "created": datetime.now(UTC).date().isoformat(),
+        "input": describe_network(files.config),
+        "thresholds": files.thresholds,
+        "source": {"file": files.source.name, "weights": files.weights, "sha256": origin},
+    }
+    write_json(path.with_suffix(".json"), card)
+    return path.with_suffix(".json")
+
+
+def read_model(source: str | Path) -> ModelFiles:
+    """Read and check a model folder, or a zip with one.
+
+    Raises
+    ------
+    WeightsError
+        A file is missing, broken, a link or too large, a zip is not safe to unpack, or the
+        configuration is none of StarDist's.
+    """
+    source = Path(source)
+    if source.is_file():
+        with tempfile.TemporaryDirectory(prefix="opsef-") as folder:
+            place = unpack(source, Path(folder) / "model")
+            configs = sorted(place.rglob("config.json"), key=lambda path: len(path.parts))
+            files = _read_folder(configs[0].parent if configs else place)
+    elif source.is_dir():
+        files = _read_folder(source)
+    else:
+        raise WeightsError(
+            f"there is no model at {source}", hint="Give StarDist's model folder, or a zip of it"
+        )
+    return _chosen(files, source)
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
     """Return the files of a model folder that matter, by name."""
-    if not folder.is_dir():
-        raise WeightsError(
-            f"there is no model at {folder}", hint="Give StarDist's model folder, or a zip of it"
-        )
-    wanted = [*folder.glob("*.json"), *folder.glob("*.h5")]
-    return {path.name: path.read_bytes() for path in sorted(wanted)}
+    files = {}
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*.h5")]):
+        size = refuse_link(path, folder.name).stat().st_size
+        if size > LARGEST:
+            raise WeightsError(
+                f"{path.name} of the model has {size} bytes, more than {LARGEST}",
+                hint="Bring a sound copy of the file",
+            )
+        files[path.name] = path.read_bytes()
+    return files
 
 
-def _read_zip(path: Path) -> dict[str, bytes]:
-    """Return the files that lie beside the outermost config.json of a zip, by name."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            configs = [m for m in members if m.rsplit("/", 1)[-1] == "config.json"]
-            folder = min(configs, key=lambda m: m.count("/"), default="config.json")
-            prefix = folder.removesuffix("config.json")
-            names = [m for m in members if m.startswith(prefix) and "/" not in m[len(prefix) :]]
-            names = [m for m in names if m.endswith((".json", ".h5"))]
-            for member in names:
-                if members[member].file_size > LARGEST:
-                    raise WeightsError(
-                        f"{member} in {path} has {members[member].file_size} bytes, more than "
-                        f"{LARGEST}",
-                        hint="Bring a sound copy of the file",
-                    )
-            return {member[len(prefix) :]: archive.read(member) for member in names}
-    except (zipfile.BadZipFile, RuntimeError, OSError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as a zip ({error})", hint="Bring a sound copy of the file"
-        ) from error
-
-
-def _choose(files: dict[str, bytes], source: Path) -> tuple[dict[str, Any], dict[str, Any], str]:
-    """Return configuration, thresholds and the name of the weights: the best, or the last."""
+def _chosen(files: dict[str, bytes], source: Path) -> ModelFiles:
+    """Return configuration, thresholds, and the weights: the best, or the last."""
     weights = [name for name in ("weights_best.h5", "weights_last.h5") if name in files]
     weights += sorted(name for name in files if name.endswith(".h5"))
     if "config.json" not in files or not weights:
@@ -132,26 +216,63 @@ def _choose(files: dict[str, bytes], source: Path) -> tuple[dict[str, Any], dict
             "be converted",
         )
     try:
-        config = json.loads(files["config.json"])
+        config = dict(json.loads(files["config.json"]))
         found = json.loads(files.get("thresholds.json", b"{}"))
         thresholds = {
-            name: float(found.get(name, usual)) for name, usual in (("prob", 0.5), ("nms", 0.4))
+            name: float(found.get(name) or usual) for name, usual in (("prob", 0.5), ("nms", 0.4))
         }
-    except (ValueError, TypeError, AttributeError) as error:
+        if not all(0 < value < 1 for value in thresholds.values()):
+            raise ValueError(f"the thresholds {thresholds} are not between 0 and 1")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"config.json or thresholds.json in {source} cannot be read ({error})",
             hint="Bring a sound copy of the folder",
         ) from error
-    return config, thresholds, weights[0]
+    full = with_defaults(config)
+    return ModelFiles(source, config, full, thresholds, weights[0], files[weights[0]])
 
 
-def _read_convolutions(name: str, data: bytes, source: Path) -> list[Convolution]:
+def check_layers(files: ModelFiles) -> None:
+    """Check that the weights are those of the network that the package will build.
+
+    Before it is built: what a configuration asks for may be larger than all memory.
+
+    Raises
+    ------
+    WeightsError
+        They are not, or they cannot be read.
+    """
+    try:
+        wanted = layer_sizes(files.config)
+    except ValueError as error:
+        raise WeightsError(
+            f"config.json in {files.source} describes no network of StarDist ({error})",
+            hint="Bring the config.json that StarDist has written",
+        ) from error
+    layers = _read_convolutions(files)
+    found = sorted((len(layer.kernel), *layer.kernel.shape[2:]) for layer in layers)
+    if found != wanted:
+        raise WeightsError(
+            f"the weights in {files.source} do not fit the network that config.json describes: "
+            f"{len(found)} convolutions with {sum(f for f, *_ in found)} filters, not "
+            f"{len(wanted)} with {sum(f for f, *_ in wanted)}, or other kernels",
+            hint="Bring the config.json that was written with them",
+        )
+
+
+def _read_convolutions(files: ModelFiles) -> list[Convolution]:
     """Return the convolutions in an h5 file of Keras, batch normalisation folded in."""
-    import h5py
-
+    try:
+        import h5py
+    except ImportError as error:
+        raise WeightsError(
+            "to read weights of Keras the package h5py is needed, which is not installed",
+            hint='pip install "opsef_bridge[train]"',
+        ) from error
     layers: list[Convolution] = []
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
+        with h5py.File(io.BytesIO(files.h5), "r") as file:
+            _check_h5(file)
             root = file.get("model_weights", file)
             for layer in _texts(root.attrs["layer_names"]):
                 group = root[layer]
@@ -166,12 +287,36 @@ def _read_convolutions(name: str, data: bytes, source: Path) -> list[Convolution
                 else:  # the way around a block, if it stands in between, is not normalised
                     place = max(i for i, other in enumerate(layers) if not other.is_pointwise)
                     layers[place] = _normalised(layers[place], *arrays)
-    except (OSError, LookupError, ValueError, TypeError) as error:
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise WeightsError(
-            f"{name} in {source} cannot be read as weights of Keras 2 ({error})",
+            f"{files.weights} in {files.source} cannot be read as weights of Keras 2 ({error})",
             hint="Bring weights_best.h5 or weights_last.h5 as StarDist has written it",
         ) from error
     return layers
+
+
+def _check_h5(file: Any) -> None:
+    """Refuse an h5 file that refers to other files, or holds more than it seems to."""
+    import h5py
+
+    size = 0
+
+    def wrong_link(name: str, link: Any) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else f"{name} is a link"
+
+    def wrong_item(name: str, item: Any) -> str | None:
+        nonlocal size
+        if not isinstance(item, h5py.Dataset):
+            return None
+        if item.is_virtual or item.external or item.dtype.kind not in "fiuS":
+            return f"{name} holds {item.dtype}, or data of other files"
+        size += item.size * item.dtype.itemsize
+        return f"with {name} it would become {size} bytes" if size > LARGEST else None
+
+    # What is returned ends the walk; raising there would confuse h5py.
+    wrong = file.visititems_links(wrong_link) or file.visititems(wrong_item)
+    if wrong:
+        raise ValueError(wrong)
 
 
 def _normalised(

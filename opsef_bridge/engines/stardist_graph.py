@@ -11,21 +11,24 @@ References
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from opsef_bridge.engines.stardist_config import (
+    ACTIVATIONS,
+    describe_network,
+    steps_to,
+    with_defaults,
+)
 from opsef_bridge.errors import WeightsError
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["Convolution", "build_network", "describe_network", "with_defaults"]
-
-ACTIVATIONS = {"relu": "Relu", "elu": "Elu", "sigmoid": "Sigmoid", "tanh": "Tanh"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,112 +51,6 @@ class Convolution:
     def is_pointwise(self) -> bool:
         """Whether the kernel is one pixel."""
         return self.kernel[0, 0].size == 1
-
-
-def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """Return `config` with what older files leave out, as the package fills it in.
-
-    Raises
-    ------
-    WeightsError
-        It is no configuration of StarDist, or of a network that no engine takes.
-    """
-    axes = str(config.get("axes", "")).replace("C", "")
-    if axes not in ("YX", "ZYX") or "n_rays" not in config:
-        raise WeightsError(
-            f"config.json is not StarDist's: its axes are {config.get('axes')!r}, its rays "
-            f"{config.get('n_rays')!r}",
-            hint="Bring the folder that StarDist2D or StarDist3D has written",
-        )
-    dims = len(axes)
-    full = {
-        "n_channel_in": 1,
-        "backbone": "unet",
-        "grid": [1] * dims,
-        "unet_n_depth": 3 if dims == 2 else 2,
-        "unet_n_conv_per_depth": 2,
-        "unet_kernel_size": [3] * dims,
-        "unet_pool": [2] * dims,
-        "unet_activation": "relu",
-        "resnet_n_blocks": 4,
-        "resnet_n_conv_per_block": 3,
-        "resnet_kernel_size": [3] * dims,
-        "resnet_activation": "relu",
-        **config,
-        "axes": axes,
-    }
-    full["unet_last_activation"] = full.get("unet_last_activation") or full["unet_activation"]
-    for key in ("grid", "unet_pool", "unet_kernel_size", "resnet_kernel_size"):
-        full[key] = [full[key]] * dims if isinstance(full[key], int) else list(full[key])
-    channels = full["n_channel_in"]
-    if channels != 1 and (channels, axes) != (3, "YX"):
-        raise WeightsError(
-            f"the network takes {channels} channels along {axes}",
-            hint="One channel, or red, green and blue of a plane, can be used",
-        )
-    return full
-
-
-def describe_network(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what a card says of the network under ``input``.
-
-    Parameters
-    ----------
-    config : dict
-        Of `with_defaults`.
-    """
-    unet = config["backbone"] == "unet"
-    grid = config["grid"]
-    pools = [p ** config["unet_n_depth"] if unet else 1 for p in config["unet_pool"]]
-    multiple = [p * g for p, g in zip(pools, grid, strict=True)]
-    reach = [_reach(config, axis) for axis in range(len(grid))]
-    described = {
-        "axes": "YXS" if config["n_channel_in"] == 3 else config["axes"],
-        "grid": list(grid),
-        "rays": config["n_rays"],
-        "multiple": multiple,
-        "margin": [math.ceil(r / m) * m for r, m in zip(reach, multiple, strict=True)],
-        "percentiles": [1.0, 99.8],
-    }
-    if config["axes"] == "ZYX":
-        described["anisotropy"] = _anisotropy(config)
-    return described
-
-
-def _anisotropy(config: dict[str, Any]) -> list[float]:
-    """Return the anisotropy of the rays; refuse rays of another kind than the usual."""
-    rays = config.get("rays_json") or {"name": "Rays_GoldenSpiral", "kwargs": {}}
-    if rays["name"] != "Rays_GoldenSpiral":
-        raise WeightsError(
-            f"the network has rays of the kind {rays['name']}",
-            hint="Rays_GoldenSpiral, StarDist's default, can be used",
-        )
-    return list(rays["kwargs"].get("anisotropy") or config.get("anisotropy") or (1.0, 1.0, 1.0))
-
-
-def _reach(config: dict[str, Any], axis: int) -> int:
-    """Return how many px to each side along `axis` a pixel of the output depends on."""
-    reach, stride, grid = 0, 1, config["grid"][axis]
-    if config["backbone"] != "unet":
-        radius, pooled = config["resnet_kernel_size"][axis] // 2, 1
-        reach = 3 + 1
-        for _ in range(config["resnet_n_blocks"]):
-            pool = 1 + (grid > pooled)
-            pooled *= pool
-            reach += radius * stride * (1 + (config["resnet_n_conv_per_block"] - 1) * pool)
-            stride *= pool
-        return reach + radius * stride
-    radius = config["unet_kernel_size"][axis] // 2
-    convolutions = config["unet_n_conv_per_depth"] * radius
-    pools = [2] * int(math.log2(grid)) + [config["unet_pool"][axis]] * config["unet_n_depth"]
-    for pool in pools:
-        reach += convolutions * stride + (pool - 1) * stride
-        stride *= pool
-    reach += convolutions * stride
-    for pool in pools[: -config["unet_n_depth"] - 1 : -1]:
-        stride //= pool
-        reach += (pool - 1) * stride + convolutions * stride
-    return reach + radius * stride
 
 
 def build_network(config: dict[str, Any], convolutions: Sequence[Convolution]) -> onnx.ModelProto:
@@ -246,7 +143,7 @@ class _Graph:
         config = self.config
         activation, pool = config["unet_activation"], config["unet_pool"]
         count, skips = config["unet_n_conv_per_depth"], []
-        for step in _steps_to(config["grid"]):
+        for step in steps_to(config["grid"]):
             x = self.repeated(x, count, activation)
             x = self.node("MaxPool", x, kernel_shape=step, strides=step)
         for _ in range(config["unet_n_depth"]):
@@ -281,7 +178,7 @@ class _Graph:
         config = self.config
         activation, count = config["resnet_activation"], config["resnet_n_conv_per_block"]
         x = self.repeated(x, 2, "linear")
-        steps = _steps_to(config["grid"])
+        steps = steps_to(config["grid"])
         for block in range(config["resnet_n_blocks"]):
             strides = steps[block] if block < len(steps) else [1] * len(config["grid"])
             # The way around a block comes just before or just after its last convolution.
@@ -321,15 +218,3 @@ class _Graph:
         if rays != config["n_rays"]:
             raise ValueError(f"{rays} rays, not {config['n_rays']}")
         return model
-
-
-def _steps_to(grid: Sequence[int]) -> list[list[int]]:
-    """Return the poolings that lead to `grid`, each of 1 or 2 along every axis."""
-    steps, pooled = [], [1] * len(grid)
-    while pooled != list(grid):
-        step = [2 if side > done else 1 for side, done in zip(grid, pooled, strict=True)]
-        pooled = [done * s for done, s in zip(pooled, step, strict=True)]
-        if any(done > side for side, done in zip(grid, pooled, strict=True)):
-            raise ValueError(f"the grid {list(grid)} is not made of powers of 2")
-        steps.append(step)
-    return steps

@@ -20,6 +20,7 @@ from opsef_bridge.errors import WeightsError
 __all__ = [
     "download",
     "first_line",
+    "is_hdf5",
     "is_pickle",
     "is_torch",
     "look_into_torch",
@@ -42,6 +43,10 @@ SECONDS = 60
 
 # The first bytes of files that torch wrote before version 1.6: a pickle of its magic number.
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+_LAYERS = {"cellpose": "downsample.down.", "maskrcnn": "roi_heads."}
+_NETWORKS = {"cellpose": "Cellpose 1 to 3", "maskrcnn": "torchvision's Mask R-CNN"}
+"""How the layers of a network are called, and whose it is, by its engine."""
 
 
 def is_torch(file: Path) -> bool:
@@ -66,14 +71,19 @@ def is_pickle(file: Path) -> bool:
     return protocol or file.suffix.lower() in (".pkl", ".pickle", ".joblib", ".npy")
 
 
+def is_hdf5(file: Path) -> bool:
+    """Whether `file` is HDF5, as Keras writes."""
+    return _start(file).startswith(b"\x89HDF\r\n\x1a\n")
+
+
 def what_it_is(file: Path) -> str:
     """Say why `file` is no model that is taken."""
     if is_pickle(file):
         return "is a pickle, and pickles run code when they are read"
-    if _start(file).startswith(b"\x89HDF"):
+    if is_hdf5(file):
         return (
             "is HDF5 (.h5), which does not say what network it is for: of StarDist's give the "
-            "folder with its config.json"
+            "folder with its config.json, for a U-Net of CellProfiler's layout add --engine unet"
         )
     return "is a broken zip" if file.suffix.lower() == ".zip" else "is none of them"
 
@@ -100,7 +110,8 @@ def look_into_torch(file: Path, engine: str | None) -> tuple[str, str]:
     try:
         import torch
     except ImportError:
-        return engine or "cellpose", "taken as it is: torch, which would check it, is not installed"
+        note = "Taken as it is: torch, which would check it, is not installed"
+        return engine or "cellpose", note
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken zip, a foreign class, a bad opcode: one kind each
@@ -109,18 +120,24 @@ def look_into_torch(file: Path, engine: str | None) -> tuple[str, str]:
             f"({first_line(error)})",
             hint="Save the network's state_dict() by torch.save, or bring a sound copy",
         ) from error
-    if engine not in (None, "cellpose"):
-        return str(engine), ""
-    names = list(state) if isinstance(state, dict) else []
-    if not any(str(name).startswith("downsample.down.") for name in names):
+    names = [str(name) for name in state] if isinstance(state, dict) else []
+    found = next(
+        (known for known, layer in _LAYERS.items() if any(n.startswith(layer) for n in names)), None
+    )
+    if engine not in (None, *_LAYERS):
+        return str(engine), ""  # one of a user's own: only that knows its layers
+    if found is None or engine not in (None, found):
+        what = f"no layer {_LAYERS[engine or 'cellpose']} among its {len(names)} entries"
         raise WeightsError(
-            f"{file} holds no network of Cellpose 1 to 3 (no layer downsample.down among its "
-            f"{len(names)} entries)",
+            f"{file} holds no network of {_NETWORKS[engine or 'cellpose']} ({what})",
             hint="Cellpose 4 needs an environment of its own: opsef engines add"
             if "W2" in names
-            else "Bring the file that Cellpose has written, or name another --engine",
+            else f"It is for --engine {found}"
+            if found
+            else "Bring the file that Cellpose has written or the state_dict of torchvision's "
+            "Mask R-CNN, or name another --engine",
         )
-    return "cellpose", ""
+    return found, ""
 
 
 def unpack(archive: Path, target: Path) -> Path:

@@ -1,6 +1,7 @@
 """The local executor: worker processes on this machine, one thread each.
 
-Turns follow each other; inside a turn, every worker takes the next unit that waits. The
+Turns follow each other; inside a turn, every worker takes the next unit that waits. On a GPU
+there is one worker per GPU, which sees no other. The
 memory of an engine goes with its workers, at the end of its turn; others stay warm. A
 worker that dies costs the item (the image) that it was on, recorded as failed; the unit
 goes on behind it in a fresh process.
@@ -45,6 +46,7 @@ def run_local(
     units: Sequence[Unit],
     *,
     workers: int | None = None,
+    gpus: Callable[[str], Sequence[str]] = lambda turn: (),
     report: Callable[[Event], None] = lambda event: None,
 ) -> dict[str, OpsefError]:
     """Run `units` that are not done yet, in their order.
@@ -58,6 +60,9 @@ def run_local(
         Folder of the project.
     workers : int, optional
         Processes at a time; as many as there are free cores by default.
+    gpus : callable
+        Names of the GPUs (as ``CUDA_VISIBLE_DEVICES`` has them) that a turn works on; none for
+        the CPU, which is the default.
     report : callable
         Called with an `Event` from several threads, one at a time.
 
@@ -83,11 +88,16 @@ def run_local(
                     failed[unit.id] = OpsefError(f"{unit.id} needs units that failed")
                 else:
                     waiting.put(unit)
-            count = min(workers or free_cores(), waiting.qsize())
+            if waiting.empty():
+                continue
+            names = gpus(ready[0].turn)
+            count = min(workers or free_cores(), waiting.qsize(), len(names) or waiting.qsize())
+            if names:  # each worker has a GPU of its own, so none can be taken over
+                _end(team)
+                team += [Worker(environment={"CUDA_VISIBLE_DEVICES": n}) for n in names[:count]]
             team += [Worker() for _ in range(count - len(team))]
-            if count:
-                failed |= _run_turn(target, project, run, waiting, team[:count], board)
-            if any(unit.makes for unit in ready):
+            failed |= _run_turn(target, project, run, waiting, team[:count], board)
+            if names or any(unit.makes for unit in ready):
                 _end(team)
     finally:
         _end(team)

@@ -77,7 +77,8 @@ class Outcome:
     `status` is ``ok``, ``empty`` (segmented, no object found: a result) or ``failed`` (then
     `code`, `message` and `hint` say why). `seconds` is what this variant costs alone: its
     network pass and its own decoding, which took `decode_seconds`. `diameter` is the median
-    equivalent diameter of its objects in pixels of the image.
+    equivalent diameter of its objects in pixels of the image. `chosen` is what the engine
+    chose itself for this image, e.g. the diameter to which `auto` came.
     """
 
     image: str
@@ -92,6 +93,7 @@ class Outcome:
     code: str = ""
     message: str = ""
     hint: str = ""
+    chosen: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def failed(cls, error: OpsefError, image: str, variant: str, key: str) -> Outcome:

@@ -3,7 +3,7 @@
 from opsef_bridge.images.hyperstack import write_hyperstack, write_planes
 from opsef_bridge.images.image import Image, ImageInfo
 from opsef_bridge.images.labels import label_lut, read_labels, write_labels
-from opsef_bridge.images.plane import segment_plane, to_grey
+from opsef_bridge.images.plane import segment_plane, segment_samples, to_grey
 from opsef_bridge.images.read import (
     Reader,
     image_info,
@@ -22,6 +22,7 @@ __all__ = [
     "read_labels",
     "register_reader",
     "segment_plane",
+    "segment_samples",
     "suffixes",
     "to_grey",
     "write_hyperstack",

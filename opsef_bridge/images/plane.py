@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from opsef_bridge.errors import ImageError
 from opsef_bridge.images.image import Image
 
-__all__ = ["segment_plane", "to_grey"]
+__all__ = ["segment_plane", "segment_samples", "to_grey"]
 
 LUMINANCE = (0.2125, 0.7154, 0.0721)
 """Weights of red, green and blue (Rec. 709), as `skimage.color.rgb2gray` has them."""
@@ -64,6 +66,42 @@ def segment_plane(image: Image, channel: int = 0) -> np.ndarray:
     ImageError
         A time series, a channel that does not exist, or pixels that are not finite.
     """
+    data = _channel(image, channel)
+    return _finite(to_grey(data) if "S" in image.axes else data)
+
+
+def segment_samples(image: Image, channels: Sequence[int] = (0,)) -> np.ndarray:
+    """Return the samples of a colour image, or the chosen channels, one before the other.
+
+    Parameters
+    ----------
+    image : Image
+        Axes of ``ZCYXS``.
+    channels : sequence of int
+        Channels to take, from 0; of a colour image red, green and blue are taken.
+
+    Returns
+    -------
+    ndarray, axes SYX or SZYX
+        In the dtype of the image. An alpha sample is left out.
+
+    Raises
+    ------
+    ImageError
+        As `segment_plane`.
+
+    Examples
+    --------
+    >>> segment_samples(Image(np.zeros((5, 4, 3), np.uint8), "YXS")).shape
+    (3, 5, 4)
+    """
+    if "S" in image.axes:
+        return _finite(np.moveaxis(_channel(image, 0), -1, 0)[:3])
+    return _finite(np.stack([_channel(image, channel) for channel in channels]))
+
+
+def _channel(image: Image, channel: int) -> np.ndarray:
+    """Return one channel; samples stay."""
     data, axes = image.data, image.axes
     if "T" in axes:
         raise ImageError(
@@ -78,8 +116,11 @@ def segment_plane(image: Image, channel: int = 0) -> np.ndarray:
         )
     if "C" in axes:
         data = data.take(channel, axis=axes.index("C"))
-    if "S" in axes:
-        data = to_grey(data)
+    return data
+
+
+def _finite(data: np.ndarray) -> np.ndarray:
+    """Return `data`, or say how many pixels are not finite."""
     bad = data.size - int(np.isfinite(data).sum()) if data.dtype.kind == "f" else 0
     if bad:
         raise ImageError(

@@ -22,10 +22,10 @@ from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.images import read_labels, write_planes
-from opsef_bridge.project import ImageEntry, write_csv
+from opsef_bridge.project import ImageEntry
 from opsef_bridge.sweep.plan import Plan, PlannedImage
 from opsef_bridge.sweep.predict import segmented_array
-from opsef_bridge.sweep.rank import OUTCOME_COLUMNS
+from opsef_bridge.sweep.rank import write_outcomes
 from opsef_bridge.sweep.stacks import export_rois
 
 __all__ = ["batch"]
@@ -38,7 +38,7 @@ def batch(job: Job) -> Iterator[list[Outcome]]:
     """Write ``outcomes.csv``, a ROI zip per image, and ``batch.tif``."""
     plan = Plan.from_json(job.plan)
     outcomes = {o["image"]: o for o in job.run.outcomes()}
-    write_csv(job.run.outcomes_file, outcomes.values(), OUTCOME_COLUMNS)
+    write_outcomes(job.run, outcomes.values())
     fine = [image for image in plan.images if outcomes[image.id]["status"] != "failed"]
     for image in fine:
         job.report(image.id)

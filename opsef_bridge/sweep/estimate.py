@@ -8,6 +8,7 @@ from typing import Any
 
 from opsef_bridge.execute import free_cores
 from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.sweep.devices import devices_of_engines
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 
 __all__ = ["estimate"]
@@ -29,8 +30,8 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
     Returns
     -------
     dict
-        variants, images, passes, new_passes, units, workers, seconds, measured,
-        disk_bytes, free_bytes.
+        variants, images, passes, new_passes, units, workers, devices (by engine), seconds,
+        measured, disk_bytes, free_bytes.
     """
     entries = {entry.id: entry for entry in project.images()}
     outcomes = [o for name in project.runs() for o in project.run(name).outcomes()]
@@ -58,6 +59,10 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
         "new_passes": sum(cost > 0 for cost in passes.values()),
         "units": len(plan.units),
         "workers": workers,
+        "devices": devices_of_engines(
+            dict.fromkeys(variant.engine for variant in plan.variants),
+            plan.config["sweep"]["device"],
+        ),
         "seconds": round(work / workers, 1),
         "measured": bool(rates),
         # Labels deflate to about an eighth of a byte a pixel.

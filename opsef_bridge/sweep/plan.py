@@ -65,7 +65,9 @@ class Variant:
     Complete in itself: a variant that was adopted runs without the configuration it came
     from. `named` are the parameters that the configuration names, for captions; `predict`
     and `decode` hold all, defaults included. `scale` is the factor by which the network
-    sees the image enlarged, whatever the engine's own parameter for it.
+    sees the image enlarged, whatever the engine's own parameter for it. `family` is engine
+    and weights, one voice in the ranking, whatever the recipe; `weights_key` is the content
+    key of the weights, with what their card tells the engine.
     """
 
     id: str
@@ -81,17 +83,14 @@ class Variant:
     postprocess: dict[str, Any]
     named: tuple[str, ...]
     key: str
+    family: str
+    weights_key: str
     scale: float = 1.0
-
-    @property
-    def family(self) -> str:
-        """Engine and weights: one voice in the ranking, whatever the recipe."""
-        return f"{self.engine}:{self.weights}" if self.weights else self.engine
 
     def current_key(self) -> str:
         """Return the key that the installed versions of engine and steps would give."""
         return _variant_key(
-            self.engine, self.weights_sha256, self.steps, self.predict, self.decode,
+            self.engine, self.weights_key, self.steps, self.predict, self.decode,
             self.postprocess,
         )  # fmt: skip
 
@@ -109,7 +108,7 @@ class Variant:
 
     def pass_key(self, image: PlannedImage) -> str:
         """Content key of the network pass, which all thresholds share."""
-        network = (self.engine, engine_class(self.engine).version, self.weights_sha256)
+        network = (self.engine, engine_class(self.engine).version, self.weights_key)
         how = (recipe_identity(self.steps), *network, self.predict)
         return key_of("pass", STAGE, image.key, image.box, *how)
 
@@ -121,7 +120,13 @@ class Variant:
     def from_json(cls, value: Mapping[str, Any]) -> Variant:
         """Read what `to_json` wrote."""
         steps = tuple((name, parameters) for name, parameters in value["steps"])
-        return cls(**{**value, "steps": steps, "named": tuple(value["named"])})
+        # What was adopted before there were families and keys of cards goes on.
+        name = value["weights"]
+        older = {
+            "family": f"{value['engine']}:{name}" if name else value["engine"],
+            "weights_key": value["weights_sha256"],
+        }
+        return cls(**{**older, **value, "steps": steps, "named": tuple(value["named"])})
 
     def label_key(self, image: PlannedImage) -> str:
         """Content key of the labels of an image."""
@@ -335,7 +340,7 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
         for recipe, steps in config.recipes().items():
             for predict, decode in model.combinations():
                 settings = (predict.model_dump(mode="json"), decode.model_dump(mode="json"))
-                key = _variant_key(engine.name, used.sha256, steps, *settings, post)
+                key = _variant_key(engine.name, used.key, steps, *settings, post)
                 if key in seen:
                     continue
                 seen.add(key)
@@ -346,13 +351,13 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
                 yield Variant(
                     f"v{len(seen):04d}", slug, recipe, steps, model.name, engine.name,
                     used.name, used.sha256, *settings, post, tuple(model.axes), key,
-                    _seen_scale(engine, used, predict),
+                    used.family, used.key, _seen_scale(engine, used, predict),
                 )  # fmt: skip
 
 
-def _variant_key(engine: str, weights_sha256: str, steps: Any, *settings: Any) -> str:
+def _variant_key(engine: str, weights_key: str, steps: Any, *settings: Any) -> str:
     """The content key of a variant: all that decides its labels, but for the image."""
-    network = (engine, engine_class(engine).version, weights_sha256)
+    network = (engine, engine_class(engine).version, weights_key)
     return key_of(STAGE, recipe_identity(steps), *network, *settings)
 
 
@@ -394,10 +399,10 @@ def _predict_units(
     number: _Numbers,
 ) -> Iterator[Unit]:
     """One model on a block of images, engine by engine; `wanted` are variants by image."""
-    models = dict.fromkeys((v.engine, v.model, v.weights_sha256) for v in variants)
+    models = dict.fromkeys((v.engine, v.model, v.weights_key) for v in variants)
     for network in sorted(models, key=lambda one: one[0]):
         engine, model, _ = network
-        mine = [v for v in variants if (v.engine, v.model, v.weights_sha256) == network]
+        mine = [v for v in variants if (v.engine, v.model, v.weights_key) == network]
         passes = len({(key_of(v.steps), key_of(v.predict)) for v in mine})
         mine_on = [image for image in images if any(v.id in wanted[image.id] for v in mine)]
         for block in _blocks(mine_on, max(1, PASSES_PER_UNIT // passes)):

@@ -25,16 +25,17 @@ import numpy as np
 from opsef_bridge.config import Config
 from opsef_bridge.engines import (
     Engine,
+    LoadedEngine,
+    Parameters,
     Raw,
     engine_class,
     find_weights,
-    resolve_device,
     verify,
 )
 from opsef_bridge.errors import ImageError, OpsefError, ProjectError, WeightsError, WorkerError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.files import atomic_path, file_sha256, key_of
-from opsef_bridge.images import read_image, segment_plane, write_labels
+from opsef_bridge.images import read_image, segment_plane, segment_samples, write_labels
 from opsef_bridge.images.projection import project_volume
 from opsef_bridge.postprocess import clean
 from opsef_bridge.preprocess import apply_recipe, recipe_identity, recipe_scale
@@ -42,13 +43,31 @@ from opsef_bridge.project import ImageEntry, Project, Run
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.plan import STAGE, Box, Plan, PlannedImage, Variant
 
-__all__ = ["box_shape", "cut_box", "predict", "recipe_output", "segmented_array", "to_source"]
+__all__ = [
+    "box_shape",
+    "cut_box",
+    "predict",
+    "recipe_output",
+    "segmented_array",
+    "to_source",
+    "wants_colour",
+]
+
+CHOSEN = "chosen_"
+"""Start of the names of those values of `Raw` that a pass chose itself, for its image."""
 
 
 def segmented_array(
-    project: Project, config: Config, entry: ImageEntry, sha256: str = ""
+    project: Project,
+    config: Config,
+    entry: ImageEntry,
+    sha256: str = "",
+    *,
+    colour: bool = False,
 ) -> np.ndarray:
     """Return the plane (YX) or volume (ZYX) of an image that is segmented.
+
+    With `colour` its samples or chosen channels are kept apart, in front: SYX or SZYX.
 
     Raises
     ------
@@ -63,7 +82,10 @@ def segmented_array(
             f"{file} has changed since it was planned",
             hint="`opsef sweep run` plans anew with the file that is there",
         )
-    return project_volume(segment_plane(image, how.segment.channel), how.projection)
+    if colour:
+        samples = segment_samples(image, how.segment.channels())
+        return np.stack([project_volume(sample, how.projection) for sample in samples])
+    return project_volume(segment_plane(image, how.segment.channels()[0]), how.projection)
 
 
 def recipe_output(cache: ArrayCache, image_key: str, image: np.ndarray, steps: Any) -> np.ndarray:
@@ -86,6 +108,12 @@ def recipe_output(cache: ArrayCache, image_key: str, image: np.ndarray, steps: A
     output = apply_recipe(before, steps[-1:])
     cache.put(key, {"output": output}, {})
     return output
+
+
+def wants_colour(engine: Engine, parameters: Parameters) -> bool:
+    """Whether a pass of these parameters takes the samples of an image, axes YXS."""
+    ask = getattr(engine, "wants_colour", None)
+    return bool(ask(parameters)) if ask else "YXS" in engine.axes and "YX" not in engine.axes
 
 
 def _is_planned(file: Path, entry: ImageEntry, sha256: str) -> bool:
@@ -164,29 +192,24 @@ class _Desk:
         self.variant = mine[0]
 
     @cached_property
-    def engine(self) -> Engine:
+    def loaded(self) -> LoadedEngine:
         """The engine, loaded when the first pass is really needed."""
         name = self.variant.weights or None
         weights = find_weights(self.variant.engine, name, [self.job.project.models_folder])
-        if weights.sha256 != self.variant.weights_sha256:
+        if weights.key != self.variant.weights_key:
             raise WeightsError(
-                f"the weights {name!r} are not those of the plan: their sha256 is "
-                f"{weights.sha256}, the plan says {self.variant.weights_sha256}",
+                f"the weights {name!r} or what their card tells are not those of the plan: their "
+                f"sha256 is {weights.sha256}, the plan says {self.variant.weights_sha256}",
                 hint="`opsef sweep run` plans anew with the weights that are there",
             )
         verify(weights)
-        engine = engine_class(self.variant.engine)()
-        device = resolve_device(self.config.sweep.device)
-        engine.load(weights, device=device)
-        self.job.record["device"] = device
-        return engine
+        kind = engine_class(self.variant.engine)
+        return LoadedEngine.open(kind, weights, self.config.sweep.device)
 
     def segment(self, image: PlannedImage, variants: list[Variant]) -> Iterator[list[Outcome]]:
         """Yield the outcomes of one image, network pass by network pass."""
         try:
-            array = segmented_array(
-                self.job.project, self.config, self.entries[image.id], image.sha256
-            )
+            array = self._read(image)
         except Exception as error:
             yield [_failed(error, image, variant) for variant in variants]
             return
@@ -202,6 +225,11 @@ class _Desk:
             shape = box_shape(array.shape, image.box)
             yield [self._decode(raw, seconds, shape, image, variant) for variant in sharing]
 
+    def _read(self, image: PlannedImage, *, colour: bool = False) -> np.ndarray:
+        return segmented_array(
+            self.job.project, self.config, self.entries[image.id], image.sha256, colour=colour
+        )
+
     def _pass(
         self, key: str, image: PlannedImage, array: np.ndarray, variant: Variant
     ) -> tuple[Raw, float]:
@@ -212,16 +240,36 @@ class _Desk:
             seconds = values.pop("_seconds")
             shape = tuple(int(values.pop(f"_shape{i}")) for i in range(int(values.pop("_ndim"))))
             return Raw(maps, shape, values), seconds
-        whole = recipe_output(self.cache, image.key, array, variant.steps)
+        loaded = self.loaded
+        parameters = loaded.engine.Predict(**variant.predict)
+        if wants_colour(loaded.engine, parameters):
+            whole = self._colour_output(image, variant.steps)
+        else:
+            whole = recipe_output(self.cache, image.key, array, variant.steps)
         part = cut_box(whole, variant.steps, image.box)
-        engine = self.engine
+        if wants_colour(loaded.engine, parameters):
+            whole, part = (np.moveaxis(one, 0, -1) for one in (whole, part))
         start = time.perf_counter()
-        raw = engine.predict(part, engine.Predict(**variant.predict), reference=whole)
+        raw = loaded.predict(part, parameters, reference=whole)
         seconds = time.perf_counter() - start
-        self.job.record["passes"] += 1
+        record = self.job.record
+        record["passes"] += 1
+        record["device"] = loaded.device
+        if loaded.steps:
+            record["lighter"] = loaded.steps
         form = {f"_shape{i}": side for i, side in enumerate(raw.shape)} | {"_ndim": len(raw.shape)}
         self.cache.put(key, raw.maps, raw.values | form | {"_seconds": seconds})
         return raw, seconds
+
+    def _colour_output(self, image: PlannedImage, steps: Any) -> np.ndarray:
+        """Return the samples of an image (SYX), each by itself through the recipe."""
+        samples = self._read(image, colour=True)
+        return np.stack(
+            [
+                recipe_output(self.cache, key_of(image.key, "sample", number), sample, steps)
+                for number, sample in enumerate(samples)
+            ]
+        )
 
     def _decode(
         self,
@@ -254,6 +302,11 @@ class _Desk:
             diameter=round(diameter, 2),
             seconds=round(seconds + decode_seconds, 4),
             decode_seconds=round(decode_seconds, 4),
+            chosen={
+                name.removeprefix(CHOSEN): round(value, 4)
+                for name, value in raw.values.items()
+                if name.startswith(CHOSEN)
+            },
         )
 
     def _write(self, labels: np.ndarray, image: PlannedImage, variant: Variant) -> None:

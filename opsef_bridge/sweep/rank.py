@@ -7,7 +7,7 @@ failed on an image is absent there, which is not the same as having found nothin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from opsef_bridge.images import read_labels
 from opsef_bridge.project import Run, write_csv
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 
-__all__ = ["OUTCOME_COLUMNS", "VARIANT_COLUMNS", "order_note", "rank", "ranked_rows"]
+__all__ = ["VARIANT_COLUMNS", "order_note", "rank", "ranked_rows", "write_outcomes"]
 
 VARIANT_COLUMNS = [
     "rank", "id", "slug", "group", "family", "recipe", "engine", "model", "scale", "parameters",
@@ -28,7 +28,7 @@ VARIANT_COLUMNS = [
 
 OUTCOME_COLUMNS = [
     "image", "variant", "status", "objects", "diameter", "seconds", "unit", "code", "message",
-    "hint", "key",
+    "hint", "key", "chosen",
 ]  # fmt: skip
 
 
@@ -37,13 +37,22 @@ def rank(job: Job) -> Iterator[list[Outcome]]:
     """Write ``outcomes.csv`` and ``variants.csv``."""
     plan = Plan.from_json(job.plan)
     outcomes = sorted(job.run.outcomes(), key=lambda o: (o["image"], o["variant"]))
-    write_csv(job.run.outcomes_file, outcomes, OUTCOME_COLUMNS)
+    write_outcomes(job.run, outcomes)
     rows: list[dict[str, Any]] = []
     for group in dict.fromkeys(image.group for image in plan.images):
         images = [image for image in plan.images if image.group == group]
         rows += ranked_rows(job, group, images, plan.variants, outcomes)
     write_csv(job.run.variants_file, rows, VARIANT_COLUMNS)
     yield []
+
+
+def write_outcomes(run: Run, outcomes: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``outcomes.csv``; what an engine chose itself is JSON, empty where it chose nothing."""
+    rows = (
+        {**outcome, "chosen": json.dumps(outcome["chosen"]) if outcome.get("chosen") else ""}
+        for outcome in outcomes
+    )
+    write_csv(run.outcomes_file, rows, OUTCOME_COLUMNS)
 
 
 def ranked_rows(

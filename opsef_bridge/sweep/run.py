@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.config import Config
-from opsef_bridge.engines import Weights, find_weights, resolve_device, verify
+from opsef_bridge.engines import Weights, find_weights, verify
 from opsef_bridge.errors import ConfigError, NotFoundError, OpsefError, ProjectError
 from opsef_bridge.execute import (
     Event,
@@ -27,6 +27,7 @@ from opsef_bridge.execute import (
 )
 from opsef_bridge.files import lock, read_json, write_json
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
+from opsef_bridge.sweep.devices import devices_of_engines, gpus_of_turn
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import (
     Box,
@@ -89,9 +90,12 @@ class Executor:
                 str(project.root), run, plan.units,
                 workers=self.workers, profile=self.profile, report=self.report,
             )  # fmt: skip
+        engines = {variant.engine for variant in plan.variants}
+        wanted = plan.config["sweep"]["device"]
         return run_local(
-            TARGET, str(project.root), run, plan.units, workers=self.workers, report=self.report
-        )
+            TARGET, str(project.root), run, plan.units, workers=self.workers, report=self.report,
+            gpus=lambda turn: gpus_of_turn(turn, engines, wanted),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class Result:
 def plan_sweep(project: Project) -> Plan:
     """Import the images and plan what ``opsef.yaml`` asks for."""
     config = project.config
-    resolve_device(config.sweep.device)
+    _check_device(config)
     with _writable(project):
         entries = import_images(project, config)
     drawn = sample_images(entries, config.sweep.images, config.sweep.seed)
@@ -138,7 +142,7 @@ def plan_batch(project: Project) -> Plan:
             "no variant is adopted yet", hint="Choose one: opsef adopt VARIANT [--group G]"
         )
     config = project.config
-    resolve_device(config.sweep.device)
+    _check_device(config)
     with _writable(project):
         entries = [entry for entry in import_images(project, config) if entry.include]
     adopted = {group: Variant.from_json(what["variant"]) for group, what in chosen.items()}
@@ -317,9 +321,16 @@ def _box_of(project: Project, config: Config, entry: ImageEntry) -> Box | None:
         return None
 
 
+def _check_device(config: Config) -> None:
+    """Refuse a GPU that an engine cannot use, before a hundred variants fail for it."""
+    if config.sweep.device == "cuda":
+        engines = dict.fromkeys(model.engine for model in config.model_settings())
+        devices_of_engines(engines, "cuda")
+
+
 def _check_channel(config: Config, entries: Sequence[ImageEntry]) -> None:
     """Refuse a channel that no image has, before a hundred variants fail for it."""
-    wanted = config.images.segment.channel
+    wanted = max(config.images.segment.channels())
     known = [dict(zip(e.axes, e.shape, strict=True)).get("C", 1) for e in entries if e.axes]
     if known and wanted >= max(known):
         raise ConfigError(
@@ -343,7 +354,8 @@ def _counts(result: Result) -> dict[str, int]:
 
 def _record(run: Run, plan: Plan, started: str, result: Result) -> dict[str, Any]:
     """What ``run.json`` holds: enough to say later how the labels came about."""
-    devices = {read_json(file).get("device", "") for file in (run.root / "units").glob("u*.json")}
+    records = [read_json(file) for file in (run.root / "units").glob("u*.json")]
+    lighter = {step: None for record in records for step in record.get("lighter", ())}
     return {
         "run": run.id,
         "config": plan.config,
@@ -352,7 +364,8 @@ def _record(run: Run, plan: Plan, started: str, result: Result) -> dict[str, Any
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "device": sorted(devices - {""}),
+        "device": sorted({record["device"] for record in records if record.get("device")}),
+        "lighter": list(lighter),
         "weights": {v.weights: v.weights_sha256 for v in plan.variants if v.weights},
         "images": [{"id": i.id, "key": i.key, "group": i.group, "box": i.box} for i in plan.images],
         "started": started,
@@ -363,16 +376,15 @@ def _record(run: Run, plan: Plan, started: str, result: Result) -> dict[str, Any
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the packages that labels depend on."""
+    """Return the versions of the packages that labels depend on, of those that are here."""
     found = {}
     for name in (
-        "opsef_bridge", "numpy", "scipy", "scikit-image", "onnxruntime", "stardist", "numba",
-        "tifffile", "imagecodecs", "pillow",
+        "opsef_bridge", "numpy", "scipy", "scikit-image", "onnxruntime", "onnxruntime-gpu",
+        "stardist", "numba", "tifffile", "imagecodecs", "pillow", "cellpose", "torch",
+        "torchvision", "tensorflow",
     ):  # fmt: skip
-        try:
+        with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that is not installed
-            found[name] = "unknown"
     return found
 
 

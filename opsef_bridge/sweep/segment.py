@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from opsef_bridge.engines import engine_class, find_weights, list_weights, verify
-from opsef_bridge.errors import InputError, NotFoundError
-from opsef_bridge.images import Image, segment_plane
+from opsef_bridge.engines import (
+    LoadedEngine,
+    engine_class,
+    find_weights,
+    list_weights,
+    verify,
+)
+from opsef_bridge.engines.parameters import split_parameters
+from opsef_bridge.errors import NotFoundError
+from opsef_bridge.images import Image, segment_plane, segment_samples
+from opsef_bridge.sweep.predict import wants_colour
 
 __all__ = ["segment"]
 
@@ -20,8 +27,8 @@ def segment(image: np.ndarray | Image, model: str, **parameters: Any) -> np.ndar
     Parameters
     ----------
     image : ndarray or Image
-        Axes YX, or ZYX for engines that take volumes; any real dtype. An `Image` may have
-        more channels (the first is taken) or be in colour.
+        Axes YX, ZYX for engines that take volumes, YXS for those that take colour; any real
+        dtype. An `Image` may have more channels (the first is taken) or be in colour.
     model : str
         Name of an engine (then with the weights that come with it) or of weights.
     **parameters
@@ -46,7 +53,6 @@ def segment(image: np.ndarray | Image, model: str, **parameters: Any) -> np.ndar
     >>> int(segment(disc, "watershed").max())
     1
     """
-    array = segment_plane(image) if isinstance(image, Image) else image
     weights = next((w for w in list_weights() if w.name == model), None)
     try:
         engine = engine_class(weights.engine if weights else model)
@@ -56,24 +62,11 @@ def segment(image: np.ndarray | Image, model: str, **parameters: Any) -> np.ndar
             f"there is no model {model!r}", hint=f"{error.hint}; or of {names}"
         ) from None
     weights = weights or find_weights(model, None)
-    fields = {**engine.Predict.model_fields, **engine.Decode.model_fields}
-    unknown = set(parameters) - set(fields)
-    if unknown:
-        raise InputError(
-            f"{engine.name} has no parameter {', '.join(sorted(unknown))}",
-            hint=f"Choose of {', '.join(fields)}",
-        )
-    try:
-        predict, decode = (
-            part(**{k: v for k, v in parameters.items() if k in part.model_fields})
-            for part in (engine.Predict, engine.Decode)
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"][:1])
-        problem = f"{name} is {first['input']!r}: {first['msg']}"
-        raise InputError(problem, hint=f"See the parameters of {engine.name}") from None
+    predict, decode = split_parameters(engine, parameters)
     verify(weights)
-    ready = engine()
-    ready.load(weights)
-    return ready.decode(ready.predict(array, predict), decode)
+    loaded = LoadedEngine.open(engine, weights, "auto")
+    array = image
+    if isinstance(image, Image):
+        colour = wants_colour(loaded.engine, predict)
+        array = np.moveaxis(segment_samples(image), 0, -1) if colour else segment_plane(image)
+    return loaded.engine.decode(loaded.predict(array, predict), decode)

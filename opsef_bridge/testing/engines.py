@@ -18,13 +18,15 @@ volumes inherits twice, once with ``axes = "ZYX"``.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from opsef_bridge.demo import example_data
-from opsef_bridge.engines import Engine, Raw
+from opsef_bridge.engines import Engine, LoadedEngine, Raw, Weights
+from opsef_bridge.engines.memory import OutOfMemory
 from opsef_bridge.errors import InputError
 from opsef_bridge.images import read_image, segment_plane
 from opsef_bridge.measure import match
@@ -63,6 +65,30 @@ def object_count(labels: np.ndarray) -> int:
     return len(np.unique(labels[labels > 0]))
 
 
+class Scarce:
+    """An engine on a machine whose memory runs out so many times (injected)."""
+
+    def __init__(self, engine: Engine, times: int) -> None:
+        self._engine, self._times = engine, times
+        self.name = engine.name
+
+    def load(self, weights: Weights, device: str = "cpu") -> None:
+        """Do nothing: it is loaded."""
+
+    def lighten(self) -> str | None:
+        """Make the engine lighter, if it can be."""
+        return getattr(self._engine, "lighten", lambda: None)()
+
+    def predict(
+        self, image: np.ndarray, parameters: Any, *, reference: np.ndarray | None = None
+    ) -> Raw:
+        """Run out of memory, or predict."""
+        if self._times:
+            self._times -= 1
+            raise MemoryError("injected")
+        return self._engine.predict(image, parameters, reference=reference)
+
+
 class EngineSuite:
     """Tests of one engine; a subclass has a fixture ``engine``, ready to predict.
 
@@ -72,6 +98,8 @@ class EngineSuite:
         What the images of the tests are: YX, ZYX or YXS.
     equivariance : float
         Least F1 between the labels of the turned picture and the turned labels.
+    seams : float
+        Least F1 between the labels of a picture in tiles and in one piece.
     stability : float
         Least F1 between the labels of the picture and of the same picture in other units
         of intensity, or cut out of a larger one.
@@ -79,6 +107,7 @@ class EngineSuite:
 
     axes = "YX"
     equivariance = 0.85
+    seams = 0.97
     stability = 0.97
 
     @pytest.fixture
@@ -205,6 +234,41 @@ class EngineSuite:
         assert all(np.isfinite(data).all() for data in raw.maps.values())
         expected = run(engine, self.lift(picture))
         assert f1(expected, engine.decode(raw, engine.Decode())) >= self.stability
+
+    # Memory.
+
+    def test_tiles_do_not_show(self, engine: Engine, picture: np.ndarray) -> None:
+        """An image in tiles has the labels of the image in one piece."""
+        field = engine.Predict.model_fields.get("tile")
+        if field is None:
+            pytest.skip("it has no parameter `tile`")
+        wide = self.lift(np.hstack([picture, picture[:, ::-1]]))
+        smallest = next(m.ge for m in field.metadata if hasattr(m, "ge"))
+        tiled = engine.Predict(tile=max(smallest, min(picture.shape) // 2 // 16 * 16))
+        whole = engine.Predict(tile=max(max(wide.shape), field.default) // 16 * 16 + 16)
+        found = [
+            engine.decode(engine.predict(wide, one), engine.Decode()) for one in (tiled, whole)
+        ]
+        assert f1(*found) >= self.seams
+
+    def test_a_lighter_pass_gives_the_same_labels(
+        self, engine: Engine, picture: np.ndarray
+    ) -> None:
+        """The first steps of the ladder, then all; the engine stays light."""
+        if not hasattr(engine, "lighten"):
+            pytest.skip("it has no method `lighten`")
+        image = self.lift(picture)
+        expected = run(engine, image)
+        first = LoadedEngine(Scarce(engine, times=1), Weights("", engine.name), "cpu")
+        raw = first.predict(image, engine.Predict())
+        assert len(first.steps) == 1
+        assert f1(expected, engine.decode(raw, engine.Decode())) >= 0.999
+        foot = LoadedEngine(Scarce(engine, times=1000), Weights("", engine.name), "cpu")
+        with pytest.raises(OutOfMemory, match="injected") as caught:
+            foot.predict(image, engine.Predict())
+        assert all(step in caught.value.message for step in foot.steps)
+        assert len(set(first.steps + foot.steps)) == 1 + len(foot.steps) < 20
+        assert f1(expected, run(engine, image)) >= 0.999
 
     # Two stages.
 

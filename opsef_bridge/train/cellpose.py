@@ -12,11 +12,8 @@ References
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +26,7 @@ from opsef_bridge.engines.scaling import normalise, percentiles
 from opsef_bridge.errors import InputError
 from opsef_bridge.files import atomic_path
 from opsef_bridge.train.augment import Augmentation, relight
+from opsef_bridge.train.card import model_card
 from opsef_bridge.train.data import Sample
 
 __all__ = [
@@ -269,24 +267,19 @@ def cellpose_card(
 ) -> dict[str, Any]:
     """Return the card of a network: what the engine needs to know, and how it came about."""
     packages = ("cellpose", "torch", "numpy", "scipy", "opencv-python-headless")
-    return {
-        "name": name,
-        "engine": "cellpose",
-        "family": f"cellpose/{name}",
-        "file": f"{name}.pt",
-        "sha256": sha256,
-        "created": datetime.now(UTC).date().isoformat(),
-        "input": {"axes": "YX", "channels": 1, "percentiles": [1, 99], "diameter": DIAMETER},
-        "output": ["flow in Y", "flow in X", "logit of being in an object"],
-        "data": data,
-        "recipe": {
+    return model_card(
+        name,
+        "cellpose",
+        f"{name}.pt",
+        sha256,
+        packages,
+        input={"axes": "YX", "channels": 1, "percentiles": [1, 99], "diameter": DIAMETER},
+        output=["flow in Y", "flow in X", "logit of being in an object"],
+        data=data,
+        recipe={
             "target": f"crops resized to a mean diameter of {DIAMETER:g} px, flows computed once",
             "loss": "MSE(5 x flows) / 2 + binary cross-entropy",
             "optimiser": "AdamW, warm-up, cosine to 0",
             **asdict(settings),
         },
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in packages},
-        },
-    }
+    )

@@ -1,7 +1,9 @@
 """Train FPN2-WS: one feature pyramid, two heads, each a map that a watershed can read.
 
 Zaki et al. [1]_ trained two networks on a pretrained Inception-ResNet-v2, one per map. Here
-one small encoder serves both, and each head reads the finest level of the pyramid.
+one encoder serves both, and each head reads the finest level of the pyramid. The encoder is
+``small``, or any of torchvision's and timm's that `opsef_bridge.train.encoders` can take,
+theirs among them.
 
 References
 ----------
@@ -12,11 +14,10 @@ References
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,14 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-from opsef_bridge.engines.scaling import CLIP
-from opsef_bridge.engines.unet import MULTIPLE, PERCENTILES
+from opsef_bridge.engines.map_network import MARGIN, MULTIPLE
 from opsef_bridge.errors import InputError
+from opsef_bridge.files import file_sha256
 from opsef_bridge.train import loop
 from opsef_bridge.train.augment import Augmentation, augment
+from opsef_bridge.train.card import GREY, model_card
 from opsef_bridge.train.data import BORDER, Sample, class_map
+from opsef_bridge.train.encoders import STRIDES, load_encoder
 
 __all__ = [
     "FPN2Module",
@@ -52,6 +55,19 @@ PRIOR = -3.0
 of the steps would go into learning that."""
 
 
+SMALL = "small"
+"""The encoder that is written here."""
+
+BACKBONE_MARGIN = 256
+"""Rim in px of the tiles of other encoders. Most of them see further."""
+
+APPROXIMATE = (
+    "the encoder sees further than the margin (one with squeeze-and-excitation, its whole tile): "
+    "maps near the seams of tiles only come close to those of the whole image; choose a tile "
+    "as large as the image, or a larger margin under `input`"
+)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that, with the data, decides the weights."""
@@ -60,7 +76,7 @@ class Settings:
     batch: int = 8
     crop: int = 192
     widths: tuple[int, ...] = (16, 32, 64, 128, 192)
-    """Channels of the levels of the encoder; each level is half as large as the last."""
+    """Channels of the levels of the small encoder; each is half as large as the last."""
     pyramid: int = 32
     """Channels of every level of the pyramid; the heads have half as many."""
     rate: float = 5e-3
@@ -72,28 +88,68 @@ class Settings:
     bfloat16: bool = True
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    encoder: str = "small"
+    """``small``, or the name of a network of torchvision or timm."""
+    encoder_weights: str | Path | None = None
+    """State dict of that network, from which training starts; random by `seed` without."""
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of the network's input are multiples of."""
+        return STRIDES[-1] if self.encoder != SMALL else 2 ** (len(self.widths) - 1)
 
 
 class FPN2Module(nn.Module):
     """A feature pyramid with two heads: one grey channel in, two logits out.
 
+    The small encoder has a level at every scale, the finest that of the image. Other encoders
+    start at half or a quarter of its size; two convolutions of the image itself stand for what
+    they lack, so that a border of 1 px can be drawn.
+
     Parameters
     ----------
     widths : sequence of int
-        Channels of the encoder's levels; sides of the input are multiples of
+        Channels of the small encoder's levels; sides of the input are multiples of
         ``2 ** (len(widths) - 1)``.
     pyramid : int
         Channels of every level of the pyramid.
+    encoder : str
+        ``small``, or a network of torchvision or timm; sides are multiples of 32 then.
+    encoder_weights : path, optional
+        State dict of that network.
+
+    Raises
+    ------
+    InputError
+        There is no such encoder, or it cannot serve.
+    WeightsError
+        The file is not a state dict of it.
     """
 
-    def __init__(self, widths: Sequence[int] = Settings.widths, pyramid: int = 32) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = Settings.widths,
+        pyramid: int = 32,
+        encoder: str = SMALL,
+        encoder_weights: str | Path | None = None,
+    ) -> None:
         super().__init__()
-        self.down = nn.ModuleList(
-            nn.Sequential(*_convolution(before, size), *_convolution(size, size))
-            for before, size in zip([1, *widths], widths, strict=False)
+        if encoder == SMALL:
+            self.down = nn.ModuleList(
+                nn.Sequential(*_convolution(before, size), *_convolution(size, size))
+                for before, size in zip([1, *widths], widths, strict=False)
+            )
+            channels = tuple(widths)
+            strides = tuple(2**level for level in range(len(channels)))
+        else:
+            self.encoder = load_encoder(encoder, encoder_weights)
+            self.fine = nn.Sequential(*_convolution(1, pyramid), *_convolution(pyramid, pyramid))
+            channels, strides = (pyramid, *self.encoder.channels), (1, *self.encoder.strides)
+        self.enlarge = [coarse / fine for fine, coarse in pairwise(strides)]
+        self.lateral = nn.ModuleList(nn.Conv2d(size, pyramid, 1) for size in channels)
+        self.smooth = nn.ModuleList(
+            nn.Sequential(*_convolution(pyramid, pyramid)) for _ in channels
         )
-        self.lateral = nn.ModuleList(nn.Conv2d(size, pyramid, 1) for size in widths)
-        self.smooth = nn.ModuleList(nn.Sequential(*_convolution(pyramid, pyramid)) for _ in widths)
         self.heads = nn.ModuleList(
             nn.Sequential(*_convolution(pyramid, pyramid // 2), nn.Conv2d(pyramid // 2, 1, 1))
             for _ in range(2)
@@ -103,16 +159,23 @@ class FPN2Module(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, 1, Y, X) to logits (N, 2, Y, X) of distance and border."""
+        levels = list(zip(self._levels(x), self.lateral, self.smooth, strict=True))
+        level, lateral, smooth = levels.pop()
+        x = smooth(lateral(level))
+        for factor in reversed(self.enlarge):
+            level, lateral, smooth = levels.pop()
+            x = smooth(lateral(level) + functional.interpolate(x, scale_factor=factor))
+        return torch.cat([head(x) for head in self.heads], dim=1)
+
+    def _levels(self, x: Tensor) -> list[Tensor]:
+        """Return what the encoder sees at every scale, finest first."""
+        if hasattr(self, "encoder"):
+            return [self.fine(x), *self.encoder(x)]
         levels = []
         for number, block in enumerate(self.down):
             x = block(functional.max_pool2d(x, 2) if number else x)
             levels.append(x)
-        steps = list(zip(levels, self.lateral, self.smooth, strict=True))[::-1]
-        level, lateral, smooth = steps[0]
-        x = smooth(lateral(level))
-        for level, lateral, smooth in steps[1:]:
-            x = smooth(lateral(level) + functional.interpolate(x, scale_factor=2.0))
-        return torch.cat([head(x) for head in self.heads], dim=1)
+        return levels
 
 
 def fit(
@@ -132,19 +195,23 @@ def fit(
     Raises
     ------
     InputError
-        There are no samples, or the crop does not fit the levels of the encoder.
+        There are no samples, the crop does not fit the levels of the encoder, or there is no
+        such encoder.
+    WeightsError
+        The weights of the encoder are those of something else.
     """
-    multiple = 2 ** (len(settings.widths) - 1)
     if not samples:
         raise InputError("there is nothing to learn from: no samples")
-    if settings.crop % multiple:
+    if settings.crop % settings.multiple:
         raise InputError(
-            f"crop {settings.crop} is no multiple of {multiple}",
-            hint=f"{len(settings.widths) - 1} poolings halve it so often",
+            f"crop {settings.crop} is no multiple of {settings.multiple}",
+            hint="The levels of the encoder halve it again and again",
         )
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    network = FPN2Module(settings.widths, settings.pyramid)
+    network = FPN2Module(
+        settings.widths, settings.pyramid, settings.encoder, settings.encoder_weights
+    )
     network = network.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
     schedule = loop.Settings(settings.steps, rate=settings.rate, warm_up=settings.warm_up)
@@ -244,36 +311,48 @@ def predict(network: nn.Module, batch: np.ndarray) -> np.ndarray:
 
 def fpn2ws_card(name: str, settings: Settings, data: dict[str, Any], sha256: str) -> dict[str, Any]:
     """Return the card of a network: what the engine needs to know, and how it came about."""
-    packages = ("torch", "onnx", "onnxruntime", "numpy", "scipy", "scikit-image")
-    return {
-        "name": name,
-        "engine": "fpn2ws",
-        "family": f"fpn2ws/{name}",
-        "file": f"{name}.onnx",
-        "sha256": sha256,
-        "created": datetime.now(UTC).date().isoformat(),
-        "input": {
-            "axes": "YX",
-            "channels": 1,
-            "percentiles": list(PERCENTILES),
-            "clip": list(CLIP),
-            "multiple": MULTIPLE,
+    packages = ["torch", "onnx", "onnxruntime", "numpy", "scipy", "scikit-image"]
+    if settings.encoder != SMALL:
+        packages += ["torchvision", "timm"]
+    return model_card(
+        name,
+        "fpn2ws",
+        f"{name}.onnx",
+        sha256,
+        packages,
+        input={
+            **GREY,
+            "multiple": max(MULTIPLE, settings.multiple),
+            "margin": _margin(settings),
         },
-        "output": ["distance", "border"],
-        "data": data,
-        "recipe": {
+        seams="exact" if settings.encoder == SMALL else APPROXIMATE,
+        output=["distance", "border"],
+        data=data,
+        recipe={
             "target": "distance to the edge over its largest value in the object; border 1 px "
             f"wide, inside the object, blurred by a Gaussian of sigma {SIGMA}",
             "images": "drawn by area",
             "loss": "binary cross-entropy + squared error",
             "optimiser": "AdamW, warm-up, cosine to 0",
             **asdict(settings),
+            "encoder_weights": _described(settings.encoder_weights),
         },
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in packages},
-        },
-    }
+    )
+
+
+def _margin(settings: Settings) -> int:
+    """Return the width in px of a tile's rim: as wide as a small network sees."""
+    if settings.encoder != SMALL:
+        return BACKBONE_MARGIN
+    multiple = settings.multiple
+    # Two convolutions per level down, one up, one in the head, and what is pooled together.
+    reach = 2 * (2 * multiple - 1) + (2 * multiple - 1) + 1 + (multiple - 1)
+    return max(MARGIN, -(-reach // MULTIPLE) * MULTIPLE)
+
+
+def _described(file: str | Path | None) -> dict[str, str] | None:
+    """Return what a card says of a file: not where it lay."""
+    return None if file is None else {"file": Path(file).name, "sha256": file_sha256(file)}
 
 
 def _convolution(before: int, after: int) -> list[nn.Module]:

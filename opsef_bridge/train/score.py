@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
-__all__ = ["THRESHOLDS", "bootstrap", "count_matches", "pooled_f1"]
+__all__ = ["THRESHOLDS", "bootstrap", "count_matches", "pooled_f1", "score_entry"]
 
 THRESHOLDS = (0.5, 0.7, 0.9)
 """IoU from which two objects count as the same."""
@@ -51,3 +52,27 @@ def bootstrap(counts: np.ndarray, *, repeats: int = 2000, seed: int = 0) -> np.n
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(counts), size=(repeats, len(counts)))
     return np.percentile([pooled_f1(counts[draw]) for draw in draws], (2.5, 97.5), axis=0)
+
+
+def score_entry(counts: np.ndarray, *, over: str = "images") -> dict[str, Any]:
+    """Return pooled F1 with its 95 % interval, as it stands in a card.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (images, thresholds, 3)
+        Of `count_matches`; or summed over groups of images, which `over` then names.
+    over : str
+        What is drawn with replacement for the interval.
+    """
+    low, high = bootstrap(counts)
+    return {
+        over: len(counts),
+        "objects": int(counts[:, 0, [0, 2]].sum()),
+        "f1": {
+            str(threshold): {"value": round(v, 4), "interval": [round(a, 4), round(b, 4)]}
+            for threshold, v, a, b in zip(
+                THRESHOLDS, pooled_f1(counts).tolist(), low.tolist(), high.tolist(), strict=True
+            )
+        },
+        "interval": f"95 %, bootstrap over {over}",
+    }

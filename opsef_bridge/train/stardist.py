@@ -2,7 +2,8 @@
 
 The network is layer by layer the one that the `stardist` package builds from a
 configuration with a grid of (2, 2), so its weights go both ways. Batch normalisation after
-each convolution makes it learn faster; `folded` takes it out again.
+each convolution makes it learn faster; `folded` takes it out again. It learns grey images
+or, with three channels, colour ones.
 
 References
 ----------
@@ -15,11 +16,8 @@ References
 from __future__ import annotations
 
 import copy
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +37,8 @@ from opsef_bridge.engines.stardist_graph import (
 from opsef_bridge.errors import InputError
 from opsef_bridge.files import atomic_path
 from opsef_bridge.train.augment import Augmentation, augment
+from opsef_bridge.train.card import model_card
+from opsef_bridge.train.colour import StainAugmentation, augment_colour
 from opsef_bridge.train.data import Sample
 
 __all__ = [
@@ -83,10 +83,16 @@ class Settings:
     bfloat16: bool = True
     seed: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
+    """With a `StainAugmentation` the network is one for colour images."""
+
+    @property
+    def channels(self) -> int:
+        """Samples of a pixel: 3 for colour images, 1 for grey ones."""
+        return 3 if isinstance(self.augmentation, StainAugmentation) else 1
 
 
 class StarDistModule(nn.Module):
-    """StarDist's network: one grey channel in, probability and distances out.
+    """StarDist's network: grey or colour in, probability and distances out.
 
     Parameters
     ----------
@@ -97,12 +103,16 @@ class StarDistModule(nn.Module):
         Poolings of the U-Net, which begins at half the size of the image.
     features : int
         Channels of the convolution after the U-Net.
+    channels : int
+        Channels of the image.
     """
 
-    def __init__(self, rays: int = 32, width: int = 16, depth: int = 3, features: int = 64) -> None:
+    def __init__(
+        self, rays: int = 32, width: int = 16, depth: int = 3, features: int = 64, channels: int = 1
+    ) -> None:
         super().__init__()
         sizes = [width * 2**level for level in range(depth)]
-        self.stem = _block(1, width, width)
+        self.stem = _block(channels, width, width)
         self.down = nn.ModuleList(
             _block(before, size, size) for before, size in zip([width, *sizes], sizes, strict=False)
         )
@@ -115,7 +125,7 @@ class StarDistModule(nn.Module):
         self.dist = nn.Conv2d(features, rays, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (N, 1, Y, X) to logits (N, 1, Y/2, X/2) and distances (N, rays, Y/2, X/2)."""
+        """Map (N, C, Y, X) to logits (N, 1, Y/2, X/2) and distances (N, rays, Y/2, X/2)."""
         x = functional.max_pool2d(self.stem(x), GRID)
         skips = []
         for block in self.down:
@@ -150,20 +160,14 @@ def fit(
     Raises
     ------
     InputError
-        There are no samples, or the crop does not fit the poolings.
+        There are no samples, they are not of the settings' channels, or the crop does not
+        fit the poolings.
     """
-    multiple = GRID * 2**settings.depth
-    if not samples:
-        raise InputError("there is nothing to learn from: no samples")
-    if settings.crop % multiple:
-        raise InputError(
-            f"crop {settings.crop} is no multiple of {multiple}",
-            hint=f"{settings.depth + 1} poolings halve it so often",
-        )
+    _check(samples, settings)
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     network = start or StarDistModule(
-        settings.rays, settings.width, settings.depth, settings.features
+        settings.rays, settings.width, settings.depth, settings.features, settings.channels
     )
     network = network.to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
@@ -187,12 +191,32 @@ def fit(
     return network.eval()
 
 
+def _check(samples: Sequence[Sample], settings: Settings) -> None:
+    """Refuse what `fit` cannot learn from."""
+    if not samples:
+        raise InputError("there is nothing to learn from: no samples")
+    multiple = GRID * 2**settings.depth
+    if settings.crop % multiple:
+        raise InputError(
+            f"crop {settings.crop} is no multiple of {multiple}",
+            hint=f"{settings.depth + 1} poolings halve it so often",
+        )
+    samples_of = (3,) if settings.channels == 3 else ()
+    for sample in samples:
+        if sample.image.shape != (*sample.labels.shape, *samples_of):
+            raise InputError(
+                f"{sample.name} is {sample.image.shape}, its labels are {sample.labels.shape}",
+                hint="Colour images need a StainAugmentation, grey ones an Augmentation",
+            )
+
+
 def batch_of(
     rng: np.random.Generator, samples: Sequence[Sample], settings: Settings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw crops: images (N, 1, S, S), then what `targets` makes of their labels."""
+    """Draw crops: images (N, C, S, S), then what `targets` makes of their labels."""
     crops = [_draw(rng, samples, settings) for _ in range(settings.batch)]
-    images = torch.from_numpy(np.stack([image for image, _ in crops])[:, None])
+    stack = np.stack([np.atleast_3d(image) for image, _ in crops])
+    images = torch.from_numpy(np.moveaxis(stack, -1, 1))
     aims = [targets(labels, settings.rays) for _, labels in crops]
     prob, dist = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*aims, strict=True))
     return images.contiguous(memory_format=torch.channels_last), prob, dist
@@ -202,10 +226,11 @@ def _draw(
     rng: np.random.Generator, samples: Sequence[Sample], settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw a crop; of one that must show an object, up to ten."""
+    crop = augment if settings.channels == 1 else augment_colour
     tries = 10 if rng.random() < settings.with_objects else 1
     for _ in range(tries):
         sample = samples[rng.integers(len(samples))]
-        image, labels = augment(rng, sample, settings.crop, settings.augmentation)
+        image, labels = crop(rng, sample, settings.crop, settings.augmentation)
         if labels.any():
             break
     return image, labels
@@ -287,7 +312,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
     return with_defaults(
         {
             "axes": "YXC",
-            "n_channel_in": 1,
+            "n_channel_in": settings.channels,
             "n_rays": settings.rays,
             "grid": [GRID, GRID],
             "unet_n_depth": settings.depth,
@@ -327,26 +352,22 @@ def stardist_card(
     `stages` are the settings of its trainings, each from where the one before ended.
     """
     packages = ("torch", "onnx", "onnxruntime", "stardist", "numpy", "scipy", "scikit-image")
-    return {
-        "name": name,
-        "engine": "stardist",
-        "family": f"stardist/{name}",
-        "file": f"{name}.onnx",
-        "sha256": sha256,
-        "created": datetime.now(UTC).date().isoformat(),
-        "input": {**describe_network(configuration(stages[0])), "clip": list(CLIP)},
-        "output": ["prob", "dist"],
-        "data": data,
-        "recipe": {
+    return model_card(
+        name,
+        "stardist",
+        f"{name}.onnx",
+        sha256,
+        packages,
+        input={**describe_network(configuration(stages[0])), "clip": list(CLIP)},
+        output=["prob", "dist"],
+        network=configuration(stages[0]),
+        data=data,
+        recipe={
             "loss": "cross-entropy of the probability + weighted loss of the distances",
             "optimiser": "AdamW, learning rate up and down along cosines (OneCycleLR)",
             "stages": [asdict(settings) for settings in stages],
         },
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in packages},
-        },
-    }
+    )
 
 
 def _chains(network: StarDistModule) -> Iterator[nn.Sequential]:

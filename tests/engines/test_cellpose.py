@@ -56,11 +56,14 @@ def shipped_weights() -> Weights:
     return Weights(card["name"], "cellpose", SHIPPED / card["file"], card["sha256"], card)
 
 
-@cache
-def shipped() -> Cellpose:
+def fresh() -> Cellpose:
+    """An engine that tests may make lighter."""
     engine = Cellpose()
     engine.load(shipped_weights())
     return engine
+
+
+shipped = cache(fresh)
 
 
 def example(name: str) -> np.ndarray:
@@ -110,7 +113,7 @@ def peer(path: Path, sizes: list[int]) -> CellposeModel:
 class TestCellpose(EngineSuite):
     @pytest.fixture
     def engine(self):
-        return shipped()
+        return fresh()
 
     @pytest.fixture
     def picture(self):
@@ -121,7 +124,7 @@ class TestCellpose(EngineSuite):
 class TestVolumes(VolumeEngineSuite):
     @pytest.fixture
     def engine(self):
-        return shipped()
+        return fresh()
 
     @pytest.fixture
     def picture(self):
@@ -162,16 +165,39 @@ def test_labels_of_tiles_are_those_of_the_package():
     assert expected.max() > 20
 
 
-def test_a_file_of_the_official_size_gives_the_labels_of_the_package(tmp_path):
-    path = saved(tmp_path, state(*OFFICIAL, loud=400.0))
+def of_cellpose_1(values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Files of Cellpose 1 do not tell diameters."""
+    return {name: value for name, value in values.items() if not name.startswith("diam")}
+
+
+@pytest.mark.parametrize("layout", [dict, of_cellpose_1], ids=["3", "1"])
+def test_a_file_of_the_official_size_gives_the_labels_of_the_package(tmp_path, layout):
+    path = saved(tmp_path, layout(state(*OFFICIAL, loud=400.0)))
     assert path.stat().st_size > 26e6
-    image = example("small_8b77284d6f37")[:120, :130]
+    image = example("small_8b77284d6f37")[:100, :110]
     model = CellposeModel(gpu=False, pretrained_model=str(path))
     how = {"flow_threshold": 0, "cellprob_threshold": -2.0, "min_size": 5}
     expected, *_ = model.eval(image, channels=[0, 0], diameter=40, **how)
     engine = Cellpose()
     engine.load(stated(path))
     raw = engine.predict(image, Predict(diameter=40))
+    labels = engine.decode(raw, Decode(flow=0, cellprob=-2, min_size=5))
+    np.testing.assert_array_equal(labels, expected)
+    assert expected.max() > 0, "the weights are no test of this"
+
+
+def test_the_official_nuclei_see_nuclei_of_17_px_as_in_the_package(tmp_path):
+    """The package knows them by their name, which is no path of ours: the card tells it."""
+    path = saved(tmp_path, state(*OFFICIAL, loud=400.0), "nucleitorch_0")
+    model = CellposeModel(gpu=False, pretrained_model=str(path))
+    assert model.diam_mean == 17
+    image = example("small_8b77284d6f37")[:100, :110]
+    how = {"flow_threshold": 0, "cellprob_threshold": -2.0, "min_size": 5}
+    expected, *_ = model.eval(image, channels=[0, 0], diameter=20, **how)
+    engine = Cellpose()
+    engine.load(stated(path, diameter=17))
+    raw = engine.predict(image, Predict(diameter=20))
+    assert raw.values["scale"] == 17 / 20
     labels = engine.decode(raw, Decode(flow=0, cellprob=-2, min_size=5))
     np.testing.assert_array_equal(labels, expected)
     assert expected.max() > 0, "the weights are no test of this"
@@ -253,11 +279,9 @@ def test_a_plan_knows_how_large_objects_are_seen():
     assert Cellpose.seen_scale(small, weights) == raw.values["scale"] == 30 / 12
 
 
-def test_a_file_without_diameters_loads(tmp_path):
-    """Those of Cellpose 1."""
-    values = {k: v for k, v in state(2, 4, 4, 8, 8).items() if not k.startswith("diam")}
+def test_a_file_without_diameters_is_one_of_30_px(tmp_path):
     engine = Cellpose()
-    engine.load(stated(saved(tmp_path, values)))
+    engine.load(stated(saved(tmp_path, of_cellpose_1(state(2, 4, 4, 8, 8)))))
     assert engine.predict(np.eye(40), Predict(diameter=60)).values["scale"] == 0.5
 
 
@@ -268,7 +292,19 @@ def test_an_image_that_would_vanish_is_refused():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"diameter": 0}, {"diameter": "auto "}, {"tile": 100}, {"tile": 32}, {"scale": 2}],
+    [
+        {"diameter": 0},
+        {"diameter": 2001},
+        {"diameter": "auto "},
+        {"diameter": "large"},
+        {"tile": 100},
+        {"tile": 32},
+        {"scale": 2},
+        {"channel": -1},
+        {"nucleus": 1.5},
+        {"do_3D": "perhaps"},
+        {"anisotropy": 0},
+    ],
 )
 def test_parameters_of_the_pass_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -281,6 +317,37 @@ def test_nothing_found_is_no_object():
     labels = Cellpose().decode(Raw(maps, (9, 9), {"scale": 1.0}), Decode())
     assert labels.dtype == np.int32
     assert not labels.any()
+
+
+# Memory and devices.
+
+
+def test_it_gets_lighter_until_one_tile_is_left(monkeypatch):
+    engine, seen = fresh(), []
+    core = pytest.importorskip("cellpose.core")
+    real = core._forward
+    monkeypatch.setattr(core, "_forward", lambda net, x: seen.append(len(x)) or real(net, x))
+    image = example("large_1b518cd2ea84")[:96, :96]
+    told, largest = [], []
+    while True:
+        seen.clear()
+        raw = engine.predict(image, Predict(tile=64))
+        largest.append(max(seen))
+        told.append(engine.lighten())
+        if told[-1] is None:
+            break
+    assert told == ["batch 4", "batch 2", "batch 1", None]
+    assert largest == [8, 4, 2, 1]
+    again = fresh().predict(image, Predict(tile=64))
+    np.testing.assert_array_equal(engine.decode(raw, Decode()), engine.decode(again, Decode()))
+    engine.load(shipped_weights())
+    assert engine.lighten() == "batch 4", "what is loaded anew starts anew"
+
+
+def test_its_devices_are_those_of_torch():
+    from opsef_bridge.engines.devices import torch_devices
+
+    assert Cellpose.devices() == torch_devices()
 
 
 # Files.

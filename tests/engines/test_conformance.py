@@ -36,7 +36,7 @@ def test_no_engine_is_left_out():
         axes: [n for n in engine_names() if axes in loaded(n).axes] for axes in ("YX", "ZYX")
     }
     assert by_axes == {
-        "YX": ["cellpose", "fpn2ws", "stardist", "unet", "watershed"],
+        "YX": ["cellpose", "fpn2ws", "maskrcnn", "stardist", "unet", "watershed"],
         "ZYX": ["cellpose", "watershed"],
     }
 

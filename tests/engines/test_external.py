@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +24,10 @@ import yaml
 from PIL import Image
 
 from opsef_bridge.demo import example_data
-from opsef_bridge.engines import Weights, engine_class, engine_names, registry
+from opsef_bridge.engines import Weights, engine_class, engine_names, registry, shared_arrays
 from opsef_bridge.engines.external import describe, external_class
 from opsef_bridge.engines.registry import use_engine
+from opsef_bridge.engines.shared_arrays import MEMORY
 from opsef_bridge.errors import InputError, ProjectError, WorkerError
 from opsef_bridge.files import read_json, write_json
 from opsef_bridge.images import read_image
@@ -31,7 +35,7 @@ from opsef_bridge.project import Project
 from opsef_bridge.testing.engines import EngineSuite
 
 MODULE = """
-import os, sys
+import os, sys, time
 import numpy as np
 from scipy import ndimage
 
@@ -47,7 +51,7 @@ class Bright:
             "version": os.environ.get("FAR_VERSION", "1"), "axes": ["YX"], "needs_weights": False,
             "predict": {"blur": value(1.0, ge=0, le=50, description="Sigma in px.")},
             "decode": {"threshold": value(0.5, gt=0, lt=1), "fault": value("none",
-                choices=["none", "raises", "dies", "float", "opsef"])},
+                choices=["none", "raises", "dies", "float", "text", "opsef", "sleeps"])},
         }
 
     def load(self, weights, device):
@@ -71,6 +75,10 @@ class Bright:
             os._exit(3)
         if fault == "opsef":
             import opsef_bridge
+        if fault == "sleeps":
+            time.sleep(4)
+        if fault == "text":
+            return np.array(["a", "b"])
         labels = ndimage.label(raw["plane"] > parameters["threshold"])[0]
         return labels + 0.5 if fault == "float" else labels
 
@@ -153,6 +161,7 @@ def test_the_log_has_what_it_prints(bright, capfd):
         ("raises", "failed in decode: RuntimeError: told to fail"),
         ("dies", r"ended in decode \(last words\)"),
         ("float", "returned float64 of shape"),
+        ("text", "labels is an array of <U1, not of real numbers"),
         ("opsef", "No module named 'opsef_bridge'"),
     ],
 )
@@ -162,7 +171,82 @@ def test_what_goes_wrong_there_is_an_error_here_and_the_next_call_works(bright, 
     with pytest.raises(WorkerError, match=words) as caught:
         engine.decode(raw, engine.Decode(fault=fault))
     assert caught.value.hint
+    assert not shared(os.getpid()), "nothing is left of a call that failed"
     assert engine.decode(raw, engine.Decode()).max() > 2
+
+
+def shared(pid: int) -> list[Path]:
+    """The shared memory that a process has made."""
+    return list(MEMORY.glob(f"opsef_{pid}_*"))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def waited_for(what, seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end:
+        time.sleep(0.02)
+    return bool(what())
+
+
+NEAR = """
+import sys
+from opsef_bridge.engines.external import describe, external_class
+import numpy as np
+python, target = sys.argv[1:]
+kind = external_class("far", {
+    "python": python, "target": target, "parameters": describe(python, target)})
+raw = kind().predict(np.eye(300), kind.Predict())
+print(kind.far._service._process.pid, flush=True)
+kind().decode(raw, kind.Decode(fault="sleeps"))
+"""
+
+
+@pytest.mark.skipif(not MEMORY.is_dir(), reason=f"{MEMORY} is not there")
+def test_nothing_is_left_where_this_side_is_killed(far_python):
+    near = subprocess.Popen(
+        [sys.executable, "-c", NEAR, far_python, TARGET],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    far = int(near.stdout.readline())
+    assert waited_for(lambda: shared(near.pid)), "an array lies there while the call lasts"
+    near.kill()
+    near.communicate()
+    assert waited_for(lambda: not shared(near.pid)), "memory is left"
+    assert waited_for(lambda: not alive(far)), "the other process goes on"
+
+
+def test_without_shared_memory_files_carry_arrays(bright, monkeypatch, tmp_path):
+    engine = bright()
+    raw = engine.predict(picture(), engine.Predict())
+    expected = engine.decode(raw, engine.Decode())
+
+    def none(size: int):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shared_arrays, "_segment", none)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    again = engine.predict(picture(), engine.Predict(), reference=picture() * 1)
+    np.testing.assert_array_equal(again.maps["plane"], raw.maps["plane"])
+    np.testing.assert_array_equal(engine.decode(again, engine.Decode()), expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_is_normalised_by_the_whole_there(bright):
+    engine, whole = bright(), picture()
+    part = whole[:40, :50]
+    raw = engine.predict(part, engine.Predict(), reference=whole)
+    expected = engine.predict(whole, engine.Predict())
+    assert raw.values["span"] == expected.values["span"]
+    assert raw.values["span"] != engine.predict(part, engine.Predict()).values["span"]
 
 
 def test_an_engine_that_changed_must_be_added_again(bright, monkeypatch):
@@ -193,6 +277,59 @@ def test_what_cannot_be_added(far_python, python, target, error, words):
     with pytest.raises(error, match=words) as caught:
         describe(python.format(far_python), target)
     assert caught.value.hint
+
+
+# The example for Cellpose 4, without Cellpose 4.
+
+SAM = "cpsam_engine:CellposeSAM"
+
+
+@pytest.fixture(scope="session")
+def sam(far_python):
+    example = Path(__file__).parents[2] / "examples" / "cellpose_sam" / "cpsam_engine.py"
+    [site] = Path(far_python).parents[1].glob("lib/python*/site-packages")
+    (site / example.name).symlink_to(example)
+    told = describe(far_python, SAM)
+    return external_class("cpsam", {"python": far_python, "target": SAM, "parameters": told})
+
+
+def test_cellpose_4_says_what_it_is_without_cellpose(sam):
+    assert (sam.needs_weights, sam.axes) == (True, frozenset({"YXS"}))
+    assert sam.Predict().model_dump() == {"diameter": 30, "tile_norm": 0}
+    assert sam.Decode().model_dump() == {"flow": 0.4, "cellprob": 0, "min_size": 15}
+    assert "another environment" in sam.__doc__
+    for part, wrong in ((sam.Predict, {"diameter": 0}), (sam.Decode, {"cellprob": 21})):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            part(**wrong)
+
+
+def test_cellpose_4_needs_its_file_and_its_package(sam, tmp_path):
+    engine, image = sam(), np.ones((20, 20, 3))
+    with pytest.raises(WorkerError, match=r"weights are missing: .*cpsam_v2.*not downloaded"):
+        engine.load(Weights("cpsam", "cpsam", tmp_path / "cpsam_v2"))
+    with pytest.raises(WorkerError, match="weights are missing: None"):
+        engine.load(Weights("", "cpsam"))
+    (tmp_path / "cpsam_v2").write_bytes(b"no weights")
+    with pytest.raises(WorkerError, match="No module named 'torch'"):
+        engine.load(Weights("cpsam", "cpsam", tmp_path / "cpsam_v2"))
+    with pytest.raises(WorkerError, match="No module named 'torch'"):
+        engine.predict(image, sam.Predict())
+
+
+def test_cellpose_4_normalises_each_channel_as_the_package_does():
+    """Its own function, here: what it does needs no network."""
+    path = Path(__file__).parents[2] / "examples" / "cellpose_sam" / "cpsam_engine.py"
+    spec = importlib.util.spec_from_file_location("cpsam_engine", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    image = np.stack([picture(), picture() * 0 + 7, np.eye(*picture().shape)], -1)
+    image = image.astype(np.float32)
+    found = module._normalised(image, image)
+    low, high = np.percentile(image[..., 0], 1), np.percentile(image[..., 0], 99)
+    np.testing.assert_array_equal(found[..., 0], (image[..., 0] - low) / (high - low))
+    assert not found[..., 1].any() and found[..., 2].max() == 1
+    part = np.s_[:20, :30]
+    np.testing.assert_array_equal(module._normalised(image[part], image), found[part])
 
 
 @pytest.fixture

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
 from opsef_bridge.engines.base import Raw, Weights
-from opsef_bridge.engines.fpn2ws import FPN2WS, Decode, Predict, keep_largest
+from opsef_bridge.engines.fpn2ws import FPN2WS, Decode, Predict, keep_largest, tile_boxes
+from opsef_bridge.engines.map_network import run_tiled
 from opsef_bridge.engines.registry import list_weights, verify
-from opsef_bridge.engines.unet import run_tiled
 from opsef_bridge.errors import WeightsError, WorkerError
 from opsef_bridge.images import read_image, read_labels
 from opsef_bridge.measure import match
@@ -138,6 +140,97 @@ def test_min_size_counts_pixels_of_the_original():
     assert FPN2WS().decode(raw, Decode(min_size=area + 1)).max() == 0
 
 
+def in_tiles(raw: Raw, tile: int, overlap: int) -> Raw:
+    """The same maps as tiles that overlap."""
+    height, width = raw.maps["distance"].shape
+    boxes = tile_boxes((height, width), tile, overlap)
+    maps = {name: np.stack([data[box] for box in boxes]) for name, data in raw.maps.items()}
+    values = {"tile": tile, "overlap": overlap, "height": height, "width": width}
+    return Raw(maps, raw.shape, {name: float(value) for name, value in values.items()})
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(32, 256), st.integers(1, 16))
+def test_tiles_cover_the_plane_are_alike_and_overlap(height, width, tile, overlap):
+    boxes = tile_boxes((height, width), tile, overlap)
+    seen = np.zeros((height, width), int)
+    for box in boxes:
+        seen[box] += 1
+        assert seen[box].shape == (min(tile, height), min(tile, width))
+    assert seen.min() == 1
+    for axis in (0, 1):
+        starts = sorted({box[axis].start for box in boxes})
+        assert all(b - a <= tile - overlap for a, b in pairwise(starts))
+
+
+@pytest.mark.parametrize("how", [Decode(), PUBLISHED], ids=["masked", "published"])
+def test_tiles_that_overlap_are_segmented_apart_and_joined(how):
+    truth = one_large_sixty_small()
+    raw = in_tiles(ideal(truth), 128, 50)
+    assert len(raw.maps["distance"]) == 5 * 4
+    labels = FPN2WS().decode(raw, how)
+    assert (labels.dtype, labels.shape) == (np.int32, truth.shape)
+    assert set(np.unique(labels)) == set(range(labels.max() + 1))
+    assert labels.max() == 61
+    assert match(truth, labels, 0.6)["tp"].iloc[0] == 61
+
+
+def test_without_ten_shared_pixels_there_are_two_objects():
+    # A bar of 9 px across the seam; of two tiles that overlap by 1 px both see 9 of its pixels,
+    # by 2 px they see 18.
+    truth = np.zeros((64, 128), np.int32)
+    truth[20:29, 20:100] = 1
+    raws = [in_tiles(ideal(truth[:, : 128 - lap]), 64, lap) for lap in (1, 2)]
+    assert [int(FPN2WS().decode(raw, Decode()).max()) for raw in raws] == [2, 1]
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.7, 1.5])
+def test_joined_tiles_come_back_at_the_original_size(scale):
+    circles = [(150, 110, 60), (40, 40, 26), (250, 180, 20)]
+    truth = discs((300, 220), circles)
+    seen = discs(
+        (round(300 * scale), round(220 * scale)),
+        [tuple(round(value * scale) for value in circle) for circle in circles],
+    )
+    labels = FPN2WS().decode(in_tiles(ideal(seen, scale), 96, 40), Decode(foreground=0.02))
+    assert labels.shape == truth.shape
+    assert match(truth, labels, 0.75)["tp"].iloc[0] == 3
+
+
+def test_published_tiles_through_the_network():
+    image = read_image(EXAMPLES / "images" / "large_1b518cd2ea84.png").data
+    engine = loaded()
+    raw = engine.predict(image, Predict(tile=256, overlap=50))
+    boxes = tile_boxes(image.shape, 256, 50)
+    assert raw.maps["distance"].shape == (len(boxes), 256, 256)
+    # Each tile is seen alone: normalised like the image, but nothing around it.
+    alone = engine.predict(image[boxes[4]], Predict(), reference=image)
+    for name, data in alone.maps.items():
+        np.testing.assert_array_equal(raw.maps[name][4], data)
+    whole = engine.decode(engine.predict(image, Predict()), Decode())
+    joined = engine.decode(raw, Decode())
+    assert f1(whole, joined) > 0.95
+    again = Raw(dict(raw.maps), raw.shape, dict(raw.values))
+    np.testing.assert_array_equal(FPN2WS().decode(again, Decode()), joined)
+
+
+def test_tiles_that_overlap_keep_their_size_when_memory_is_short():
+    engine = FPN2WS()
+    engine.load(shipped())
+    image = np.random.default_rng(0).random((700, 300)).astype(np.float32)
+    before = engine.predict(image, Predict(tile=600, overlap=50))
+    assert engine.lighten() is None, "their size decides the labels"
+    engine.predict(image[:64, :64], Predict())
+    assert engine.lighten() == "tile 512"
+    after = engine.predict(image, Predict(tile=600, overlap=50))
+    assert after.maps["distance"].shape == before.maps["distance"].shape == (2, 600, 300)
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(256, 129), (64, 64), (256, 0), (256, -50)])
+def test_overlaps_that_cannot_be_are_refused(tile, overlap):
+    with pytest.raises(ValidationError, match="overlap"):
+        Predict(tile=tile, overlap=overlap)
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
@@ -178,15 +271,15 @@ def test_the_largest_piece_is_kept(seed):
 
 def test_tiles_give_what_the_whole_image_gives():
     image = np.random.default_rng(0).random((500, 433)).astype(np.float32)
-    whole = run_tiled(loaded()._run, image, 1024)
+    whole = run_tiled(loaded()._network.run, image, 1024)
     for tile in (64, 144, 257):
-        np.testing.assert_allclose(run_tiled(loaded()._run, image, tile), whole, atol=2e-6)
+        np.testing.assert_allclose(run_tiled(loaded()._network.run, image, tile), whole, atol=2e-6)
 
 
 def test_more_thresholds_need_no_more_network(monkeypatch):
     engine, calls = loaded(), []
-    run = engine._run
-    monkeypatch.setattr(engine, "_run", lambda batch: calls.append(1) or run(batch))
+    run = engine._network.run
+    monkeypatch.setattr(engine._network, "run", lambda batch: calls.append(1) or run(batch))
     raw = engine.predict(read_image(EXAMPLES / "images" / "small_fadeb0ab0928.png").data, Predict())
     counts = [engine.decode(raw, Decode(seed=seed)).max() for seed in (0.3, 0.6, 0.9)]
     assert len(calls) == 1

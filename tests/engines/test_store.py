@@ -21,11 +21,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from opsef_bridge.engines import find_weights, list_weights, registry, verify
+from opsef_bridge.engines import find_weights, list_weights, trial, verify
 from opsef_bridge.engines import untrusted as untrusted_module
+from opsef_bridge.engines.base import Weights
+from opsef_bridge.engines.cards import add_evaluation, best_score, card_file, table
 from opsef_bridge.engines.official import official_models
-from opsef_bridge.engines.registry import SHIPPED, best_score, engine_class, table
-from opsef_bridge.engines.store import add, add_from, bundle, fetch, publish
+from opsef_bridge.engines.registry import SHIPPED
+from opsef_bridge.engines.store import (
+    add,
+    add_from,
+    bundle,
+    convert,
+    fetch,
+    own_copy,
+    publish,
+)
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError, WeightsError
 from opsef_bridge.files import file_sha256, read_json, write_json
 
@@ -40,15 +50,24 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "project" / "models"
 
 
+@pytest.fixture(autouse=True)
+def trials_here(monkeypatch):
+    """Let engines try weights in this process, which saves a second each time.
+
+    That they are tried in another one is tested in test_trial.py.
+    """
+
+    def try_here(weights: Weights) -> trial.Trial:
+        return trial.Trial(**trial.segment_square(trial.as_json(weights)))
+
+    monkeypatch.setattr(trial, "try_engine", try_here)
+
+
 @pytest.fixture
-def with_stardist(monkeypatch):
-    """StarDist's engine by its name, and onnx and h5py, which convert."""
+def with_stardist():
+    """onnx and h5py, which convert."""
     pytest.importorskip("onnx")
     pytest.importorskip("h5py")
-    monkeypatch.setitem(registry._BUILT_IN, "stardist", "opsef_bridge.engines.stardist:StarDist")
-    engine_class.cache_clear()
-    yield
-    engine_class.cache_clear()
 
 
 def with_card(folder: Path, name: str = "mine", **more: Any) -> Path:
@@ -274,14 +293,22 @@ def test_a_card_cannot_name_a_file_elsewhere(tmp_path, models, file):
 # Torch.
 
 
-@pytest.fixture
-def cellpose(tmp_path) -> Callable[..., Path]:
-    """Write a file of torch like Cellpose's."""
+@pytest.fixture(scope="module")
+def cellpose_state() -> dict[str, Any]:
+    """The tensors of a small network of Cellpose's."""
     torch = pytest.importorskip("torch")
+    network = pytest.importorskip("cellpose.resnet_torch").CPnet([2, 4, 4, 4, 4], 3, sz=3)
+    torch.manual_seed(0)
+    return network.state_dict()
 
-    def write(name: str = "cyto3", *, layer: str = "downsample.down.a", **how: Any) -> Path:
-        state = {"diam_mean": torch.ones(1), f"{layer}.weight": torch.zeros(2, 2)}
-        torch.save(state, tmp_path / name, **how)
+
+@pytest.fixture
+def cellpose(tmp_path, cellpose_state) -> Callable[..., Path]:
+    """Write a network as Cellpose does."""
+    import torch
+
+    def write(name: str = "cyto3", **how: Any) -> Path:
+        torch.save(cellpose_state, tmp_path / name, **how)
         return tmp_path / name
 
     return write
@@ -296,14 +323,134 @@ def test_a_cellpose_file_is_taken_as_it_is(cellpose, models, new):
     assert one.weights.path.read_bytes() == file.read_bytes()
 
 
-def test_a_torch_file_of_something_else_is_refused(cellpose, models):
-    with pytest.raises(WeightsError, match=r"no network of Cellpose.*2 entries"):
-        add(cellpose(layer="encoder"), models)
+def test_a_torch_file_of_something_else_is_refused(cellpose, models, tmp_path):
+    import torch
+
+    torch.save({"encoder.weight": torch.zeros(2), "W2": torch.zeros(2)}, tmp_path / "sam")
+    with pytest.raises(WeightsError, match=r"no network of Cellpose.*2 entries.*Cellpose 4"):
+        add(tmp_path / "sam", models)
+    with pytest.raises(WeightsError, match=r"Mask R-CNN \(no layer roi_heads.*--engine cellpose"):
+        add(cellpose(), models, engine="maskrcnn")
     cut = cellpose()
     cut.write_bytes(cut.read_bytes()[:-200])
     with pytest.raises(WeightsError):
         add(cut, models)
+    torch.save({"downsample.down.a.weight": torch.zeros(2, 2)}, tmp_path / "half")
+    with pytest.raises(WeightsError, match="'cellpose' cannot run half"):
+        add(tmp_path / "half", models)
     assert names(models) == []
+
+
+def test_a_mask_rcnn_is_found_by_its_layers(models, tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    from opsef_bridge.engines.maskrcnn_network import small_network
+
+    network = small_network((8, 8, 8, 8), 8, box=16, mask=(8, 8))
+    torch.save(network.state_dict(), tmp_path / "cells.pt")
+    [one] = add(tmp_path / "cells.pt", models)
+    assert (one.weights.engine, one.note) == ("maskrcnn", "")
+    verify(find_weights("maskrcnn", "cells", [models]))
+    torch.save({"roi_heads.a": torch.zeros(1)}, tmp_path / "half.pt")
+    with pytest.raises(WeightsError, match="'maskrcnn' cannot run half"):
+        add(tmp_path / "half.pt", models)
+    assert names(models) == ["cells"]
+
+
+def unet_state(width: int = 2) -> dict[str, Any]:
+    """A state_dict of CellProfiler's U-Net, narrow, with random numbers."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    sizes = [width * 2**level for level in range(4)]
+    takes = [(1, *sizes[:3]), [sizes[i] + sizes[i + 1] for i in (2, 1, 0)]]
+    blocks = list(zip((*takes[0], *takes[1]), (*sizes, *sizes[2::-1]), strict=True))
+    state = {}
+    for number, (before, size) in enumerate(blocks):
+        for part, channels in enumerate((before, size)):
+            place = f"block{number}.{part}"
+            state[f"{place}.conv.weight"] = torch.randn(size, channels, 3, 3)
+            state[f"{place}.conv.bias"] = torch.zeros(size)
+            for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0)):
+                state[f"{place}.norm.{name}"] = torch.full((size,), float(value))
+            state[f"{place}.norm.running_var"] = torch.ones(size)
+    state |= {"head.weight": torch.randn(3, width, 1, 1), "head.bias": torch.zeros(3)}
+    return state
+
+
+def test_a_unet_of_cellprofiler_needs_its_engine_named(models, tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    file = tmp_path / "mine.pt"
+    torch.save(unet_state(), file)
+    with pytest.raises(WeightsError, match="no network of Cellpose"):
+        add(file, models)
+    [one] = add(file, models, engine="unet", name="cp")
+    verify(find_weights("unet", "cp", [models]))
+    assert one.weights.path.name == "cp.onnx"
+    assert one.weights.card["input"]["percentiles"] == [0, 100]
+    [again] = convert([file], models, engine="unet")
+    assert again.weights.name == "mine-onnx" and again.weights.sha256 == one.weights.sha256
+    told = {"file": "mine.pt", "sha256": file_sha256(file)}
+    assert again.weights.card["converted_from"] == told
+    (tmp_path / "a.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"0" * 90)
+    with pytest.raises(WeightsError, match=r"a\.h5"):
+        add(tmp_path / "a.h5", models, engine="unet")
+
+
+def test_percentiles_go_on_the_card_of_a_bare_network(models, tmp_path, onnx_file):
+    [one] = add(onnx_file, models, engine="unet", percentiles=(0, 100))
+    assert one.weights.card["input"] == {"percentiles": [0, 100]}
+    with pytest.raises(WeightsError, match="the same file with another card"):
+        add(onnx_file, models, engine="unet")
+    for given in ((50, 50), (-1, 5), (0, 101), (9, 1)):
+        with pytest.raises(InputError, match="percentiles from"):
+            add(onnx_file, models, engine="unet", percentiles=given)
+    with pytest.raises(InputError, match="without a card"):
+        add(with_card(tmp_path / "in"), models, percentiles=(0, 100))
+
+
+def test_official_cellpose_networks_know_their_diameter(cellpose, models):
+    """The files of the package do not tell it; the package knows it by the name."""
+    cards = {}
+    for file, name in (("nucleitorch_0", None), ("cyto3", None), ("a", "nuclei"), ("b", None)):
+        [one] = add(cellpose(file), models, name=name)
+        cards[one.weights.name] = one.weights.card.get("input")
+    assert cards == {
+        "nucleitorch_0": {"diameter": 17.0},
+        "cyto3": {"diameter": 30.0},
+        "nuclei": {"diameter": 17.0},
+        "b": None,
+    }
+
+
+def size_model(file: Path) -> Path:
+    """Cellpose's size model, as its package writes it."""
+    model = {"A": np.zeros(256, "f4"), "smean": np.zeros(256, "f4"), "ymean": 3.0}
+    np.save(file, {**model, "diam_mean": 30.0})
+    return file
+
+
+def test_a_size_model_goes_with_its_network(cellpose, models, tmp_path, onnx_file):
+    size = size_model(tmp_path / "size_cyto3.npy")
+    add(cellpose(), models, size=size)
+    told = read_json(models / "cyto3" / "cyto3.json")["input"]
+    assert told["diameter"] == 30 and len(told["size_model"]["A"]) == 256
+    with pytest.raises(WeightsError, match="the same file with another card"):
+        add(cellpose(), models)
+    assert not add(cellpose(), models, size=size)[0].new
+    with pytest.raises(InputError, match="--size goes with one network of Cellpose"):
+        add(onnx_file, models, engine="unet", size=size)
+    for file in (tmp_path / "gone.npy", onnx_file):
+        with pytest.raises(WeightsError, match="size model"):
+            add(cellpose(), models, size=file, name="other")
+    assert names(models) == ["cyto3"]
+
+
+@pytest.fixture
+def onnx_file(tmp_path) -> Path:
+    """A network without a card."""
+    (tmp_path / "plain").mkdir()
+    return Path(shutil.copy(UNET, tmp_path / "plain" / "mine.onnx"))
 
 
 @needs_torch
@@ -330,7 +477,9 @@ def test_without_torch_a_cellpose_file_is_copied_with_a_note(cellpose, models, m
     file = cellpose()
     monkeypatch.setitem(sys.modules, "torch", None)
     [one] = add(file, models)
-    assert one.weights.engine == "cellpose" and "torch" in one.note and "not installed" in one.note
+    assert one.weights.engine == "cellpose"
+    assert "torch, which would check it, is not installed" in one.note
+    assert "Not tried: " in one.note and "opsef_bridge[cellpose]" in one.note
 
 
 def test_a_pickle_in_a_bundle_is_refused(tmp_path, models):
@@ -388,9 +537,11 @@ def test_without_what_converts_the_error_says_what_to_install(
     tmp_path, models, with_stardist, monkeypatch
 ):
     source = stardist_folder(tmp_path / "m")
-    monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(WeightsError, match=r"h5py.*not installed.*opsef_bridge\[train\]"):
-        add(source, models)
+    for package in ("onnx", "h5py"):
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, package, None)
+            with pytest.raises(WeightsError, match=rf"{package}.*opsef_bridge\[train\]"):
+                add(source, models)
     assert names(models) == []
 
 
@@ -427,7 +578,7 @@ def test_some_of_a_bundle_and_under_other_names(tmp_path, two, models):
     assert find_weights("unet", "d", [models]).card["source"] == "a friend"
     with pytest.raises(InputError, match=f"{2 + len(PACKAGED)} weights cannot all be named 'e'"):
         add(tmp_path / "all.zip", models, name="e")
-    with pytest.raises(NotFoundError, match=r"no weights 'z'.*It has a, b, nuclei-"):
+    with pytest.raises(NotFoundError, match=r"no weights 'z'.*It has a, b, .*nuclei-"):
         add_from(tmp_path / "all.zip", models, ["z"])
     with pytest.raises(NotFoundError, match="no weights 'z'"):
         bundle(tmp_path / "none.zip", [two], ["z"])
@@ -509,11 +660,22 @@ def test_an_official_model_is_fetched_from_a_mirror(mirror, cellpose, models):
     assert not fetch("cyto3", models, mirror=address, sha256=sha256).new
 
 
-def test_an_official_model_of_stardist_is_converted(mirror, models, tmp_path, with_stardist):
+def test_an_official_model_of_stardist_is_converted(
+    mirror, models, tmp_path, with_stardist, monkeypatch
+):
     folder, address = mirror
     zipped(stardist_folder(tmp_path / "2D")).rename(folder / "python_2D_versatile_fluo.zip")
+    pinned = official_models()["2D_versatile_fluo"]["sha256"]
     sha256 = file_sha256(folder / "python_2D_versatile_fluo.zip")
-    fetch("2D_versatile_fluo", models, mirror=address, sha256=sha256)
+    # The mirror has another file than the official one, which is not here.
+    with pytest.raises(
+        WeightsError, match=f"is another file: its sha256 is {sha256}, not {pinned}"
+    ):
+        fetch("2D_versatile_fluo", models, mirror=address, sha256=None)
+    with pytest.raises(InputError, match=f"is {pinned}, not {sha256}"):
+        fetch("2D_versatile_fluo", models, mirror=address, sha256=sha256)
+    monkeypatch.setitem(official_models()["2D_versatile_fluo"], "sha256", sha256)
+    fetch("2D_versatile_fluo", models, mirror=address, sha256=None)
     assert find_weights("stardist", "2D_versatile_fluo", [models]).path.suffix == ".onnx"
 
 
@@ -542,7 +704,8 @@ def test_a_mirror_that_does_not_have_it_or_sends_too_much(mirror, models, monkey
     [
         ("cyto9", "http://x", "ab" * 32, r"no official model 'cyto9'.*2D_versatile_fluo"),
         ("cyto3", None, None, r"no mirror.*opsef models add cyto3 --name cyto3"),
-        ("cyto3", "http://x", None, r"sha256 None is not 64"),
+        ("cyto3", "http://x", None, r"sha256 of cyto3, so it must be given"),
+        ("3D_demo", None, None, r"--name 3D_demo`.*`opsef models fetch 3D_demo --mirror URL`"),
         ("cyto3", "http://x", "ab", r"sha256 'ab' is not 64"),
         ("cyto3", "file:///etc", "ab" * 32, "no address of the web"),
         ("cyto3", "/mnt/mirror", "ab" * 32, "no address of the web"),
@@ -558,19 +721,30 @@ def test_what_fetch_needs_is_said_before_it_asks_anybody(models, name, mirror, s
 def test_official_names_that_are_missing_say_what_to_bring(models, with_stardist):
     with pytest.raises(WeightsError, match=r"he\.zip --name 2D_versatile_he"):
         find_weights("stardist", "2D_versatile_he", [models])
-    wanted = {"2D_versatile_fluo", "2D_versatile_he", "3D_demo", "nuclei", "cyto", "cyto2", "cyto3"}
-    assert set(official_models()) == wanted
-    for entry in official_models().values():
-        assert set(entry) == {"engine", "file", "licence", "description"}
+    stardist = {"2D_versatile_fluo", "2D_versatile_he", "2D_paper_dsb2018", "3D_demo"}
+    assert set(official_models()) == stardist | {"nuclei", "cyto", "cyto2", "cyto3"}
+    for name, entry in official_models().items():
+        more = "sha256" if name in stardist else "diameter"
+        assert set(entry) == {"engine", "file", "licence", "description", more}
         assert "://" not in json.dumps(entry)
+
+
+def test_the_pinned_sha256_are_those_of_the_stardist_package():
+    """Its own list of models, read as text: importing it would import TensorFlow."""
+    found = importlib.util.find_spec("stardist")
+    listed = Path(found.submodule_search_locations[0], "models", "__init__.py").read_text("utf-8")
+    for entry in official_models().values():
+        if entry["engine"] == "stardist":
+            line = next(line for line in listed.splitlines() if f"/{entry['file']}'" in line)
+            assert f"'{entry['sha256']}'" in line
 
 
 # The list.
 
 
 def test_the_list_is_sorted_by_the_best_known_score(tmp_path, models):
-    shipped = best_score(read_json(SHIPPED / "nuclei-unet.json"))
-    assert 0.8 < shipped < 1
+    shipped, where = best_score(read_json(SHIPPED / "nuclei-unet.json"))
+    assert 0.8 < shipped < 1 and where == "val"
     for name, score in (("best", 0.99), ("worst", 0.1), ("none", None), ("odd", "x")):
         val = [{"f1": {"0.5": {"value": 1}}}, {"f1": {"0.5": {"value": score}}}]
         add(with_card(tmp_path / name, name, val=val, licence="MIT"), models)
@@ -585,3 +759,63 @@ def test_what_is_being_made_is_not_listed(tmp_path, models):
     assert [weights.name for weights in list_weights([models])] == [
         weights.name for weights in list_weights()
     ]
+
+
+def test_what_was_scored_here_counts_for_more_than_val(tmp_path, models):
+    val = [{"f1": {"0.5": {"value": 0.9}}}]
+    [one] = add(with_card(tmp_path / "in", val=val), models)
+    for day, score in ((1, 0.3), (2, 0.6)):
+        f1 = {"0.5": {"value": score}}
+        add_evaluation(one.weights, {"date": f"2026-01-0{day}", "images": day, "f1": f1})
+    card = read_json(card_file(one.weights))
+    assert [entry["f1"]["0.5"]["value"] for entry in card["evaluations"]] == [0.3, 0.6]
+    assert best_score(card) == (0.6, "2 images, 2026-01-02") and card["val"] == val
+    verify(find_weights("unet", "mine", [models]))
+    row = next(row for row in table([models]) if row["name"] == "mine")
+    assert (row["f1"], row["scored"]) == (0.6, "2 images, 2026-01-02")
+
+
+def test_a_project_can_have_its_own_copy_of_what_is_shipped(tmp_path, models):
+    add(with_card(tmp_path / "in", "aaa"), models)
+    shipped = find_weights("unet", None, [models])
+    assert shipped.path == UNET
+    mine = own_copy(shipped, models)
+    assert mine.path == models / "nuclei-unet" / "nuclei-unet.onnx"
+    assert own_copy(mine, models) == mine
+    found = find_weights("unet", None, [models])
+    assert (found.path, found.key) == (mine.path, shipped.key), "it stays the default"
+
+
+# Conversion.
+
+
+def test_two_names_or_none_are_no_conversion(tmp_path, models, with_stardist):
+    folder = stardist_folder(tmp_path / "m")
+    for sources, engine, words in (
+        ([folder, folder], None, "2 weights cannot all be named 'n'"),
+        ([folder], "fpn2ws", "two networks, got 1 files.*DISTANCE.onnx BORDER.onnx"),
+        (["gone"], None, "no weights and there is no file 'gone'"),
+        ([UNET], "unet", "ONNX already"),
+        (["nuclei-unet"], None, "ONNX already"),
+    ):
+        with pytest.raises(OpsefError, match=words):
+            convert(sources, models, name="n", engine=engine)
+    assert names(models) == []
+
+
+def test_what_torch_runs_is_not_converted(cellpose, models):
+    with pytest.raises(WeightsError, match=r"cyto3 is of a format that is not converted.*torch"):
+        convert([cellpose()], models)
+    add(cellpose(), models)
+    with pytest.raises(WeightsError, match="not converted"):
+        convert(["cyto3"], models)
+    assert names(models) == ["cyto3"]
+
+
+def test_a_folder_is_converted_under_a_name_of_its_own(tmp_path, models, with_stardist):
+    folder = stardist_folder(tmp_path / "m")
+    [one] = convert([folder], models)
+    assert one.new and one.weights.name == "m-onnx" and one.weights.path.name == "m-onnx.onnx"
+    assert one.weights.card["converted_from"] == {"file": "m"}
+    [zip_] = convert([zipped(folder)], models, name="z")
+    assert zip_.weights.card["converted_from"]["sha256"] == file_sha256(tmp_path / "m.zip")

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from skimage.segmentation import find_boundaries
 
+from opsef_bridge.engines import unet_legacy
 from opsef_bridge.engines.base import Raw, Weights
 from opsef_bridge.engines.registry import find_weights, verify
 from opsef_bridge.engines.unet import Decode, Predict, UNet, prepare, run_tiled
@@ -62,6 +64,57 @@ def test_small_nuclei_survive_beside_a_large_one():
     labels = UNet().decode(ideal(truth), Decode())
     assert labels.max() == 61
     assert match(truth, labels, 0.95)["tp"].iloc[0] == 61
+
+
+def test_as_opsef_did_small_nuclei_vanish_beside_a_large_one():
+    raw = ideal(one_large_sixty_small())
+    labels = UNet().decode(raw, Decode(legacy=True))
+    assert (labels.min(), labels.max()) == (0, 1), "the background is 0 nevertheless"
+    assert labels[50, 50] == 1
+    # What the other parameters say is not asked.
+    other = Decode(legacy=True, threshold=0.2, foreground=0.9, prominence=50)
+    np.testing.assert_array_equal(UNet().decode(raw, other), labels)
+    area = np.count_nonzero(labels)
+    assert UNet().decode(raw, Decode(legacy=True, min_size=area + 1)).max() == 0
+
+
+def test_as_opsef_did_nuclei_of_one_size_are_found():
+    truth = discs((120, 160), [(y, x, 14) for y in (30, 80) for x in (30, 80, 130)])
+    labels = UNet().decode(ideal(truth), Decode(legacy=True))
+    assert match(truth, labels, 0.8)["tp"].iloc[0] == 6
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_as_opsef_did_maps_are_brought_to_the_size_of_the_image(scale):
+    truth = discs((120, 160), [(60, 50, 20), (60, 110, 20)])
+    side = round(1 / scale) if scale < 1 else 1
+    seen = truth[::side, ::side] if scale < 1 else np.kron(truth, np.ones((2, 2), np.int32))
+    labels = UNet().decode(ideal(seen, scale), Decode(legacy=True))
+    assert labels.shape == truth.shape
+    assert match(truth, labels, 0.7)["tp"].iloc[0] == 2
+
+
+@pytest.mark.parametrize(("interior", "count"), [(0.01, 0), (0.99, 1)])
+def test_as_opsef_did_an_image_of_one_kind(interior, count):
+    maps = {"interior": np.full((30, 40), interior), "foreground": np.full((30, 40), interior)}
+    labels = UNet().decode(Raw(maps, (30, 40), {"scale": 1}), Decode(legacy=True))
+    assert labels.dtype == np.int32
+    assert labels.max() == count == len(np.unique(labels)) - (count == 0)
+
+
+def test_opening_and_distances_are_those_of_opencv():
+    cv2 = pytest.importorskip("cv2", reason="OpenCV, whose steps are repeated, is not installed")
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        noise = ndimage.gaussian_filter(rng.random(rng.integers(1, 60, 2)), rng.random() * 5)
+        mask = (noise > np.quantile(noise, rng.random())).astype(np.uint8)
+        square = np.ones((2, 2), np.uint8)
+        opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, square, iterations=2)
+        np.testing.assert_array_equal(unet_legacy._opened(mask > 0), opened > 0)
+        if not opened.all():
+            depth = cv2.distanceTransform(opened, cv2.DIST_L2, 5)
+            found = unet_legacy._depth(opened > 0) / 65536
+            np.testing.assert_allclose(found, depth, rtol=0, atol=1e-4)
 
 
 def test_touching_nuclei_are_parted_and_filled():
@@ -129,15 +182,15 @@ def test_decode_is_a_function_of_maps_and_thresholds_alone(seed, threshold, fore
 
 def test_tiles_give_what_the_whole_image_gives(engine):
     image = np.random.default_rng(0).random((300, 233)).astype(np.float32)
-    whole = run_tiled(engine._run, image, 1024)
+    whole = run_tiled(engine._network.run, image, 1024)
     for tile in (64, 144, 257):
-        np.testing.assert_allclose(run_tiled(engine._run, image, tile), whole, atol=2e-6)
+        np.testing.assert_allclose(run_tiled(engine._network.run, image, tile), whole, atol=2e-6)
 
 
 def test_more_thresholds_need_no_more_network(engine, monkeypatch):
     calls = []
-    run = engine._run
-    monkeypatch.setattr(engine, "_run", lambda batch: calls.append(1) or run(batch))
+    run = engine._network.run
+    monkeypatch.setattr(engine._network, "run", lambda batch: calls.append(1) or run(batch))
     raw = engine.predict(read_image(EXAMPLES / "images" / "small_fadeb0ab0928.png").data, Predict())
     counts = [engine.decode(raw, Decode(threshold=t)).max() for t in (0.3, 0.6, 0.9)]
     assert len(calls) == 1

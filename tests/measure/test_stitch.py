@@ -75,6 +75,34 @@ def test_less_than_half_of_the_smaller_part_does_not_join():
     assert labels[0].tolist() == [1] * 7 + [2] * 5 + [0] * 2
 
 
+def test_at_least_so_many_shared_pixels_join():
+    # Shared are columns 4 to 9, of which both objects have columns 6 and 7: by half of the
+    # smaller part (4 and 4 pixels) they are one.
+    tiles, places = [tile((0, 8)), tile((2, 8))], [(0, 0), (0, 4)]
+    one, two = [1] * 12 + [0] * 2, [1] * 8 + [2] * 4 + [0] * 2
+    for least, expected in ((None, one), (1, one), (2, one), (3, two)):
+        assert stitch(tiles, places, (1, 14), least=least)[0].tolist() == expected
+
+
+def test_pixels_join_what_a_share_of_them_would_not():
+    # 1 pixel of parts of 3 and 4 pixels, as above.
+    tiles, places = [tile((0, 7)), tile((2, 8))], [(0, 0), (0, 4)]
+    assert stitch(tiles, places, (1, 14), least=1)[0].tolist() == [1] * 12 + [0] * 2
+
+
+def test_what_is_joined_by_pixels_goes_on_from_tile_to_tile():
+    whole = np.zeros((20, 60), int)
+    whole[5:15, 3:57] = 1
+    assert stitch(*cut(whole, 20, 5), whole.shape, least=10).max() == 1
+    assert stitch(*cut(whole, 20, 5), whole.shape, least=51).max() > 1
+
+
+@pytest.mark.parametrize("least", [0, -1])
+def test_no_shared_pixels_join_nothing(least):
+    with pytest.raises(InputError, match=str(least)):
+        stitch([np.ones((4, 4), int)], [(0, 0)], (4, 4), least=least)
+
+
 def test_an_object_that_one_tile_missed_is_kept():
     for tiles in ([tile((7, 9)), tile()], [tile(), tile((1, 3))]):
         labels = stitch(tiles, [(0, 0), (0, 6)], (1, 16))

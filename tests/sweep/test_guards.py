@@ -11,10 +11,11 @@ import pytest
 import tifffile
 
 from opsef_bridge.compare.report_sections import _command
+from opsef_bridge.engines.devices import gpu_names
 from opsef_bridge.engines.watershed import Watershed
 from opsef_bridge.errors import ConfigError, NotFoundError, ProjectError
 from opsef_bridge.execute import run_unit
-from opsef_bridge.files import write_json
+from opsef_bridge.files import read_json, write_json
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, run_plan
 from opsef_bridge.sweep.importing import import_images
@@ -126,13 +127,27 @@ def test_a_batch_says_which_groups_it_leaves_out(project):
         plan_batch(project)
 
 
+NO_GPU = pytest.mark.skipif(bool(gpu_names()), reason="this machine has a GPU")
+UNET = ("engine: watershed, threshold: [otsu, 0.8]", "engine: unet, threshold: [0.5, 0.7]")
+
+
+@NO_GPU
 def test_a_device_that_is_not_there_is_refused_before_the_sweep(project):
+    edit(project, *UNET)
     edit(project, "models:", "sweep: {device: cuda}\nmodels:")
-    with pytest.raises(ConfigError, match="cuda"):
+    with pytest.raises(ConfigError, match="cuda, but the engine 'unet' can only use cpu"):
         plan_sweep(project)
 
 
+def test_a_method_without_a_network_runs_on_the_cpu_whatever_is_wanted(project):
+    edit(project, "models:", "sweep: {device: cuda}\nmodels:")
+    assert run_plan(project, plan_sweep(project)).ok == 4
+    assert read_json(project.run("run-0001").root / "run.json")["device"] == ["cpu"]
+
+
+@NO_GPU
 def test_a_corrected_device_reaches_a_run_that_was_begun(project):
+    edit(project, *UNET)
     plan = plan_sweep(project)
     settings = {**plan.config, "sweep": {**plan.config["sweep"], "device": "cuda"}}
     first = run_plan(project, replace(plan, config=settings))

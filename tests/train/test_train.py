@@ -136,7 +136,7 @@ def test_onnx_equals_torch(tmp_path):
     engine = UNet()
     engine.load(Weights("net", "unet", path))
     batch = np.random.default_rng(0).normal(size=(3, 1, 48, 80)).astype(np.float32)
-    found = engine._run(batch)
+    found = engine._network.run(batch)
     np.testing.assert_allclose(found, predict(as_stored(network), batch), atol=1e-5)
     np.testing.assert_allclose(found, predict(network, batch), atol=2e-3)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)

@@ -25,6 +25,12 @@ class Predict(Parameters):
 
     pause: float = 0.0
     """Seconds that a pass takes."""
+    crew: int = 1
+    """A pass waits until so many processes have begun one, a minute at most."""
+    colour: bool = False
+    """Look at the first sample alone."""
+    hungry: int = 0
+    """Memory runs out until the engine was made lighter so often."""
 
 
 class Decode(Parameters):
@@ -35,28 +41,59 @@ class Decode(Parameters):
     fault: Literal["none", "float", "negative", "shape", "raises", "gaps"] = "none"
 
 
+def crew() -> int:
+    """How many processes have begun a pass."""
+    return len({line.split()[0] for line in Path(os.environ["PROBE_LOG"]).read_text().splitlines()})
+
+
 class Probe:
     """Connected parts brighter than a part of the maximum of the whole image."""
 
     name: ClassVar[str] = "probe"
     version: ClassVar[str] = "1"
-    axes: ClassVar[frozenset[str]] = frozenset({"YX", "ZYX"})
+    axes: ClassVar[frozenset[str]] = frozenset({"YX", "YXS", "ZYX"})
     needs_weights: ClassVar[bool] = False
     Predict = Predict
     Decode = Decode
 
+    batch = 4
+
     def load(self, weights: Weights, device: str = "cpu") -> None:
         """Do nothing."""
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """As $PROBE_DEVICES says."""
+        return tuple(os.environ.get("PROBE_DEVICES", "cpu").split())
+
+    def wants_colour(self, parameters: Predict) -> bool:
+        """As the parameters say."""
+        return parameters.colour
+
+    def lighten(self) -> str | None:
+        """Halve the batch."""
+        if self.batch == 1:
+            return None
+        self.batch //= 2
+        return f"batch {self.batch}"
 
     def predict(self, image: np.ndarray, parameters: Predict, *, reference=None) -> Raw:
         """Write a line to $PROBE_LOG and return the image, its maximum mapped to 1."""
         with open(os.environ["PROBE_LOG"], "a") as log:
-            log.write(f"{os.getpid()}\n")
+            log.write(f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
         if (image == DEADLY).any() and Path(os.environ["PROBE_DEADLY"]).exists():
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(parameters.pause)
-        top = max(float((image if reference is None else reference).max()), 1.0)
-        return Raw({"image": image / top}, image.shape)
+        patience = time.monotonic() + 60
+        while time.monotonic() < patience and crew() < parameters.crew:
+            time.sleep(0.01)
+        if parameters.hungry and self.batch * 2**parameters.hungry > 4:
+            raise MemoryError(f"batch {self.batch} does not fit")
+        whole = image if reference is None else reference
+        if parameters.colour:
+            image, whole = image[..., 0], whole[..., 0]
+        top = max(float(whole.max()), 1.0)
+        return Raw({"image": image / top}, image.shape, {"chosen_top": top})
 
     def decode(self, raw: Raw, parameters: Decode) -> np.ndarray:
         """Return the parts above the threshold, or break the contract."""

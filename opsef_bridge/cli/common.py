@@ -1,0 +1,90 @@
+"""What all commands share: the application and its groups, the project, how to print."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from opsef_bridge.console import Console
+
+if TYPE_CHECKING:
+    from opsef_bridge.project import Project
+
+__all__ = [
+    "Context",
+    "EngineName",
+    "Executing",
+    "Profile",
+    "RunId",
+    "Workers",
+    "app",
+    "command",
+    "engines_app",
+    "images_app",
+    "models_app",
+    "rois_app",
+    "sweep_app",
+    "unit_app",
+]
+
+_OPTIONS: dict[str, Any] = {"add_completion": False, "no_args_is_help": True}
+app = typer.Typer(
+    help="Sweep segmentation networks, compare the results in ImageJ, adopt the best.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    **_OPTIONS,
+)
+images_app = typer.Typer(help="The images of a project.", **_OPTIONS)
+sweep_app = typer.Typer(help="Try all variants on a sample of the images.", **_OPTIONS)
+unit_app = typer.Typer(help="Units of work, for executors.", **_OPTIONS)
+rois_app = typer.Typer(help="Objects as ImageJ ROIs.", **_OPTIONS)
+models_app = typer.Typer(help="Weights.", **_OPTIONS)
+engines_app = typer.Typer(help="Engines.", **_OPTIONS)
+for _name, _group in {
+    "images": images_app,
+    "sweep": sweep_app,
+    "unit": unit_app,
+    "rois": rois_app,
+    "models": models_app,
+    "engines": engines_app,
+}.items():
+    app.add_typer(_group, name=_name)
+
+
+class Executing(StrEnum):
+    """Who does the units of a run."""
+
+    LOCAL = "local"
+    SNAKEMAKE = "snakemake"
+
+
+EngineName = Annotated[Executing, typer.Option("--engine", help="Who does the units.")]
+Profile = Annotated[Path | None, typer.Option("--profile", help="Snakemake profile of a cluster.")]
+RunId = Annotated[str | None, typer.Option("--run", help="Id of the run (newest).")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes at a time (free cores).")
+]
+
+
+class Context:
+    """What every command knows: the project and how to print."""
+
+    folder = Path(".")
+    console = Console()
+
+    @classmethod
+    def project(cls) -> Project:
+        """Return the project of the command line; whether it exists is seen when it is read."""
+        from opsef_bridge.project import Project
+
+        return Project(cls.folder)
+
+
+def command(words: str) -> str:
+    """Return a command as it must be typed here to reach this project."""
+    place = "" if Context.folder == Path(".") else f" -p {shlex.quote(str(Context.folder))}"
+    return f"opsef{place} {words}"

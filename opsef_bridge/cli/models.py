@@ -1,0 +1,194 @@
+"""``opsef models``: weights come, go, are converted and judged."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opsef_bridge.cli.common import Context, models_app
+
+if TYPE_CHECKING:
+    from opsef_bridge.engines.store import Added
+
+Name = Annotated[str | None, typer.Option("--name", help="Name in opsef.yaml.")]
+EngineOf = Annotated[str | None, typer.Option("--engine", help="Who runs it.")]
+Percentiles = Annotated[
+    tuple[float, float] | None,
+    typer.Option("--percentiles", metavar="LOW HIGH", help="That a bare .onnx maps to 0 and 1."),
+]
+
+
+class Runtime(StrEnum):
+    """Who runs a model of StarDist's own format."""
+
+    ONNX = "onnx"
+    TENSORFLOW = "tensorflow"
+
+
+RuntimeOf = Annotated[Runtime, typer.Option("--runtime", help="Who runs StarDist's own format.")]
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the weights that are here, those of the best known score (F1 at 0.5) first."""
+    from opsef_bridge.engines.cards import table
+
+    rows = table([Context.project().models_folder])
+    shown = [{key: "" if cell is None else cell for key, cell in row.items()} for row in rows]
+    columns = ("name", "engine", "licence", "f1", "scored", "sha256", "file")
+    Context.console.table(shown, columns)
+    Context.console.answer(rows)
+
+
+@models_app.command("add")
+def models_add(
+    what: Annotated[
+        list[str] | None, typer.Argument(help="File, folder or zip; with --from names.")
+    ] = None,
+    name: Name = None,
+    engine: EngineOf = None,
+    runtime: RuntimeOf = Runtime.ONNX,
+    size: Annotated[
+        Path | None, typer.Option("--size", help="Size model of a network of Cellpose.")
+    ] = None,
+    percentiles: Percentiles = None,
+    shared: Annotated[
+        Path | None, typer.Option("--from", help="Shared folder or bundle to take from.")
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", help="For the card.")] = "",
+    source: Annotated[str, typer.Option("--source", help="For the card: where from.")] = "",
+    data: Annotated[str, typer.Option("--data", help="For the card: learned from what.")] = "",
+) -> None:
+    """Add weights to the project: .onnx, StarDist's, Cellpose's, U-Nets of CellProfiler, Mask
+    R-CNN, packages of bioimage.io, a bundle; or --from FOLDER.
+    """
+    from opsef_bridge.engines.store import add, add_from
+
+    how = {"engine": engine, "runtime": runtime.value, "size": size, "percentiles": percentiles}
+    alone = how == {"engine": None, "runtime": "onnx", "size": None, "percentiles": None}
+    if not (what if shared is None else alone):
+        raise typer.BadParameter("name FILES; or --from FOLDER, and the NAMES to take (all)")
+    models = Context.project().must_exist().models_folder
+    facts = {"licence": licence, "source": source, "data": data}
+    if shared is not None:
+        _say_added(add_from(shared, models, what or (), name=name, facts=facts))
+        return
+    more = {"name": name, "facts": facts, **how}
+    _say_added([one for file in what or () for one in add(file, models, **more)])
+
+
+@models_app.command("convert")
+def models_convert(
+    what: Annotated[list[str], typer.Argument(help="Weights of the project, or files.")],
+    name: Name = None,
+    engine: EngineOf = None,
+    runtime: RuntimeOf = Runtime.ONNX,
+    percentiles: Percentiles = None,
+) -> None:
+    """Make ONNX weights of StarDist's own format or of a U-Net of CellProfiler; with --engine
+    fpn2ws of two ONNX files, distance and border, one network; with --runtime tensorflow
+    StarDist's own format of ONNX weights that were made here.
+    """
+    from opsef_bridge.engines.store import convert
+
+    models = Context.project().must_exist().models_folder
+    more = {"runtime": runtime.value, "percentiles": percentiles}
+    done = convert(what, models, name=name, engine=engine, **more)
+    _say_added(done)
+
+
+@models_app.command("evaluate")
+def models_evaluate(
+    name: Annotated[str, typer.Argument(help="Weights, as `opsef models list` has them.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder of images.")],
+    labels: Annotated[Path, typer.Option("--labels", help="Folder of labels, named alike.")],
+    values: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Of the engine.")
+    ] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="As scale=VALUE.")] = None,
+    data: Annotated[str, typer.Option("--data", help="For the card: what images.")] = "",
+) -> None:
+    """Score weights on images with labels; the score stays on their card."""
+    from opsef_bridge.train.evaluate import evaluate, read_values, record
+
+    models = Context.project().must_exist().models_folder
+    parameters = read_values(values or []) | ({} if scale is None else {"scale": scale})
+    with Context.console.progress(name) as report:
+        entry = evaluate(name, [models], images, labels, parameters, data=data, report=report)
+    file, note = record(name, models, entry)
+    rows = [
+        {"IoU": threshold, "F1": f1["value"], "from": f1["interval"][0], "to": f1["interval"][1]}
+        for threshold, f1 in entry["f1"].items()
+    ]
+    Context.console.say(f"{name}: {entry['objects']} objects in {entry['images']} images")
+    Context.console.table(rows, ("IoU", "F1", "from", "to"))
+    Context.console.say(*filter(None, [f"Written to {file}", note]))
+    Context.console.answer({"card": str(file), **entry})
+
+
+@models_app.command("fetch")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="Official name, e.g. 2D_versatile_fluo.")],
+    mirror: Annotated[str | None, typer.Option("--mirror", help="Address of its folder.")] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="Of its file, where none is known.")
+    ] = None,
+    runtime: RuntimeOf = Runtime.ONNX,
+) -> None:
+    """Download an official model from a mirror and add it; nothing else ever downloads."""
+    from opsef_bridge.engines.store import fetch
+
+    models = Context.project().must_exist().models_folder
+    _say_added([fetch(name, models, mirror=mirror, sha256=sha256, runtime=runtime.value)])
+
+
+@models_app.command("bundle")
+def models_bundle(
+    file: Annotated[Path, typer.Argument(help="The zip to write.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Weights (all).")] = None,
+) -> None:
+    """Write weights with their cards to one zip, for `opsef models add`."""
+    from opsef_bridge.engines.store import bundle
+
+    chosen = [one.name for one in bundle(file, [Context.project().models_folder], names or ())]
+    Context.console.say(f"Wrote {', '.join(chosen)} to {file}")
+    Context.console.answer({"file": str(file), "names": chosen})
+
+
+@models_app.command("publish")
+def models_publish(
+    folder: Annotated[Path, typer.Argument(help="Folder that others read too.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Weights (all).")] = None,
+) -> None:
+    """Copy weights with their cards to a folder, for `opsef models add --from FOLDER`."""
+    from opsef_bridge.engines.store import publish
+
+    _say_added(publish(folder, [Context.project().models_folder], names or ()))
+
+
+@models_app.command("verify")
+def models_verify() -> None:
+    """Check the sha256 of all weights."""
+    from opsef_bridge.engines import list_weights, verify
+
+    for weights in list_weights([Context.project().models_folder]):
+        verify(weights)
+        Context.console.say(f"{weights.name}: sha256 as in its card")
+    Context.console.answer({"verified": True})
+
+
+def _say_added(added: list[Added]) -> None:
+    """Say what came where, and what was there before."""
+    for one in added:
+        what = f"{one.weights.name} for {one.weights.engine}"
+        news = f"Wrote {what}: " if one.new else f"Nothing to do, {what} is here: "
+        Context.console.say(news + str(one.weights.path), *([one.note] if one.note else []))
+    rows = [
+        {"name": one.weights.name, "engine": one.weights.engine, "file": str(one.weights.path)}
+        | {"sha256": one.weights.sha256, "new": one.new, "note": one.note}
+        for one in added
+    ]
+    Context.console.answer(rows)

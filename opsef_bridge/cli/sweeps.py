@@ -1,0 +1,210 @@
+"""``opsef sweep``, ``adopt``, ``batch``, ``rois``, ``unit``: runs and their results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from opsef_bridge.cli.common import (
+    Context,
+    EngineName,
+    Executing,
+    Profile,
+    RunId,
+    Workers,
+    app,
+    command,
+    rois_app,
+    sweep_app,
+    unit_app,
+)
+from opsef_bridge.console import duration
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from opsef_bridge.project import Project, Run
+    from opsef_bridge.sweep import Plan, Result
+
+
+@sweep_app.command("plan")
+def sweep_plan() -> None:
+    """Say what a run would do, without doing it."""
+    from opsef_bridge.sweep import plan_sweep
+    from opsef_bridge.sweep.estimate import estimate
+
+    project = Context.project()
+    facts = estimate(project, plan_sweep(project))
+    Context.console.say(
+        f"{facts['variants']} variants on {facts['images']} images: {facts['passes']} network "
+        f"passes, of which {facts['new_passes']} are new, in {facts['units']} units",
+        f"{'About' if facts['measured'] else 'Guessed, not measured:'} "
+        f"{duration(facts['seconds'])} on {facts['workers']} workers, and "
+        f"{facts['disk_bytes'] / 1e6:.0f} MB of disk ({facts['free_bytes'] / 1e9:.1f} GB free)",
+    )
+    Context.console.answer(facts)
+
+
+@sweep_app.command("run")
+def sweep_run(
+    workers: Workers = None, engine: EngineName = Executing.LOCAL, profile: Profile = None
+) -> None:
+    """Do the sweep of opsef.yaml; what was done before is not done again."""
+    from opsef_bridge.sweep import plan_sweep
+
+    project = Context.project()
+    _carry_out(project, plan_sweep(project), workers, engine, profile)
+
+
+@sweep_app.command("resume")
+def sweep_resume(
+    run: RunId = None,
+    workers: Workers = None,
+    engine: EngineName = Executing.LOCAL,
+    profile: Profile = None,
+) -> None:
+    """Go on with a run that was stopped, and try again what failed."""
+    from opsef_bridge.sweep import Executor, resume_run
+
+    project = Context.project()
+    folder = project.run(run)
+    with Context.console.progress(folder.id) as report:
+        result = resume_run(project, folder, Executor(engine, workers, profile, report))
+    _finish(project, result)
+
+
+@sweep_app.command("status")
+def sweep_status(run: RunId = None) -> None:
+    """Say how far a run is."""
+    from opsef_bridge.sweep import status
+
+    project = Context.project()
+    _finish(project, status(project.run(run)))
+
+
+@app.command()
+def adopt(
+    variant: Annotated[str, typer.Argument(help="Id or slug, e.g. v0007.")],
+    group: Annotated[str | None, typer.Option("--group", help="Only for this group.")] = None,
+    run: RunId = None,
+) -> None:
+    """Choose the variant that `opsef batch` runs on all images."""
+    from opsef_bridge.sweep import adopt as adopt_variant
+
+    chosen = adopt_variant(Context.project(), variant, group=group, run=run)
+    for name, what in chosen.items():
+        Context.console.say(
+            f"Group {name} adopts {what['id']} of {what['run']}, "
+            f"rank {what['rank']}: {what['slug']}"
+        )
+    Context.console.answer(chosen)
+
+
+@app.command()
+def batch(
+    workers: Workers = None, engine: EngineName = Executing.LOCAL, profile: Profile = None
+) -> None:
+    """Run the adopted variants on all images, whole."""
+    from opsef_bridge.sweep import left_out, plan_batch
+
+    project = Context.project()
+    plan = plan_batch(project)
+    for group, count in left_out(plan, project.images()).items():
+        Context.console.say(
+            f"Left out: {count} of group {group}, which adopted no variant. To take them along: "
+            + command(f"adopt VARIANT --group {group}")
+        )
+    _carry_out(project, plan, workers, engine, profile)
+
+
+@rois_app.command("export")
+def rois_export(
+    variant: Annotated[str, typer.Argument(help="Id or slug of the variant.")], run: RunId = None
+) -> None:
+    """Write the ROI zips of a variant of the newest sweep, one per image."""
+    from opsef_bridge.sweep.stacks import export_variant
+
+    files = export_variant(Context.project(), variant, run=run)
+    Context.console.say(*map(str, files) if files else ["No objects, so no files"])
+    Context.console.answer([str(file) for file in files])
+
+
+@unit_app.command("run")
+def unit_run(
+    unit: Annotated[str, typer.Argument(help="Id, e.g. u0001.")], run: RunId = None
+) -> None:
+    """Do one unit of a run, or what is left of it."""
+    from opsef_bridge.sweep import run_one_unit
+
+    project = Context.project()
+    counts = run_one_unit(project, project.run(run), unit)
+    Context.console.say(", ".join(f"{count} {name}" for name, count in counts.items()))
+    Context.console.answer(counts)
+    raise typer.Exit(1 if counts["failed"] else 0)
+
+
+def _carry_out(
+    project: Project, plan: Plan, workers: int | None, engine: str, profile: Path | None
+) -> None:
+    """Carry out a plan with progress and say how it ended."""
+    from opsef_bridge.sweep import Executor, run_plan
+
+    with Context.console.progress(plan.purpose) as report:
+        result = run_plan(project, plan, Executor(engine, workers, profile, report))
+    _finish(project, result)
+
+
+def _finish(project: Project, result: Result) -> None:
+    _report(project.run(result.run), result)
+    raise typer.Exit(result.exit_code)
+
+
+def _report(run: Run, result: Result) -> None:
+    """Print the result of a run: counts, the first of the ranking, what to look at."""
+    from opsef_bridge.project import read_csv
+    from opsef_bridge.sweep import order_note
+
+    console = Context.console
+    console.say(
+        f"{result.run}: {result.ok} ok, {result.empty} empty, {result.failed} failed, "
+        f"{result.open} open; {result.passes} network passes"
+    )
+    rows = read_csv(run.variants_file) if run.variants_file.is_file() else []
+    for group in dict.fromkeys(row["group"] for row in rows if row["status"] != "failed"):
+        ranked = [row for row in rows if row["group"] == group]
+        note = order_note(ranked)
+        head = f"Group {group}, first three of {len(ranked)} by agreement"
+        console.say("", f"{head} ({note}):" if note else f"{head}:")
+        console.table(ranked[:3], ("rank", "id", "slug", "objects", "agreement", "status"))
+    for unit, error in result.problems.items():
+        console.say(f"{unit} failed: {error}")
+    if result.failed:
+        console.say("", *_reasons(run), f"All of it: {run.outcomes_file}")
+        console.say(f"Try again: {command('sweep resume')}")
+    for file in (run.root / "compare" / "*.tif", run.batch_file):
+        if any(file.parent.glob(file.name)):
+            console.say("", f"Open in ImageJ or Fiji: {file}")
+    if run.report_file.is_file():
+        console.say(f"Look at: {run.report_file}")
+    console.answer(
+        {
+            "run": result.run,
+            "folder": str(run.root),
+            "ok": result.ok,
+            "empty": result.empty,
+            "failed": result.failed,
+            "open": result.open,
+            "passes": result.passes,
+            "problems": {unit: str(error) for unit, error in result.problems.items()},
+        }
+    )
+
+
+def _reasons(run: Run) -> list[str]:
+    """The commonest reasons of failed outcomes, as lines."""
+    from collections import Counter
+
+    failed = [outcome for outcome in run.outcomes() if outcome["status"] == "failed"]
+    counts = Counter(f"{o['message']}. {o['hint']}" for o in failed)
+    return [f"{count} failed: {reason}" for reason, count in counts.most_common(3)]

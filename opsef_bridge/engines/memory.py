@@ -1,0 +1,143 @@
+"""When memory runs out: smaller batches, then smaller tiles, then the CPU.
+
+An engine may have a method ``lighten()``: it makes later passes need less memory, first by
+halving its batches, then its tiles, and returns what it did (``"batch 4"``, ``"tile 512"``),
+or None when nothing is left. What it does never changes labels, and loading again does not undo
+it. `LoadedEngine` goes down
+these steps, and from the GPU to the CPU, until a pass fits.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import numpy as np
+
+from opsef_bridge.engines.base import Engine, Parameters, Raw, Weights
+from opsef_bridge.engines.devices import resolve_device
+from opsef_bridge.errors import WorkerError
+
+__all__ = ["LoadedEngine", "OutOfMemory", "is_out_of_memory"]
+
+_WORDS = (
+    "out of memory",  # torch and CUDA
+    "failed to allocate memory",  # ONNX Runtime
+    "bad allocation",
+    "bad_alloc",
+    "can't allocate memory",  # torch on the CPU
+    "not enough memory",
+    "alloc_failed",  # cuDNN and cuBLAS
+    "oom when allocating",  # TensorFlow
+)
+_NAMES = ("OutOfMemoryError", "ResourceExhaustedError")
+
+
+class OutOfMemory(WorkerError):
+    """A pass does not fit into memory, however small its tiles."""
+
+    code = "out-of-memory"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says, in the words of any runtime, that memory ran out.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("CUDA error: out of memory"))
+    True
+    >>> is_out_of_memory(RuntimeError("shape mismatch"))
+    False
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ in _NAMES:
+        return True
+    # Of the runtimes' own classes (onnxruntime has a dozen) only the words tell.
+    text = str(error).lower()
+    return not isinstance(error, OSError) and any(words in text for words in _WORDS)
+
+
+class LoadedEngine:
+    """An engine with its weights on a device, as light as its passes so far needed it.
+
+    Parameters
+    ----------
+    engine : Engine
+        Not loaded yet.
+    weights : Weights
+        Verified.
+    device : {"cpu", "cuda"}
+
+    Attributes
+    ----------
+    device : str
+        Where it is now.
+    steps : list of str
+        What was done for want of memory, in order: ``["batch 4", "tile 512", "cpu"]``.
+    """
+
+    def __init__(self, engine: Engine, weights: Weights, device: str) -> None:
+        self.engine, self.device = engine, device
+        self.steps: list[str] = []
+        self._weights = weights
+        engine.load(weights, device=device)
+
+    @classmethod
+    def open(cls, kind: type[Engine], weights: Weights, wanted: str) -> LoadedEngine:
+        """Load an engine on the device that `wanted` means for it here (see `resolve_device`).
+
+        With ``auto`` weights that cannot run on the GPU, whatever their engine's runtime may
+        do (a driver that is too old, StarDist's by a TensorFlow without CUDA), go to the CPU.
+        """
+        device = resolve_device(wanted, kind)
+        try:
+            return cls(kind(), weights, device)
+        except WorkerError as error:
+            if wanted != "auto" or device == "cpu":
+                raise
+            print(f"not on the {device}: {error}", file=sys.stderr)
+            return cls(kind(), weights, "cpu")
+
+    def predict(
+        self, image: np.ndarray, parameters: Parameters, *, reference: np.ndarray | None = None
+    ) -> Raw:
+        """Run a pass; as `Engine.predict`.
+
+        Raises
+        ------
+        OutOfMemory
+            It does not fit in any way.
+        """
+        while True:
+            try:
+                return self.engine.predict(image, parameters, reference=reference)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                print(f"out of memory: {type(error).__name__}: {error}", file=sys.stderr)
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            # Outside of `except`: the error's traceback holds the arrays that did not fit.
+            step = self._lighter()
+            if step is None:
+                raise OutOfMemory(
+                    f"no memory for a pass of {self.engine.name} over an image of shape "
+                    f"{image.shape}, even with {', '.join(self.steps) or 'nothing else'} "
+                    f"on the {self.device} ({reason})",
+                    hint="Take a smaller scale (a larger diameter), a crop, or fewer --workers",
+                )
+            print(f"going on with {step}", file=sys.stderr)
+            self.steps.append(step)
+
+    def _lighter(self) -> str | None:
+        """Go one step down; None at the foot."""
+        lighten = getattr(self.engine, "lighten", None)
+        step = lighten() if lighten else None
+        if step is None and self.device != "cpu":
+            self.device = step = "cpu"
+        if step is not None:
+            # ONNX Runtime keeps what it has reserved as long as the session lives.
+            self.engine.load(self._weights, device=self.device)
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return step
