@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from opsef_bridge.engines.store import convert
@@ -84,6 +85,10 @@ def make_demo(folder: Path, *, full: bool = False) -> Path:
     """
     folder = Path(folder)
     file = folder / "opsef.yaml"
+    if full and file.exists() and "maskrcnn" not in file.read_text(encoding="utf-8"):
+        raise ProjectError(
+            f"{folder} holds a demo of the core engines only", hint="Name another folder"
+        )
     if not file.exists():
         for image in sorted((example_data() / "images").iterdir()):
             target = folder / "data" / image.name
@@ -91,8 +96,15 @@ def make_demo(folder: Path, *, full: bool = False) -> Path:
             target.write_bytes(image.read_bytes())
         if full:
             convert(["nuclei-stardist"], folder / "models", runtime="tensorflow")
-        write_text(file, _DEMO.format(models=_MODELS + _MODELS_FULL if full else _MODELS))
+        write_text(file, _DEMO.format(models=_MODELS + _more_models() if full else _MODELS))
     return folder
+
+
+def _more_models() -> str:
+    """Return the models of torch and TensorFlow; Cellpose 3 is not made for Python 3.13."""
+    if find_spec("cellpose"):
+        return _MODELS_FULL
+    return "".join(line for line in _MODELS_FULL.splitlines(True) if "cellpose:" not in line)
 
 
 def _quoted(text: str) -> str:

@@ -141,9 +141,9 @@ class Engine(Protocol):
     -----
     An engine may have more, and is asked for it where it matters:
 
-    ``devices()`` -> tuple of str, a class method
-        Devices that its runtime can use on this machine, best first, e.g. ``("cuda",
-        "cpu")``. Without it: the CPU only.
+    ``devices(weights=None)`` -> tuple of str, a class method
+        Devices that its runtime (for these weights) can use on this machine, best first, e.g.
+        ``("cuda", "cpu")``. Without it: the CPU only.
     ``lighten()`` -> str or None
         Make later passes need less memory without changing labels, and return what was done
         (see `opsef_bridge.engines.memory`); ``load`` does not undo it. Without it: nothing

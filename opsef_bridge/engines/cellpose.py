@@ -153,7 +153,7 @@ class Cellpose:
         self._batch = BATCH
 
     @classmethod
-    def devices(cls) -> tuple[str, ...]:
+    def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
         """Return the devices of torch, best first."""
         return torch_devices()
 
@@ -203,7 +203,6 @@ class Cellpose:
         self._diameter = _stated_diameter(weights, float(state.get("diam_mean", 30.0)))
         self._labelled = float(state.get("diam_labels", 30.0))
         self._network = network.to(device).eval()
-        self._batch = BATCH
 
     def lighten(self) -> str | None:
         """Halve the tiles that the network sees at once; None where it is one."""

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from functools import cache
 
-from opsef_bridge.engines.base import Engine
+from opsef_bridge.engines.base import Engine, Weights
 from opsef_bridge.errors import ConfigError
 
 __all__ = [
@@ -94,7 +94,9 @@ def tensorflow_devices() -> tuple[str, ...]:
     return BOTH if tensorflow.config.list_physical_devices("GPU") else CPU
 
 
-def resolve_device(wanted: str, engine: type[Engine] | Engine) -> str:
+def resolve_device(
+    wanted: str, engine: type[Engine] | Engine, weights: Weights | None = None
+) -> str:
     """Return ``"cpu"`` or ``"cuda"``: what `wanted` means for `engine` on this machine.
 
     Parameters
@@ -104,6 +106,8 @@ def resolve_device(wanted: str, engine: type[Engine] | Engine) -> str:
     engine : Engine
         Asked by its ``devices()``. One without runs on the CPU, whatever is wanted: a
         classical method in a sweep of networks is no reason to refuse.
+    weights : Weights, optional
+        Of an engine with more than one runtime, they decide which.
 
     Raises
     ------
@@ -119,7 +123,7 @@ def resolve_device(wanted: str, engine: type[Engine] | Engine) -> str:
     ask = getattr(engine, "devices", None)
     if wanted == "cpu" or ask is None:
         return "cpu"
-    devices = ask()
+    devices = ask(weights)
     if wanted == "auto":
         return str(devices[0])
     if wanted not in devices:

@@ -123,7 +123,7 @@ class ExternalEngine:
         self._weights: dict[str, Any] = {"weights": None, "device": "cpu"}
 
     @classmethod
-    def devices(cls) -> tuple[str, ...]:
+    def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
         """Return what is worth trying: what it can use only the other interpreter knows."""
         return ("cuda", "cpu") if gpu_names() else ("cpu",)
 

@@ -139,7 +139,7 @@ def unpacked(source: Path, stage: Path) -> Path:
         raise _refused(source, "is a device or the like")
     if source.is_dir() or source.suffix == ".onnx" or is_torch(source):
         return source
-    return unpack(source, stage / "unpacked") if zipfile.is_zipfile(source) else source
+    return unpack(source, stage / ".unpacked") if zipfile.is_zipfile(source) else source
 
 
 def checked(weights: Sequence[Weights], name: str | None = None) -> list[Weights]:

@@ -109,7 +109,7 @@ class FPN2WS:
         self._network = MapNetwork(self.name, maps=2)
 
     @classmethod
-    def devices(cls) -> tuple[str, ...]:
+    def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
         """Return the devices that it can use here, best first."""
         return onnx_devices()
 

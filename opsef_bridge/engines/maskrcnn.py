@@ -116,7 +116,7 @@ class MaskRCNN:
         self._percentiles = PERCENTILES
 
     @classmethod
-    def devices(cls) -> tuple[str, ...]:
+    def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
         """Return the devices that torch offers here, best first."""
         return torch_devices()
 

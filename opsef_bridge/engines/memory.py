@@ -88,14 +88,19 @@ class LoadedEngine:
         With ``auto`` weights that cannot run on the GPU, whatever their engine's runtime may
         do (a driver that is too old, StarDist's by a TensorFlow without CUDA), go to the CPU.
         """
-        device = resolve_device(wanted, kind)
+        device = resolve_device(wanted, kind, weights)
         try:
             return cls(kind(), weights, device)
-        except WorkerError as error:
-            if wanted != "auto" or device == "cpu":
+        except Exception as error:
+            full = is_out_of_memory(error)
+            if device == "cpu" or not (
+                full or (wanted == "auto" and isinstance(error, WorkerError))
+            ):
                 raise
             print(f"not on the {device}: {error}", file=sys.stderr)
-            return cls(kind(), weights, "cpu")
+        loaded = cls(kind(), weights, "cpu")
+        loaded.steps += ["cpu"] if full else []
+        return loaded
 
     def predict(
         self, image: np.ndarray, parameters: Parameters, *, reference: np.ndarray | None = None
@@ -133,11 +138,21 @@ class LoadedEngine:
         step = lighten() if lighten else None
         if step is None and self.device != "cpu":
             self.device = step = "cpu"
-        if step is not None:
-            # ONNX Runtime keeps what it has reserved as long as the session lives.
-            self.engine.load(self._weights, device=self.device)
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
             torch.cuda.empty_cache()
+        if step is not None:
+            self._load_again()
         return step
+
+    def _load_again(self) -> None:
+        """Load anew: ONNX Runtime keeps what it has reserved as long as a session lives."""
+        try:
+            self.engine.load(self._weights, device=self.device)
+        except Exception as error:
+            if self.device == "cpu" or not is_out_of_memory(error):
+                raise
+            self.device = "cpu"
+            self.steps.append("cpu")
+            self.engine.load(self._weights, device="cpu")

@@ -39,6 +39,8 @@ __all__ = [
 FACTS = ("licence", "source", "data")
 """What every card tells, if only that it is unknown; ``data``: what the weights learned from."""
 
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for itself."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -83,6 +85,8 @@ def stage_weights(
     told = {key: value for key, value in (facts or {}).items() if value}
     here = {"name": name, "engine": weights.engine, "file": copy.name, "sha256": weights.sha256}
     card = {**dict.fromkeys(FACTS, "unknown"), **weights.card, **told, **here, "added": today()}
+    if card.get("family") == f"{weights.engine}:{weights.name}":  # its own name, not its origin
+        card["family"] = f"{weights.engine}:{name}"
     staged = Weights(name, weights.engine, copy, weights.sha256, card)
     if file_sha256(copy) != weights.sha256:
         verify(weights)  # says so, unless the file has changed since
@@ -170,7 +174,7 @@ def plain_file(weights: Weights) -> Path:
 
 def check_name(name: str) -> None:
     """Refuse a name that would be no folder on every system."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or name.endswith(".") or _DEVICES.fullmatch(name):
         raise InputError(
             f"{name!r} cannot be the name of weights",
             hint="Give a --name of letters, digits, dots, - and _, at most 80, a letter or "

@@ -92,7 +92,7 @@ class UNet:
         self._network = MapNetwork(self.name, maps=3)
 
     @classmethod
-    def devices(cls) -> tuple[str, ...]:
+    def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
         """Return the devices that it can use here, best first."""
         return onnx_devices()
 

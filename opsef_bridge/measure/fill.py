@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from itertools import pairwise
 from math import ceil
 
@@ -31,12 +32,15 @@ LARGEST = 2**17
 
 POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
 ENTIRE_NAME = re.compile(r"[0-9]{1,10}")
+IN_PLANE = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 
 
 def fill_rois(
-    rois: Iterable[ImagejRoi], shape: tuple[int, int], *, offset: tuple[int, int] = (0, 0)
+    rois: Iterable[ImagejRoi], shape: tuple[int, ...], *, offset: tuple[int, int] = (0, 0)
 ) -> NDArray[np.int32]:
     """Paint ROIs into a label image, each with the integer that is its name.
+
+    In a volume names are label and plane, ``0007-0003``, as `trace_rois` gives them.
 
     Polygon, freehand and traced ROIs (whole or sub-pixel coordinates), rectangles, ovals
     and composites of straight lines get exactly the pixels that ImageJ gives them. Where
@@ -47,14 +51,14 @@ def fill_rois(
     ----------
     rois : iterable of roifile.ImagejRoi
         ROIs with different positive integers as names.
-    shape : (int, int)
-        Rows and columns of the label image.
+    shape : ([int,] int, int)
+        (Planes,) rows and columns of the label image.
     offset : (int, int)
         Row and column of its first pixel in the picture that the ROIs are for.
 
     Returns
     -------
-    (Y, X) int32 ndarray
+    ([Z,] Y, X) int32 ndarray
         Label image, 0 where there is no ROI.
 
     Raises
@@ -76,6 +80,8 @@ def fill_rois(
     True
     """
     rois = list(rois)
+    if len(shape) == 3:
+        return _fill_volume(rois, shape, offset)
     values = roi_labels(rois)
     loops: list[NDArray[np.floating]] = []
     owners: list[int] = []
@@ -86,6 +92,27 @@ def fill_rois(
     starts = np.concatenate([[0], np.cumsum([len(loop) for loop in loops], dtype=np.int64)])
     vertices = np.concatenate(loops, dtype=np.float64) if loops else np.empty((0, 2))
     return fill_loops(vertices - np.array(offset[::-1]), starts, owners, values, shape)
+
+
+def _fill_volume(
+    rois: Sequence[ImagejRoi], shape: tuple[int, ...], offset: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Fill a volume plane by plane."""
+    planes: dict[int, list[ImagejRoi]] = {}
+    for roi in rois:
+        parts = IN_PLANE.fullmatch(roi.name)
+        if parts is None or not 1 <= int(parts[2]) <= shape[0]:
+            raise RoiError(
+                f"the name {roi.name!r} is no label and plane of a volume of {shape[0]} planes",
+                hint="In a volume ROIs are named like 0007-0003: object 7 in plane 3",
+            )
+        flat = copy(roi)
+        flat.name = parts[1]
+        planes.setdefault(int(parts[2]) - 1, []).append(flat)
+    labels = np.zeros(shape, np.int32)
+    for plane, those in planes.items():
+        labels[plane] = fill_rois(those, shape[1:], offset=offset)
+    return labels
 
 
 def roi_labels(rois: Sequence[ImagejRoi]) -> NDArray[np.int32]:

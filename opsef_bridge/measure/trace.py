@@ -8,7 +8,7 @@ object. ImageJ's filler, and `opsef_bridge.measure.fill.fill_rois`, give them ba
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,29 +45,37 @@ class Loops(NamedTuple):
     labels: NDArray[np.int32]
 
 
-def trace_rois(labels: ArrayLike, *, offset: tuple[int, int] = (0, 0)) -> list[ImagejRoi]:
+def trace_rois(
+    labels: ArrayLike, *, offset: tuple[int, int] = (0, 0), hyperstack: bool = False
+) -> list[ImagejRoi]:
     """Return one ImageJ ROI per label: same pixels, named by the label.
 
     An object with one outline becomes a TRACED ROI, an object with holes or several
-    parts a composite. Group, position and colour are not set.
+    parts a composite. Group and colour are not set, and the position is in volumes only:
+    there an object has one ROI in each plane that it reaches, named by label and plane
+    (``0007-0003``), which ImageJ shows in that plane (the first is 1).
 
     Parameters
     ----------
-    labels : (Y, X) array_like of integer or bool
+    labels : ([Z,] Y, X) array_like of integer or bool
         Label image, 0 is background.
     offset : (int, int)
-        Row and column of ``labels[0, 0]`` in the picture that the ROIs are for, in
+        Row and column of the first pixel in the picture that the ROIs are for, in
         pixels; not zero for a crop.
+    hyperstack : bool
+        Whether the picture that the ROIs of a volume are for has channels or time points
+        besides planes: ImageJ counts positions otherwise then.
 
     Returns
     -------
     list of roifile.ImagejRoi
-        In ascending order of label; the name is the label with at least four digits.
+        In ascending order of label, then of plane; the name is the label with at least
+        four digits.
 
     Raises
     ------
     InputError
-        `labels` is not 2D, not of an integer dtype, negative, or above 2**31 - 1.
+        `labels` is neither 2D nor 3D, not of an integer dtype, negative, or above 2**31 - 1.
     RoiError
         An object lies outside the coordinates that ImageJ can store (-5000..60535).
 
@@ -83,12 +91,31 @@ def trace_rois(labels: ArrayLike, *, offset: tuple[int, int] = (0, 0)) -> list[I
     >>> trace_rois(labels)[1].coordinates().tolist()
     [[1, 0], [3, 0], [3, 1], [2, 1], [2, 2], [1, 2]]
     """
+    if np.ndim(labels) == 3:
+        return _trace_volume(np.asarray(labels), offset, hyperstack)
     loops = trace_loops(labels)
     if not len(loops.labels):
         return []
     vertices = loops.vertices + np.array(offset[::-1], np.int32)
     _check_range(vertices)
     return list(_rois(Loops(vertices, loops.starts, loops.labels)))
+
+
+def _trace_volume(
+    labels: NDArray[Any], offset: tuple[int, int], hyperstack: bool
+) -> list[ImagejRoi]:
+    """Return the ROIs of all planes, object by object."""
+    found = []
+    for number, plane in enumerate(labels, 1):
+        for roi in trace_rois(plane, offset=offset):
+            found.append((int(roi.name), number, roi))
+            roi.name = f"{roi.name}-{number:04d}"
+            # With both set ImageJ would show it in every plane of a plain stack.
+            if hyperstack:
+                roi.z_position = number
+            else:
+                roi.position = number
+    return [roi for *_, roi in sorted(found, key=lambda one: one[:2])]
 
 
 def trace_loops(labels: ArrayLike) -> Loops:

@@ -22,6 +22,7 @@ def write_roi_set(
     labels: ArrayLike,
     *,
     offset: tuple[int, int] = (0, 0),
+    hyperstack: bool = False,
     info: Mapping[str, Any] | None = None,
 ) -> bool:
     """Write the objects of a label image as a ROI zip, with a JSON of the same name beside.
@@ -34,10 +35,12 @@ def write_roi_set(
     ----------
     path : path-like
         The zip, by convention ``<image>_ROIs.zip``.
-    labels : (Y, X) array_like of integer or bool
-        Label image, 0 is background.
+    labels : ([Z,] Y, X) array_like of integer or bool
+        Label image, 0 is background. Of a volume an object has one ROI per plane.
     offset : (int, int)
-        Row and column of ``labels[0, 0]`` in the source image; not zero for a crop.
+        Row and column of the first pixel in the source image; not zero for a crop.
+    hyperstack : bool
+        Whether a source of volumes has channels or time points besides planes.
     info : mapping
         What else the JSON shall say, such as image and variant.
 
@@ -52,7 +55,7 @@ def write_roi_set(
         As `opsef_bridge.measure.trace.trace_rois`.
     """
     path = Path(path)
-    rois = trace_rois(labels, offset=offset)
+    rois = trace_rois(labels, offset=offset, hyperstack=hyperstack)
     if not rois:
         path.unlink(missing_ok=True)
         sidecar_path(path).unlink(missing_ok=True)
@@ -62,7 +65,9 @@ def write_roi_set(
         **(info or {}),
         "shape": list(np.shape(labels)),
         "offset": [int(start) for start in offset],
-        "rois": {roi.name: {"label": int(roi.name), "class": None} for roi in rois},
+        "rois": {
+            roi.name: {"label": int(roi.name.partition("-")[0]), "class": None} for roi in rois
+        },
     }
     write_json(sidecar_path(path), record)
     return True

@@ -42,7 +42,7 @@ def batch(job: Job) -> Iterator[list[Outcome]]:
     fine = [image for image in plan.images if outcomes[image.id]["status"] != "failed"]
     for image in fine:
         job.report(image.id)
-        export_rois(job.run, plan, image, outcomes[image.id]["variant"])
+        export_rois(job.project, job.run, plan, image, outcomes[image.id]["variant"])
     flat = [image for image in fine if _labels(job, outcomes[image.id]).ndim == 2]
     if flat:
         _write_stack(job, plan, flat, outcomes)

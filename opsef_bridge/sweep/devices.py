@@ -30,10 +30,12 @@ def devices_of_engines(engines: Iterable[str], wanted: str) -> dict[str, str]:
     ConfigError
         ``cuda`` is wanted where an engine cannot use it.
     """
-    if not gpu_names() or wanted == "cpu":
-        return {engine: device_of(engine, wanted) for engine in engines}
     found = {}
     for engine in engines:
+        # Those in other interpreters are known to this process only, and import nothing.
+        if not gpu_names() or wanted == "cpu" or hasattr(engine_class(engine), "far"):
+            found[engine] = device_of(engine, wanted)
+            continue
         with Worker() as worker:
             asked = {"engine": engine, "wanted": wanted}
             found[engine] = worker.call("opsef_bridge.sweep.devices:device_of", asked)

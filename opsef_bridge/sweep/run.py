@@ -7,8 +7,8 @@ import datetime
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class Result:
 def plan_sweep(project: Project) -> Plan:
     """Import the images and plan what ``opsef.yaml`` asks for."""
     config = project.config
-    _check_device(config)
+    _check_device(config, [model.engine for model in config.model_settings()])
     with _writable(project):
         entries = import_images(project, config)
     drawn = sample_images(entries, config.sweep.images, config.sweep.seed)
@@ -142,10 +142,13 @@ def plan_batch(project: Project) -> Plan:
             "no variant is adopted yet", hint="Choose one: opsef adopt VARIANT [--group G]"
         )
     config = project.config
-    _check_device(config)
+    adopted = {
+        group: _of_today(project, Variant.from_json(what["variant"]))
+        for group, what in chosen.items()
+    }
+    _check_device(config, [variant.engine for variant in adopted.values()])
     with _writable(project):
         entries = [entry for entry in import_images(project, config) if entry.include]
-    adopted = {group: Variant.from_json(what["variant"]) for group, what in chosen.items()}
     return make_batch_plan(config, entries, adopted)
 
 
@@ -321,11 +324,20 @@ def _box_of(project: Project, config: Config, entry: ImageEntry) -> Box | None:
         return None
 
 
-def _check_device(config: Config) -> None:
+def _of_today(project: Project, variant: Variant) -> Variant:
+    """Complete a variant that was adopted when weights had no key of their card yet."""
+    if not variant.weights or variant.weights_key != variant.weights_sha256:
+        return variant
+    weights = find_weights(variant.engine, variant.weights, [project.models_folder])
+    if weights.sha256 != variant.weights_sha256:
+        return variant  # the unit will say so
+    return replace(variant, weights_key=weights.key, family=weights.family)
+
+
+def _check_device(config: Config, engines: Iterable[str]) -> None:
     """Refuse a GPU that an engine cannot use, before a hundred variants fail for it."""
     if config.sweep.device == "cuda":
-        engines = dict.fromkeys(model.engine for model in config.model_settings())
-        devices_of_engines(engines, "cuda")
+        devices_of_engines(dict.fromkeys(engines), "cuda")
 
 
 def _check_channel(config: Config, entries: Sequence[ImageEntry]) -> None:

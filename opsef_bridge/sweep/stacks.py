@@ -54,7 +54,7 @@ def compare(job: Job) -> Iterator[list[Outcome]]:
         except OpsefError:
             continue  # an image that cannot be read has failed outcomes already
         for row in ranked[: config.compare.rois]:
-            export_rois(job.run, plan, image, row["id"])
+            export_rois(job.project, job.run, plan, image, row["id"])
     yield []
 
 
@@ -105,24 +105,28 @@ def write_stack(
     )
 
 
-def export_rois(run: Run, plan: Plan, image: PlannedImage, variant: str) -> bool:
+def export_rois(project: Project, run: Run, plan: Plan, image: PlannedImage, variant: str) -> bool:
     """Write the ROI zip of an image and variant, in pixels of the source.
 
     Returns
     -------
     bool
-        False where there is nothing to write: no labels, no object, or a volume.
+        False where there is nothing to write: no labels, or no object.
     """
     file = run.label_file(variant, image.id)
     if not file.is_file():
         return False
     labels = read_labels(file)
-    if labels.ndim != 2:
-        return False
     slug = next(v.slug for v in plan.variants if v.id == variant)
     info = {"image": image.id, "variant": variant, "slug": slug, "run": run.id}
     offset = image.box[:2] if image.box else (0, 0)
-    return write_roi_set(run.rois_file(variant, image.id), labels, offset=offset, info=info)
+    return write_roi_set(
+        run.rois_file(variant, image.id),
+        labels,
+        offset=offset,
+        hyperstack=bool({"C", "T"} & set(project.image(image.id).axes)),
+        info=info,
+    )
 
 
 def export_variant(project: Project, variant: str, *, run: str | None = None) -> list[Path]:
@@ -143,7 +147,7 @@ def export_variant(project: Project, variant: str, *, run: str | None = None) ->
     return [
         folder.rois_file(chosen.id, image.id)
         for image in plan.images
-        if export_rois(folder, plan, image, chosen.id)
+        if export_rois(project, folder, plan, image, chosen.id)
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from opsef_bridge.engines import engine_class, list_weights, resolve_device, verify
+from opsef_bridge.engines import engine_class, list_weights, verify
 from opsef_bridge.engines.base import Engine, Parameters, Weights
 from opsef_bridge.engines.cards import add_evaluation
 from opsef_bridge.engines.memory import LoadedEngine
@@ -91,7 +91,7 @@ def evaluate(
     seen = _look(pairs)
     verify(weights)
     engine = kind()
-    loaded = LoadedEngine(engine, weights, resolve_device(device, engine))
+    loaded = LoadedEngine.open(type(engine), weights, device)
     counts = count_matches(_segmented(pairs, loaded, predict, decode, report))
     return {
         "date": today(),

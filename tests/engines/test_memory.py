@@ -79,7 +79,7 @@ class CpuAlone(Greedy):
     """Its runtime can use the GPU; these weights cannot."""
 
     @classmethod
-    def devices(cls):
+    def devices(cls, weights=None):
         return ("cuda", "cpu")
 
     def load(self, weights, device="cpu"):

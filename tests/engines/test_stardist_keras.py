@@ -466,6 +466,12 @@ def test_bombs_links_and_broken_zips_are_refused(make, tmp_path):
     (tmp_path / "flipped.zip").write_bytes(whole.replace(b"HDF", b"HDX"))
     refused(make, tmp_path / "flipped.zip", tmp_path, "cannot be unpacked")
     refused(make, zip_of(tmp_path / "other.zip", {"a.txt": b""}), tmp_path, "no such files")
+    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        spoilt = bytearray(zip_of(tmp_path / "z.zip", members(), compression=kind).read_bytes())
+        start = spoilt.find(b"weights_best.h5") + 1000
+        spoilt[start : start + 200] = bytes(200)
+        (tmp_path / "spoilt.zip").write_bytes(spoilt)
+        refused(make, tmp_path / "spoilt.zip", tmp_path, "cannot be unpacked")
 
 
 def spoil_link(file: Any, h5py: Any, folder: Path) -> None:

@@ -120,7 +120,7 @@ def test_more_than_16_bits_of_labels_do_not_wrap():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.zeros((2, 3, 4), int), r"shape \(2, 3, 4\).*one \(Y, X\) plane"),
+        (np.zeros((2, 2, 3, 4), int), r"shape \(2, 2, 3, 4\).*one \(Y, X\) plane"),
         (np.zeros(3, int), "1 dimensions"),
         (np.zeros((2, 2)), r"float64.*astype"),
         (np.array([[0, -3]]), "-3"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from opsef_bridge.errors import InputError
+from opsef_bridge.errors import InputError, RoiError
 from opsef_bridge.measure.fill import fill_rois
 from opsef_bridge.rois import read_rois, read_sidecar, sidecar_path, write_roi_set
 
@@ -34,7 +34,24 @@ def test_no_objects_no_files_also_none_from_before(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_volume_is_refused_and_writes_nothing(tmp_path):
+def test_a_volume_has_rois_in_its_planes(tmp_path):
+    path, volume = tmp_path / "a_ROIs.zip", np.stack([CROP, np.zeros_like(CROP), CROP * 2])
+    for hyperstack in (False, True):
+        assert write_roi_set(path, volume, offset=(3, 5), hyperstack=hyperstack)
+        rois = read_rois(path)
+        assert [roi.name for roi in rois] == ["0007-0001", "0009-0001", "0014-0003", "0018-0003"]
+        shown = [(roi.position, roi.z_position) for roi in rois]
+        planes = [1, 1, 3, 3]
+        assert shown == [(0, z) if hyperstack else (z, 0) for z in planes]
+    np.testing.assert_array_equal(fill_rois(rois, (3, 9, 9))[:, 3:5, 5:7], volume)
+    np.testing.assert_array_equal(fill_rois(rois, volume.shape, offset=(3, 5)), volume)
+    assert read_sidecar(path)["rois"]["0014-0003"] == {"label": 14, "class": None}
+    for shape in ((2, 9, 9), (9, 9)):
+        with pytest.raises(RoiError, match="0014-0003" if len(shape) == 3 else "no integers"):
+            fill_rois(rois, shape)
+
+
+def test_more_axes_are_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match="plane"):
-        write_roi_set(tmp_path / "a_ROIs.zip", CROP[None])
+        write_roi_set(tmp_path / "a_ROIs.zip", CROP[None, None])
     assert list(tmp_path.iterdir()) == []

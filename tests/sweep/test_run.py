@@ -229,7 +229,10 @@ def test_volumes_are_segmented_whole(bench, make_discs):
     with tifffile.TiffFile(project.run().compare_file(project.images()[0].id)) as file:
         metadata = file.imagej_metadata
     assert (metadata["frames"], metadata["slices"], metadata["channels"]) == (2, 5, 4)
-    assert not list(project.run().root.glob("rois/*/*.zip"))  # ROIs are of planes
+    rois = read_rois(project.run().rois_file("v0001", project.images()[0].id))
+    assert len(rois) == 12 * 3  # objects times planes
+    np.testing.assert_array_equal(fill_rois(rois, stack.shape), labels)
+    assert {roi.position for roi in rois} == {2, 3, 4}
 
 
 def test_projected_volumes_are_planes(bench, make_discs):

@@ -62,7 +62,7 @@ class Probe:
         """Do nothing."""
 
     @classmethod
-    def devices(cls) -> tuple[str, ...]:
+    def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
         """As $PROBE_DEVICES says."""
         return tuple(os.environ.get("PROBE_DEVICES", "cpu").split())
 
