@@ -67,12 +67,12 @@ from opsef_bridge.engines.cellpose_network import (
     STEPS,
     build_network,
     import_package,
-    read_state,
     run_planes,
     run_volume,
 )
 from opsef_bridge.engines.cellpose_size import SizeModel, estimate_diameter, size_model_of
 from opsef_bridge.engines.devices import torch_devices
+from opsef_bridge.engines.runtime import read_state, use_torch
 from opsef_bridge.engines.scaling import drop_small, finite_plane, normalise
 from opsef_bridge.errors import InputError, WorkerError
 
@@ -189,14 +189,7 @@ class Cellpose:
             The packages of the extra ``cellpose`` are not installed.
         """
         package = import_package()
-        if device not in ("cpu", "cuda") or (
-            device == "cuda" and not package.torch.cuda.is_available()
-        ):
-            raise WorkerError(
-                f"torch cannot use the device {device!r}",
-                hint="Use the device cpu, or install a torch that can",
-            )
-        package.torch.set_num_threads(1)
+        use_torch(package.torch, device)
         state = read_state(package.torch, weights)
         network = build_network(package, state, weights, mkldnn=device == "cpu")
         self._size = size_model_of(weights)

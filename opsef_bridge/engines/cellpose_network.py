@@ -14,7 +14,7 @@ import numpy as np
 from opsef_bridge.engines.base import Weights
 from opsef_bridge.errors import OpsefError, WeightsError
 
-__all__ = ["STEPS", "STYLE", "build_network", "import_package", "read_state", "run_planes"]
+__all__ = ["STEPS", "STYLE", "build_network", "import_package", "run_planes"]
 __all__ += ["run_volume"]
 
 STYLE = 256
@@ -128,33 +128,6 @@ def run_volume(
     return resize_depth(found, depth) if len(found) != depth else found
 
 
-def read_state(torch: Any, weights: Weights) -> dict[str, Any]:
-    """Return the tensors of a file by name. No code of the file runs: no pickle.
-
-    Raises
-    ------
-    WeightsError
-        The file is missing, or torch cannot read it as tensors.
-    """
-    path = weights.path
-    if path is None or not path.is_file():
-        raise WeightsError(
-            f"the file of the weights {weights.name!r} is missing: {path}",
-            hint="Put it back; it is not downloaded",
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has many classes for a broken file
-        raise WeightsError(
-            f"the weights {weights.name!r} cannot be read from {path} "
-            f"({type(error).__name__}: {str(error).splitlines()[0]})",
-            hint="Bring a sound copy of a file that torch saved, with tensors only",
-        ) from error
-    if not isinstance(state, dict):
-        raise _not_cellpose(weights, f"it holds a {type(state).__name__}")
-    return state
-
-
 def build_network(
     package: SimpleNamespace, state: dict[str, Any], weights: Weights, *, mkldnn: bool
 ) -> Any:
@@ -167,6 +140,8 @@ def build_network(
     WeightsError
         `state` is that of another kind of network.
     """
+    if not isinstance(state, dict):
+        raise _not_cellpose(weights, f"it holds a {type(state).__name__}")
     try:
         down = "downsample.down.res_down_{}.conv.conv_0.2.weight".format
         levels = [state[down(level)] for level in range(4)]

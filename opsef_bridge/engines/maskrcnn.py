@@ -35,8 +35,10 @@ from pydantic import Field, model_validator
 from opsef_bridge.engines.base import Parameters, Raw, Scaled, Weights
 from opsef_bridge.engines.devices import torch_devices
 from opsef_bridge.engines.fpn2ws import keep_largest
+from opsef_bridge.engines.runtime import read_state, use_torch
 from opsef_bridge.engines.scaling import drop_small, finite_plane, resize, resize_labels
 from opsef_bridge.engines.unet import PERCENTILES, prepare
+from opsef_bridge.engines.untrusted import first_line
 from opsef_bridge.errors import OpsefError, WeightsError, WorkerError
 from opsef_bridge.measure.stitch import stitch
 
@@ -135,19 +137,14 @@ class MaskRCNN:
             The packages of the extra ``maskrcnn`` are not installed.
         """
         package = _package()
-        if device not in ("cpu", "cuda") or (
-            device == "cuda" and not package.torch.cuda.is_available()
-        ):
-            raise WorkerError(
-                f"torch cannot use the device {device!r}",
-                hint="Use the device cpu, or install a torch that can",
-            )
-        package.torch.set_num_threads(1)
-        state = _read_state(package.torch, weights)
+        use_torch(package.torch, device)
+        state = read_state(package.torch, weights)
+        if not isinstance(state, dict):
+            raise _not_maskrcnn(weights, f"it holds a {type(state).__name__}")
         try:
             network = package.networks.build(state)
         except (KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
-            raise _not_maskrcnn(weights, f"{type(error).__name__}: {_brief(error)}") from error
+            raise _not_maskrcnn(weights, f"{type(error).__name__}: {first_line(error)}") from error
         self._network, self._device = network.to(device), device
         low, high = weights.card.get("input", {}).get("percentiles", PERCENTILES)
         self._percentiles = (float(low), float(high))
@@ -328,32 +325,6 @@ def _package() -> SimpleNamespace:
             hint='Install them by `pip install "opsef_bridge[maskrcnn]"`',
         ) from error
     return SimpleNamespace(torch=torch, networks=networks)
-
-
-def _read_state(torch: Any, weights: Weights) -> dict[str, Any]:
-    """Return the tensors of a file by name. No code of the file runs: no pickle."""
-    path = weights.path
-    if path is None or not path.is_file():
-        raise WeightsError(
-            f"the file of the weights {weights.name!r} is missing: {path}",
-            hint="Put it back; it is not downloaded",
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has many classes for a broken file
-        raise WeightsError(
-            f"the weights {weights.name!r} cannot be read from {path} "
-            f"({type(error).__name__}: {_brief(error)})",
-            hint="Bring a sound copy of a file that torch saved, with tensors only",
-        ) from error
-    if not isinstance(state, dict):
-        raise _not_maskrcnn(weights, f"it holds a {type(state).__name__}")
-    return state
-
-
-def _brief(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return (str(error).splitlines() or [""])[0][:200]
 
 
 def _not_maskrcnn(weights: Weights, found: str) -> WeightsError:

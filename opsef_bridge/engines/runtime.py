@@ -1,13 +1,14 @@
-"""ONNX Runtime as the engines use it."""
+"""ONNX Runtime and torch as the engines use them: one thread, one device, safe files."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from opsef_bridge.engines.base import Weights
+from opsef_bridge.engines.untrusted import first_line
 from opsef_bridge.errors import WeightsError, WorkerError
 
-__all__ = ["open_session"]
+__all__ = ["open_session", "read_state", "use_torch"]
 
 
 def open_session(weights: Weights, device: str = "cpu") -> Any:
@@ -57,3 +58,43 @@ def open_session(weights: Weights, device: str = "cpu") -> Any:
             hint="Check the driver and the CUDA libraries, or use the device cpu",
         )
     return session
+
+
+def use_torch(torch: Any, device: str) -> None:
+    """Let torch compute with one thread from now on, if it can on `device`.
+
+    Raises
+    ------
+    WorkerError
+        It cannot.
+    """
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise WorkerError(
+            f"torch cannot use the device {device!r}",
+            hint="Use the device cpu, or install a torch that can",
+        )
+    torch.set_num_threads(1)
+
+
+def read_state(torch: Any, weights: Weights) -> Any:
+    """Return what torch saved in a file, tensors by name. No code of the file runs.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, or torch cannot read it as tensors.
+    """
+    path = weights.path
+    if path is None or not path.is_file():
+        raise WeightsError(
+            f"the file of the weights {weights.name!r} is missing: {path}",
+            hint="Put it back; it is not downloaded",
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has many classes for a broken file
+        raise WeightsError(
+            f"the weights {weights.name!r} cannot be read from {path} "
+            f"({type(error).__name__}: {first_line(error)})",
+            hint="Bring a sound copy of a file that torch saved, with tensors only",
+        ) from error

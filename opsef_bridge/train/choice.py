@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.errors import InputError
-from opsef_bridge.train.score import THRESHOLDS, bootstrap, pooled_f1
+from opsef_bridge.train.score import pooled_f1, score_entry
 
 __all__ = ["RULE", "choose", "leave_one_out", "pooled_entry"]
 
@@ -68,17 +68,4 @@ def pooled_entry(counts: np.ndarray) -> dict[str, Any]:
     ----------
     counts : ndarray of int, shape (groups, thresholds, 3)
     """
-    low, high = bootstrap(counts)
-    found = zip(THRESHOLDS, pooled_f1(counts), low, high, strict=True)
-    return {
-        "mosaics": len(counts),
-        "objects": int(counts[:, 0, [0, 2]].sum()),
-        "f1": {
-            str(threshold): {
-                "value": round(float(value), 4),
-                "interval": [round(float(a), 4), round(float(b), 4)],
-            }
-            for threshold, value, a, b in found
-        },
-        "interval": "95 %, bootstrap over mosaics",
-    }
+    return score_entry(counts, over="mosaics")
