@@ -17,9 +17,11 @@ DEMO ?= demo
 # Many short processes import the same libraries: let Python keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-# After `make gpu` every later installation swaps again.
+# After `make gpu` every later installation swaps again. The version is the one that is pinned
+# for the CPU; CUDA and cuDNN come as packages, without which the GPU build runs on the CPU.
+ORT := $(shell sed -n 's/^onnxruntime==//p' $(CONSTRAINTS))
 SWAP = $(BIN)/uv pip uninstall --quiet --python $(BIN)/python onnxruntime onnxruntime-gpu; \
-	$(BIN)/uv pip install --quiet --python $(BIN)/python onnxruntime-gpu
+	$(UV) 'onnxruntime-gpu[cuda,cudnn]==$(ORT)'
 
 .PHONY: help demo demo-full core install test test-full lint bench gpu constraints clean
 

@@ -112,7 +112,7 @@ class ModelSettings:
     weights : str or None
         Name of the weights; None takes those that come with the engine.
     axes : dict of str to list
-        Values to try, by parameter, in the order of the file.
+        Values to try, by parameter, in the order of the file; then the engine's ladder.
     """
 
     name: str
@@ -143,6 +143,8 @@ class Config(_Section):
     postprocess: Postprocess = Postprocess()
     groups: dict[str, str] | str | None = None
     """Globs on file names by group; or a column of ``images/index.csv``."""
+    classes: dict[Annotated[int, Field(ge=1, le=255)], str] = Field(default_factory=dict)
+    """Names of the classes of objects, by number: the group of their ROIs in ImageJ."""
     sweep: Sweep = Sweep()
     compare: Compare = Compare()
 
@@ -229,6 +231,8 @@ def _model_settings(name: str, entry: dict[str, Any]) -> ModelSettings:
     except OpsefError as error:
         raise _At(error, (name, "engine")) from None
     weights = rest.pop("weights", None)
+    ladder = getattr(engine, "ladder", {})
+    rest |= {key: list(values) for key, values in ladder.items() if key not in rest}
     fields = {**engine.Predict.model_fields, **engine.Decode.model_fields}
     axes: dict[str, list[Any]] = {}
     for key, value in rest.items():

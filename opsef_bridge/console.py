@@ -42,6 +42,11 @@ class Console:
         if not self.as_json:
             print(*lines, sep="\n", flush=True)
 
+    def warn(self, *lines: str) -> None:
+        """Print lines for a person on stderr, also where stdout is for a machine."""
+        for line in lines:
+            print(f"opsef: {line}", file=sys.stderr, flush=True)
+
     def answer(self, value: Any) -> None:
         """Print the answer for a machine, if that is asked for."""
         if self.as_json:

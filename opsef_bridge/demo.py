@@ -24,9 +24,12 @@ models:                           # a list where one value stands is tried value
   fpn2ws: {engine: fpn2ws, scale: [0.5, 1.0, 2.0], seed: [0.5, 0.6, 0.7]}
 """
 
+_CELLPOSE = """\
+  cellpose: {engine: cellpose, diameter: [12, 22, 45], cellprob: [-1, 0]}
+"""
+
 _MODELS_FULL = """\
   stardist-keras: {engine: stardist, weights: nuclei-stardist-tensorflow, scale: [0.5, 1.0, 2.0]}
-  cellpose: {engine: cellpose, diameter: [12, 22, 45], cellprob: [-1, 0]}
   maskrcnn: {engine: maskrcnn, scale: [0.5, 1.0, 2.0], score: [0.3, 0.5, 0.7]}
 """
 
@@ -62,6 +65,8 @@ def example_data() -> Path:
 def make_project(folder: Path, sources: list[str]) -> Path:
     """Write an ``opsef.yaml`` for images of the user and return its path.
 
+    It names the core engines, and Cellpose where that is installed.
+
     Raises
     ------
     ProjectError
@@ -74,7 +79,7 @@ def make_project(folder: Path, sources: list[str]) -> Path:
         raise ProjectError(f"there is a project in {folder} already", hint="Edit its opsef.yaml")
     find_files(Path.cwd(), sources)
     listed = ", ".join(_quoted(Path(source).absolute().as_posix()) for source in sources)
-    write_text(file, _NEW.format(sources=listed, models=_MODELS))
+    write_text(file, _NEW.format(sources=listed, models=_MODELS + _cellpose()))
     return file
 
 
@@ -96,15 +101,14 @@ def make_demo(folder: Path, *, full: bool = False) -> Path:
             target.write_bytes(image.read_bytes())
         if full:
             convert(["nuclei-stardist"], folder / "models", runtime="tensorflow")
-        write_text(file, _DEMO.format(models=_MODELS + _more_models() if full else _MODELS))
+        more = _MODELS_FULL + _cellpose() if full else ""
+        write_text(file, _DEMO.format(models=_MODELS + more))
     return folder
 
 
-def _more_models() -> str:
-    """Return the models of torch and TensorFlow; Cellpose 3 is not made for Python 3.13."""
-    if find_spec("cellpose"):
-        return _MODELS_FULL
-    return "".join(line for line in _MODELS_FULL.splitlines(True) if "cellpose:" not in line)
+def _cellpose() -> str:
+    """Return the model of Cellpose, or nothing: Cellpose 3 is not made for Python 3.13."""
+    return _CELLPOSE if find_spec("cellpose") else ""
 
 
 def _quoted(text: str) -> str:

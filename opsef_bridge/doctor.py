@@ -19,14 +19,24 @@ from pathlib import Path
 from typing import Literal
 
 from opsef_bridge.engines import engine_names, find_weights, list_weights, verify
+from opsef_bridge.engines.devices import gpu_names
+from opsef_bridge.engines.registry import broken_cards
 from opsef_bridge.engines.trial import try_engine
 from opsef_bridge.errors import NotFoundError, OpsefError, WeightsError
 from opsef_bridge.execute import free_cores
 from opsef_bridge.files import atomic_path
 from opsef_bridge.imagej.jars import JARS, find_jar
 from opsef_bridge.project import Project
+from opsef_bridge.workers import Worker
 
 __all__ = ["Finding", "examine"]
+
+GPU_ADVICE = {
+    "onnxruntime": "make gpu; then see that the driver is new enough for its CUDA (nvidia-smi)",
+    "torch": "Install a torch for the CUDA of this driver: pip install torch --index-url ...",
+    "tensorflow": "pip install 'tensorflow[and-cuda]' of the same version",
+}
+"""Runtimes that may use a GPU, and what to do about one that cannot."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ def examine(project: Project) -> Iterator[Finding]:
     """Yield what was found, part by part, the core first."""
     yield _python()
     yield from _runtime()
+    yield from _gpus()
     yield from _engines(project)
     yield from _weights(project)
     yield from _optional()
@@ -79,12 +90,39 @@ def _runtime() -> Iterator[Finding]:
         name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()
     ]
     yield Finding("onnxruntime", "ok", f"{onnxruntime.__version__}: {', '.join(providers)}")
-    if "CUDA" in providers:
-        yield Finding("gpu", "ok", "ONNX Runtime offers CUDA; `device: auto` takes it")
-    elif shutil.which("nvidia-smi"):
+
+
+def _gpus() -> Iterator[Finding]:
+    """Let every runtime that is here compute on the GPU, each in its own process."""
+    names = gpu_names()
+    if not names:
+        yield Finding("gpu", "absent", "no NVIDIA driver lists a GPU: the CPU is used")
+        return
+    unused = True
+    for runtime, advice in GPU_ADVICE.items():
+        if not importlib.util.find_spec(runtime):
+            continue
+        reason = _ask_in_worker(runtime)
+        unused = unused and bool(reason)
+        what = f"gpu {runtime}"
+        if not reason:
+            yield Finding(what, "ok", f"computed on GPU {names[0]}; `device: auto` takes it")
+        else:
+            meant = runtime == "onnxruntime" and _version("onnxruntime-gpu")
+            state = "broken" if meant else "absent"
+            yield Finding(what, state, f"cannot use the GPU: {reason}", advice)
+    if unused:
         yield Finding("gpu", "absent", "there is an NVIDIA driver, unused", "make gpu")
-    else:
-        yield Finding("gpu", "absent", "no NVIDIA driver: the CPU is used")
+
+
+def _ask_in_worker(runtime: str) -> str:
+    """Return why `runtime` cannot use the GPU; TensorFlow and torch must not share a process."""
+    try:
+        with Worker() as worker:
+            asked = {"runtime": runtime}
+            return worker.call("opsef_bridge.engines.devices:reason_of", asked)
+    except OpsefError as error:  # a library that brings its process down
+        return error.message
 
 
 def _engines(project: Project) -> Iterator[Finding]:
@@ -94,8 +132,10 @@ def _engines(project: Project) -> Iterator[Finding]:
         try:
             weights = find_weights(name, None, [project.models_folder])
             trial = try_engine(weights)
-        except WeightsError:
-            yield Finding(what, "absent", "there are no weights for it", "opsef models add FILE")
+        except WeightsError as error:
+            broken = bool(broken_cards([project.models_folder]))  # its card may be among them
+            detail = error.message if broken else "there are no weights for it"
+            yield Finding(what, "absent", detail, "opsef models add FILE")
             continue
         except OpsefError as error:
             yield Finding(what, "broken", error.message, error.hint)
@@ -109,6 +149,8 @@ def _engines(project: Project) -> Iterator[Finding]:
 
 
 def _weights(project: Project) -> Iterator[Finding]:
+    for file, problem in broken_cards([project.models_folder]).items():
+        yield Finding(f"weights {file.stem}", "broken", problem.message, problem.hint)
     for weights in list_weights([project.models_folder]):
         try:
             verify(weights)

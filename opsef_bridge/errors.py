@@ -11,6 +11,8 @@ Lookups double as builtins (`NotFoundError` is a `LookupError`, `InputError` is 
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ConfigError",
     "ImageError",
@@ -20,6 +22,7 @@ __all__ = [
     "OpsefError",
     "ProjectError",
     "RoiError",
+    "StaleError",
     "WeightsError",
     "WorkerError",
 ]
@@ -77,6 +80,27 @@ class RoiError(InputError):
     """A ROI, or a zip of ROIs, is broken or outside what ImageJ can hold."""
 
     code = "bad-roi"
+
+
+class StaleError(OpsefError):
+    """An edit was made from objects that somebody has changed since, at the same place.
+
+    Parameters
+    ----------
+    message, hint : str
+        As in `OpsefError`.
+    report : dict
+        The three-way report: what base, theirs and ours say of each object in question;
+        JSON values only.
+    """
+
+    code = "stale-edit"
+
+    def __init__(
+        self, message: str, *, hint: str = "", report: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report or {}
 
 
 class WeightsError(OpsefError):

@@ -7,6 +7,8 @@ import textwrap
 import pytest
 
 from opsef_bridge.config import Config, config_key, load_config, parse_config
+from opsef_bridge.engines import engine_class
+from opsef_bridge.engines.parameters import split_parameters
 from opsef_bridge.errors import ConfigError
 
 GOOD = """\
@@ -45,6 +47,26 @@ def test_lists_are_axes_and_multiply_with_the_passes_outermost():
     [model] = parse_config(GOOD.rstrip() + text).model_settings()
     pairs = [(p.scale, d.threshold, d.min_distance) for p, d in model.combinations()]
     assert pairs == [(s, t, 3) for s in (0.5, 1.0) for t in ("otsu", 0.8, "local")]
+
+
+def test_a_ladder_is_tried_where_the_file_leaves_its_key_out():
+    for more, diameters in (
+        ("", [12, 22, 45]),
+        ("\n    diameter: 30\n", [30]),
+        ("\n    diameter: auto\n", ["auto"]),
+        ("\n    cellprob: [-1, 0]\n", [12, 22, 45]),
+    ):
+        text = GOOD.replace("watershed", "cellpose").rstrip() + more
+        [model] = parse_config(text).model_settings()
+        assert model.axes["diameter"] == diameters
+        assert [p.diameter for p, d in model.combinations() if d.cellprob == 0] == diameters
+    assert "diameter" not in parse_config(text).models["classic"], "the file stays what it is"
+
+
+def test_without_a_sweep_there_is_no_ladder():
+    """One image is segmented once, with the default."""
+    predict, _ = split_parameters(engine_class("cellpose"), {})
+    assert predict.diameter == 30
 
 
 def test_it_survives_json():

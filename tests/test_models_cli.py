@@ -347,7 +347,7 @@ def test_every_score_stays_and_the_newest_sorts_the_list(opsef, first, truth, on
     assert rows[: len(scored)] == scored, "those without a score come last"
     assert scored[-1]["name"] == "mine" and scored[-1]["f1"] == values[1]
     assert scored[-1]["scored"] == f"2 images, {scores[1]['date']}"
-    assert {row["scored"] for row in scored[:-1]} == {"val"}
+    assert {row["scored"] for row in scored[:-1]} == {"val", "val, diameter 22", "loo"}
 
 
 def test_shipped_weights_are_scored_on_a_copy(opsef, first, truth):
@@ -423,3 +423,70 @@ def test_evaluating_needs_no_torch():
         "assert not {'torch', 'tensorflow', 'onnxruntime', 'stardist'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_verify_tells_all_that_is_wrong(opsef, first, onnx_file):
+    opsef(first, "add", onnx_file, "--engine", "unet")
+    opsef(first, "add", onnx_file, "--engine", "unet", "--name", "gone")
+    assert opsef(first, "verify", "--json").json["verified"] is True
+    with (first / "models" / "mine" / "mine.onnx").open("ab") as file:
+        file.write(b"x")
+    (first / "models" / "gone" / "mine.onnx").unlink()
+    (first / "models" / "x.json").write_text('{"a":')
+    said = opsef(first, "verify")
+    assert said.code == 2 and "nuclei-unet: sha256 as in its card" in said.out
+    assert said.err.count("opsef: ") == said.err.count("\n") == 3
+    assert "or remove models/gone" in said.err and "the package again" not in said.err
+    told = opsef(first, "verify", "--json")
+    assert told.code == 2 and told.json["verified"] is False
+    bad = {row["name"]: row["error"]["message"] for row in told.json["weights"] if row["error"]}
+    assert sorted(bad) == ["gone", "mine", "x"]
+    assert len(told.json["weights"]) == 3 + len(list_weights())
+
+
+def test_add_goes_on_behind_a_bad_file(opsef, first, onnx_file, tmp_path):
+    (tmp_path / "bad.txt").write_text("no network")
+    good = shutil.copy(onnx_file, tmp_path / "good.onnx")
+    words = ["add", onnx_file, tmp_path / "bad.txt", good, "--engine", "unet"]
+    said = opsef(first, *words)
+    assert said.code == 2
+    assert [line.split()[1] for line in said.out.splitlines()] == ["mine", "good"]
+    assert said.err.startswith("opsef: ") and "bad.txt" in said.err and said.err.count("\n") == 1
+    told = opsef(first, *words, "--json")
+    assert told.code == 2
+    assert [row["name"] for row in told.json["added"]] == ["mine", "good"]
+    [bad] = told.json["failed"]
+    assert bad["source"].endswith("bad.txt") and bad["error"] == told.json["error"]
+    assert opsef(first, "add", onnx_file, good, "--engine", "unet").code == 0
+
+
+def test_publish_says_that_a_card_was_updated(opsef, first, second, truth, onnx_file, tmp_path):
+    shared = tmp_path / "institute"
+    opsef(first, "add", onnx_file, "--engine", "unet")
+    opsef(first, "publish", shared, "mine")
+    opsef(second, "add", "--from", shared)
+    opsef(first, "evaluate", "mine", "--images", truth[0], "--labels", truth[1])
+    assert opsef(first, "publish", shared, "mine").out.startswith("Card updated, mine for unet")
+    [row] = opsef(second, "add", "--from", shared, "--json").json
+    assert (row["new"], row["updated"]) == (False, True)
+    scored = next(r for r in opsef(second, "list", "--json").json if r["name"] == "mine")
+    assert scored["f1"] is not None
+    assert opsef(first, "publish", shared, "mine").out.startswith("Nothing to do")
+
+
+def test_a_bad_file_in_models_is_a_warning(opsef, first, onnx_file, tmp_path):
+    opsef(first, "add", onnx_file, "--engine", "unet")
+    (first / "models" / "x.json").write_text('{"a":')
+    (first / "data").mkdir()
+    shutil.copy(example_data() / "images" / "small_fadeb0ab0928.png", first / "data")
+    said = opsef(first, "list")
+    assert said.code == 0 and "\nmine " in said.out
+    assert said.err.startswith("opsef: ") and "x.json is not valid JSON" in said.err
+    assert opsef(first, "bundle", tmp_path / "all.zip").code == 0
+    command = [sys.executable, "-m", "opsef_bridge", "-p", first, "--json", "sweep", "plan"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["variants"] == 1
+    assert "x.json is not valid JSON" in done.stderr
+    (first / "opsef.yaml").write_text(CONFIG.replace("mine", "x"))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "x.json is not valid JSON" in done.stderr

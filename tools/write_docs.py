@@ -123,8 +123,14 @@ def _engine(name: str) -> str:
     engine = engine_class(name)
     text = (inspect.getdoc(engine) or "").split("\n\nParameters\n")[0]
     axes = ", ".join(sorted(engine.axes))
+    ladder = "; ".join(
+        f"`{key}` {', '.join(map(str, values))}"
+        for key, values in getattr(engine, "ladder", {}).items()
+    )
+    tried = f"\n\nA sweep tries, unless `opsef.yaml` says otherwise: {ladder}." if ladder else ""
     return (
-        f"### {name}\n\n{text}\n\nImages: {axes}.\n\nPass:\n\n{_table(engine.Predict)}\n\n"
+        f"### {name}\n\n{text}{tried}\n\nImages: {axes}.\n\n"
+        f"Pass:\n\n{_table(engine.Predict)}\n\n"
         f"Decode:\n\n{_table(engine.Decode)}\n"
     )
 

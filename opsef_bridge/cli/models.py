@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from opsef_bridge.cli.common import Context, models_app
 
 if TYPE_CHECKING:
     from opsef_bridge.engines.store import Added
+    from opsef_bridge.errors import OpsefError
 
 Name = Annotated[str | None, typer.Option("--name", help="Name in opsef.yaml.")]
 EngineOf = Annotated[str | None, typer.Option("--engine", help="Who runs it.")]
@@ -35,11 +37,15 @@ RuntimeOf = Annotated[Runtime, typer.Option("--runtime", help="Who runs StarDist
 def models_list() -> None:
     """List the weights that are here, those of the best known score (F1 at 0.5) first."""
     from opsef_bridge.engines.cards import table
+    from opsef_bridge.engines.registry import broken_cards
 
-    rows = table([Context.project().models_folder])
+    models = Context.project().models_folder
+    rows = table([models])
     shown = [{key: "" if cell is None else cell for key, cell in row.items()} for row in rows]
     columns = ("name", "engine", "licence", "f1", "scored", "sha256", "file")
     Context.console.table(shown, columns)
+    for problem in broken_cards([models]).values():
+        warn(problem)
     Context.console.answer(rows)
 
 
@@ -74,10 +80,31 @@ def models_add(
     models = Context.project().must_exist().models_folder
     facts = {"licence": licence, "source": source, "data": data}
     if shared is not None:
-        _say_added(add_from(shared, models, what or (), name=name, facts=facts))
+        _say_added(add_from(shared, models, what or (), name=name, facts=facts, warn=warn))
         return
     more = {"name": name, "facts": facts, **how}
-    _say_added([one for file in what or () for one in add(file, models, **more)])
+    if what is not None and len(what) == 1:
+        _say_added(add(what[0], models, **more))
+        return
+    _add_each(what or [], lambda file: add(file, models, **more))
+
+
+def _add_each(files: list[str], add: Callable[[str], list[Added]]) -> None:
+    """Add files one by one and say so at once; one that is bad does not stop the others."""
+    from opsef_bridge.errors import OpsefError
+
+    added: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            added += _told(add(file))
+        except OpsefError as error:
+            warn(error)
+            failed.append({"source": file, "error": _as_json(error)})
+    if failed:
+        Context.console.answer({"error": failed[0]["error"], "added": added, "failed": failed})
+        raise typer.Exit(2)
+    Context.console.answer(added)
 
 
 @models_app.command("convert")
@@ -153,7 +180,8 @@ def models_bundle(
     """Write weights with their cards to one zip, for `opsef models add`."""
     from opsef_bridge.engines.store import bundle
 
-    chosen = [one.name for one in bundle(file, [Context.project().models_folder], names or ())]
+    models = Context.project().models_folder
+    chosen = [one.name for one in bundle(file, [models], names or (), warn=warn)]
     Context.console.say(f"Wrote {', '.join(chosen)} to {file}")
     Context.console.answer({"file": str(file), "names": chosen})
 
@@ -166,29 +194,62 @@ def models_publish(
     """Copy weights with their cards to a folder, for `opsef models add --from FOLDER`."""
     from opsef_bridge.engines.store import publish
 
-    _say_added(publish(folder, [Context.project().models_folder], names or ()))
+    models = Context.project().models_folder
+    _say_added(publish(folder, [models], names or (), warn=warn))
 
 
 @models_app.command("verify")
 def models_verify() -> None:
-    """Check the sha256 of all weights."""
+    """Check the sha256 of all weights; exit code 2 if one is not as its card says."""
     from opsef_bridge.engines import list_weights, verify
+    from opsef_bridge.engines.registry import broken_cards
+    from opsef_bridge.errors import WeightsError
 
-    for weights in list_weights([Context.project().models_folder]):
-        verify(weights)
-        Context.console.say(f"{weights.name}: sha256 as in its card")
-    Context.console.answer({"verified": True})
+    models = Context.project().models_folder
+    rows: list[dict[str, Any]] = []
+    for file, problem in broken_cards([models]).items():
+        warn(problem)
+        rows.append({"name": file.stem, "file": str(file), "error": _as_json(problem)})
+    for weights in list_weights([models]):
+        row: dict[str, Any] = {"name": weights.name, "file": str(weights.path), "error": None}
+        try:
+            verify(weights)
+            Context.console.say(f"{weights.name}: sha256 as in its card")
+        except WeightsError as error:
+            warn(error)
+            row["error"] = _as_json(error)
+        rows.append(row)
+    bad = [row["error"] for row in rows if row["error"]]
+    first = {"error": bad[0]} if bad else {}  # as every command that ends with exit code 2
+    Context.console.answer({**first, "verified": not bad, "weights": rows})
+    if bad:
+        raise typer.Exit(2)
+
+
+def warn(error: OpsefError) -> None:
+    """Say on stderr what is wrong; the command goes on."""
+    Context.console.warn(str(error))
+
+
+def _as_json(error: OpsefError) -> dict[str, str]:
+    return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 def _say_added(added: list[Added]) -> None:
-    """Say what came where, and what was there before."""
+    Context.console.answer(_told(added))
+
+
+def _told(added: list[Added]) -> list[dict[str, Any]]:
+    """Say what came where, and what was there before; return it for a machine."""
     for one in added:
         what = f"{one.weights.name} for {one.weights.engine}"
         news = f"Wrote {what}: " if one.new else f"Nothing to do, {what} is here: "
+        if one.updated:
+            news = f"Card updated, {what} has new scores: "
         Context.console.say(news + str(one.weights.path), *([one.note] if one.note else []))
-    rows = [
+    return [
         {"name": one.weights.name, "engine": one.weights.engine, "file": str(one.weights.path)}
-        | {"sha256": one.weights.sha256, "new": one.new, "note": one.note}
+        | {"sha256": one.weights.sha256, "new": one.new, "updated": one.updated}
+        | {"note": one.note}
         for one in added
     ]
-    Context.console.answer(rows)

@@ -1,4 +1,4 @@
-"""``opsef sweep``, ``adopt``, ``batch``, ``rois``, ``unit``: runs and their results."""
+"""``opsef sweep``, ``adopt``, ``batch``, ``unit``: runs and their results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from opsef_bridge.cli.common import (
     Workers,
     app,
     command,
-    rois_app,
     sweep_app,
     unit_app,
 )
@@ -36,12 +35,14 @@ def sweep_plan() -> None:
 
     project = Context.project()
     facts = estimate(project, plan_sweep(project))
+    _warn_of_broken_weights(project)
     Context.console.say(
         f"{facts['variants']} variants on {facts['images']} images: {facts['passes']} network "
         f"passes, of which {facts['new_passes']} are new, in {facts['units']} units",
         f"{'About' if facts['measured'] else 'Guessed, not measured:'} "
         f"{duration(facts['seconds'])} on {facts['workers']} workers, and "
         f"{facts['disk_bytes'] / 1e6:.0f} MB of disk ({facts['free_bytes'] / 1e9:.1f} GB free)",
+        "Devices: " + ", ".join(f"{name} on {kind}" for name, kind in facts["devices"].items()),
     )
     Context.console.answer(facts)
 
@@ -54,7 +55,9 @@ def sweep_run(
     from opsef_bridge.sweep import plan_sweep
 
     project = Context.project()
-    _carry_out(project, plan_sweep(project), workers, engine, profile)
+    plan = plan_sweep(project)
+    _warn_of_broken_weights(project)
+    _carry_out(project, plan, workers, engine, profile)
 
 
 @sweep_app.command("resume")
@@ -118,18 +121,6 @@ def batch(
     _carry_out(project, plan, workers, engine, profile)
 
 
-@rois_app.command("export")
-def rois_export(
-    variant: Annotated[str, typer.Argument(help="Id or slug of the variant.")], run: RunId = None
-) -> None:
-    """Write the ROI zips of a variant of the newest sweep, one per image."""
-    from opsef_bridge.sweep.stacks import export_variant
-
-    files = export_variant(Context.project(), variant, run=run)
-    Context.console.say(*map(str, files) if files else ["No objects, so no files"])
-    Context.console.answer([str(file) for file in files])
-
-
 @unit_app.command("run")
 def unit_run(
     unit: Annotated[str, typer.Argument(help="Id, e.g. u0001.")], run: RunId = None
@@ -142,6 +133,14 @@ def unit_run(
     Context.console.say(", ".join(f"{count} {name}" for name, count in counts.items()))
     Context.console.answer(counts)
     raise typer.Exit(1 if counts["failed"] else 0)
+
+
+def _warn_of_broken_weights(project: Project) -> None:
+    """Say which cards were passed over; the plan needs none of them."""
+    from opsef_bridge.engines.registry import broken_cards
+
+    for problem in broken_cards([project.models_folder]).values():
+        Context.console.warn(str(problem))
 
 
 def _carry_out(

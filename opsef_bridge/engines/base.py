@@ -103,7 +103,8 @@ class Raw:
         Maps by name, on the grid of the network.
     values : dict of str to float
         Single numbers (e.g. an Otsu threshold). What `predict` chose itself, for this image,
-        has a name that starts with ``chosen_`` and is recorded with the outcome.
+        has a name that starts with ``chosen_`` and is recorded with the outcome;
+        ``chosen_scale`` is the factor by which the network saw this image enlarged.
     shape : tuple of int
         Shape of the labels that `decode` returns.
     """
@@ -153,6 +154,9 @@ class Engine(Protocol):
         Without it: an engine that takes ``"YXS"`` and not ``"YX"`` does.
     ``seen_scale(parameters, weights)`` -> float, a class method
         Factor by which the network sees an image enlarged. Without it: ``scale``.
+    ``ladder``, a mapping of str to list
+        Values that a sweep tries for a parameter that ``opsef.yaml`` leaves out. One image
+        alone is segmented with the default of the parameter. Without it: the default there, too.
     """
 
     name: ClassVar[str]

@@ -208,7 +208,7 @@ def _from_torch(
     if entry is not None:
         file = package.member(entry, "the state_dict")
         if is_torch(file):
-            found, note = look_into_torch(file, engine)
+            found, _, note = look_into_torch(file, engine)
             return _written(file, target, name, found, file.suffix), {}, note
     raise package.refused(
         f"holds {held}",

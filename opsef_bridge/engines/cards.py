@@ -38,20 +38,47 @@ def best_score(card: Mapping[str, Any]) -> tuple[float | None, str]:
     """Return F1 at an IoU of 0.5 and what it was taken on.
 
     The newest evaluation of the project counts, since it was taken on the user's images;
-    without one the last validation by whoever trained the weights. A card need have neither.
+    without one the validation of the file by whoever trained the weights: of several the best
+    with one diameter for all images, since other engines have one setting, too; without that
+    the score on what was left out (``loo``). A card need have none of them.
 
     Returns
     -------
     f1 : float or None
     where : str
-        ``"30 images, 2026-01-31"``, ``"val"``, or the empty string.
+        ``"30 images, 2026-01-31"``, ``"val"``, ``"val, diameter 22"``, ``"loo"`` or the empty
+        string.
     """
-    for part in ("evaluations", "val"):
-        with contextlib.suppress(LookupError, TypeError, ValueError):
-            entry = card[part][-1]
-            score = float(entry["f1"]["0.5"]["value"])
-            return score, part if part == "val" else f"{entry['images']} images, {entry['date']}"
+    for find in (_evaluated, _validated, _left_out):
+        with contextlib.suppress(LookupError, TypeError, ValueError, AttributeError):
+            return find(card)
     return None, ""
+
+
+def _evaluated(card: Mapping[str, Any]) -> tuple[float, str]:
+    entry = card["evaluations"][-1]
+    return _f1(entry), f"{entry['images']} images, {entry['date']}"
+
+
+def _validated(card: Mapping[str, Any]) -> tuple[float, str]:
+    """Of the last validation; of one at several diameters, the best of these."""
+    last = card["val"][-1]
+    if "diameter" not in last:
+        return _f1(last), "val"
+    same = [entry for entry in card["val"] if entry.get("weights") == last.get("weights")]
+    fixed = [entry for entry in same if isinstance(entry.get("diameter"), (int, float))]
+    if not fixed:
+        return _f1(last), "val, diameter per group"
+    best = max(fixed, key=_f1)
+    return _f1(best), f"val, diameter {best['diameter']:g}"
+
+
+def _left_out(card: Mapping[str, Any]) -> tuple[float, str]:
+    return _f1(card["loo"]["all"]), "loo"
+
+
+def _f1(entry: Mapping[str, Any]) -> float:
+    return float(entry["f1"]["0.5"]["value"])
 
 
 def card_file(weights: Weights) -> Path:

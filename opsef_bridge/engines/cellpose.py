@@ -60,7 +60,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import BaseModel, Field, ValidationError
 
 from opsef_bridge.engines.base import Parameters, Raw, Weights
 from opsef_bridge.engines.cellpose_network import (
@@ -74,9 +74,9 @@ from opsef_bridge.engines.cellpose_size import SizeModel, estimate_diameter, siz
 from opsef_bridge.engines.devices import torch_devices
 from opsef_bridge.engines.runtime import read_state, use_torch
 from opsef_bridge.engines.scaling import drop_small, finite_plane, normalise
-from opsef_bridge.errors import InputError, WorkerError
+from opsef_bridge.errors import InputError, WeightsError, WorkerError
 
-__all__ = ["Cellpose", "Decode", "Predict"]
+__all__ = ["Card", "Cellpose", "Decode", "Predict", "read_card"]
 
 CLIP = (-50.0, 50.0)
 """Bounds of normalised values."""
@@ -86,6 +86,16 @@ BATCH = 8
 
 GREY, COLOUR = frozenset({"YX", "ZYX"}), frozenset({"YX", "YXS", "ZYXS"})
 """What an image may be: where no channel is named, and where one is."""
+
+
+class Card(BaseModel):
+    """What the card of the weights says of the network, under ``input``.
+
+    Besides there may be a ``size_model``, see `opsef_bridge.engines.cellpose_size`.
+    """
+
+    diameter: float | None = Field(None, ge=1, le=2000, strict=True)
+    """In px, to which objects were resized in training; the file says so otherwise, or 30."""
 
 
 class Predict(Parameters):
@@ -143,6 +153,7 @@ class Cellpose:
     version: ClassVar[str] = "1"
     axes: ClassVar[frozenset[str]] = frozenset({"YX", "YXS", "ZYX"})
     needs_weights: ClassVar[bool] = True
+    ladder: ClassVar[Mapping[str, list[Any]]] = {"diameter": [12, 22, 45]}
     Predict = Predict
     Decode = Decode
 
@@ -167,11 +178,15 @@ class Cellpose:
         """Return the factor by which the network will see an image enlarged.
 
         By the card, which a plan can read: where it does not say, the file may know better.
-        1 for ``auto``, which the image decides.
+        1 for ``auto``, a guess until the image has decided (see `predict`).
+
+        Raises
+        ------
+        WeightsError
+            The card cannot be right.
         """
-        if parameters.diameter == "auto":
-            return 1.0
-        return _stated_diameter(weights, 30.0) / parameters.diameter
+        own = read_card(weights).diameter or 30.0
+        return 1.0 if parameters.diameter == "auto" else own / parameters.diameter
 
     def load(self, weights: Weights, device: str = "cpu") -> None:
         """Build the network that the file describes, on `device`, ``"cpu"`` or ``"cuda"``.
@@ -182,7 +197,7 @@ class Cellpose:
         ------
         WeightsError
             The file is missing, cannot be read, or holds another kind of network; or the
-            size model of the card is none.
+            card cannot be right.
         WorkerError
             torch cannot use `device`.
         OpsefError
@@ -190,10 +205,11 @@ class Cellpose:
         """
         package = import_package()
         use_torch(package.torch, device)
+        card = read_card(weights)
         state = read_state(package.torch, weights)
         network = build_network(package, state, weights, mkldnn=device == "cpu")
         self._size = size_model_of(weights)
-        self._diameter = _stated_diameter(weights, float(state.get("diam_mean", 30.0)))
+        self._diameter = card.diameter or float(state.get("diam_mean", 30.0))
         self._labelled = float(state.get("diam_labels", 30.0))
         self._network = network.to(device).eval()
 
@@ -212,7 +228,8 @@ class Cellpose:
         They are of the image's size. Each is kept in two halves, ``flow + flow_rest``: in
         half precision alone some pixels of an image would cross a threshold. The value
         ``chosen_diameter`` is the one that ``auto`` found, in `image` itself also where it
-        is a part of `reference`; in a volume, in the plane of most light.
+        is a part of `reference`; in a volume, in the plane of most light. ``chosen_scale``
+        is the factor that follows from it.
 
         Raises
         ------
@@ -229,6 +246,8 @@ class Cellpose:
         if diameter == "auto":
             diameter = values["chosen_diameter"] = self._estimate(package, planes, parameters)
         scale = values["scale"] = self._diameter / diameter
+        if "chosen_diameter" in values:
+            values["chosen_scale"] = scale
         _check_sides(shape, scale, diameter, parameters)
         how = {"scale": scale, "tile": parameters.tile, "batch": self._batch}
         if parameters.do_3D:
@@ -362,6 +381,19 @@ def _halves(maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return coarse | {f"{name}_rest": maps[name] - coarse[name] for name in maps}
 
 
-def _stated_diameter(weights: Weights, otherwise: float) -> float:
-    """Return the diameter in px to which objects were resized in training, by the card."""
-    return float(weights.card.get("input", {}).get("diameter", otherwise))
+def read_card(weights: Weights) -> Card:
+    """Return what the card of the weights says of the network.
+
+    Raises
+    ------
+    WeightsError
+        It cannot be right.
+    """
+    try:
+        return Card(**weights.card.get("input", {}))
+    except (ValidationError, TypeError) as error:
+        raise WeightsError(
+            f"the card of the weights {weights.name!r} does not describe an input ({error})",
+            hint="Correct `input.diameter` (px, from 1 to 2000), or leave it out: the file's own "
+            "counts then, or 30",
+        ) from error

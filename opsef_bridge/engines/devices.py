@@ -6,21 +6,34 @@ driver is looked for first: without one the answer is the CPU, and nothing is im
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from functools import cache
+from typing import Any
+
+import numpy as np
 
 from opsef_bridge.engines.base import Engine, Weights
 from opsef_bridge.errors import ConfigError
 
 __all__ = [
+    "CUDA",
     "gpu_names",
+    "load_cuda",
     "onnx_devices",
+    "reason_of",
+    "reasons",
     "resolve_device",
     "tensorflow_devices",
     "torch_devices",
+    "why_no_gpu",
 ]
+
+CUDA = "CUDAExecutionProvider"
+"""ONNX Runtime's name of it."""
 
 CPU = ("cpu",)
 BOTH = ("cuda", "cpu")
@@ -65,33 +78,133 @@ def _visible(names: str | None, found: int) -> tuple[str, ...]:
 
 def onnx_devices() -> tuple[str, ...]:
     """Return the devices of ONNX Runtime, best first: ``("cuda", "cpu")`` or ``("cpu",)``."""
-    if not gpu_names():
-        return CPU
-    import onnxruntime
-
-    return BOTH if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else CPU
+    return CPU if why_no_gpu("onnxruntime") else BOTH
 
 
 def torch_devices() -> tuple[str, ...]:
     """Return the devices of torch, best first."""
-    if not gpu_names():
-        return CPU
-    try:
-        import torch
-    except ImportError:
-        return CPU
-    return BOTH if torch.cuda.is_available() else CPU
+    return CPU if why_no_gpu("torch") else BOTH
 
 
 def tensorflow_devices() -> tuple[str, ...]:
     """Return the devices of TensorFlow, best first."""
+    return CPU if why_no_gpu("tensorflow") else BOTH
+
+
+@cache
+def why_no_gpu(runtime: str) -> str:
+    """Return why `runtime` cannot use the GPU here; the empty string where it can.
+
+    It is imported and computes something on the GPU: that its build is for CUDA does not say
+    that the libraries of CUDA load. One runtime a process (see `reason_of`).
+
+    Parameters
+    ----------
+    runtime : {"onnxruntime", "torch", "tensorflow"}
+    """
     if not gpu_names():
-        return CPU
+        return "no NVIDIA driver lists a GPU here"
     try:
-        import tensorflow
-    except ImportError:
-        return CPU
-    return BOTH if tensorflow.config.list_physical_devices("GPU") else CPU
+        reason = _ASK[runtime]()
+    except ImportError as error:
+        reason = f"it is not installed ({error})"
+    except Exception as error:  # of a driver that is too old, a library that is missing: any
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if reason:
+        _REASONS[runtime] = reason
+    return reason
+
+
+def reason_of(runtime: str, progress: object = None) -> str:
+    """As `why_no_gpu`; to be called in a worker."""
+    return why_no_gpu(runtime)
+
+
+def reasons() -> str:
+    """Return why the runtimes that this process asked cannot use a GPU that is there."""
+    return "; ".join(f"{runtime}: {reason}" for runtime, reason in _REASONS.items())
+
+
+_REASONS: dict[str, str] = {}
+"""Why the runtimes that this process has asked cannot use the GPU."""
+
+
+def load_cuda(onnxruntime: Any) -> None:
+    """Let ONNX Runtime find the CUDA libraries that are Python packages; before a session."""
+    load = getattr(onnxruntime, "preload_dlls", None)
+    if load is not None:
+        with contextlib.redirect_stdout(sys.stderr):  # it prints what it does not find
+            load()
+
+
+def _ask_onnxruntime() -> str:
+    import onnxruntime
+
+    if CUDA not in onnxruntime.get_available_providers():
+        return "it is the build for the CPU"
+    load_cuda(onnxruntime)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    with contextlib.redirect_stdout(sys.stderr):  # where it falls back it prints
+        session = onnxruntime.InferenceSession(tiny_network(), options, providers=[CUDA])
+    if CUDA not in session.get_providers():
+        return "it fell back to the CPU: the libraries of CUDA or cuDNN are missing or too old"
+    session.disable_fallback()
+    (found,) = session.run(None, {"x": np.ones((1, 1, 3, 3), np.float32)})
+    return "" if abs(float(found.sum()) - 9) < 0.1 else f"it counts to {found.sum()}, not to 9"
+
+
+def _ask_torch() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "torch.cuda.is_available() is False"
+    counted = float(torch.ones(9, device="cuda").sum())
+    return "" if counted == 9 else f"it counts to {counted}, not to 9"
+
+
+def _ask_tensorflow() -> str:
+    import tensorflow
+
+    found = tensorflow.config.list_physical_devices("GPU")
+    return "" if found else "it lists no GPU: it may lack the libraries of CUDA"
+
+
+_ASK = {
+    "onnxruntime": _ask_onnxruntime,
+    "torch": _ask_torch,
+    "tensorflow": _ask_tensorflow,
+}
+
+
+def tiny_network() -> bytes:
+    """Return an ONNX network that convolves ``x`` (1, 1, 3, 3) with itself.
+
+    A convolution needs cuDNN too. It is written here field by field, as protobuf has it,
+    since the package onnx is not part of the core.
+    """
+    sides = b"".join(_field(1, _field(1, side)) for side in (1, 1, 3, 3))
+    result = b"".join(_field(1, _field(1, 1)) for _ in range(4))
+    names = {"x": sides, "y": result}
+    x, y = (
+        _field(1, name) + _field(2, _field(1, _field(1, 1) + _field(2, shape)))
+        for name, shape in names.items()
+    )
+    node = _field(1, "x") + _field(1, "x") + _field(2, "y") + _field(4, "Conv")
+    graph = _field(1, node) + _field(2, "tiny") + _field(11, x) + _field(12, y)
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 13))
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    """Return a field of protobuf, of a number or of bytes, each below 128.
+
+    >>> _field(1, 3), _field(2, "ab")
+    (b'\\x08\\x03', b'\\x12\\x02ab')
+    """
+    if isinstance(value, int):
+        return bytes((number << 3, value))
+    content = value.encode() if isinstance(value, str) else value
+    return bytes((number << 3 | 2, len(content))) + content
 
 
 def resolve_device(
@@ -127,9 +240,12 @@ def resolve_device(
     if wanted == "auto":
         return str(devices[0])
     if wanted not in devices:
+        why = reasons()
         raise ConfigError(
             f"sweep.device is {wanted}, but the engine {engine.name!r} can only use "
-            f"{', '.join(devices)} here",
+            f"{', '.join(devices)} here"
+            + (f" with the weights {weights.name!r}" if weights and weights.name else "")
+            + (f" ({why})" if why else ""),
             hint="Use `device: auto`; or install the GPU builds: make gpu",
         )
     return wanted

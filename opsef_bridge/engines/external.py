@@ -243,6 +243,7 @@ def external_class(name: str, entry: Mapping[str, Any]) -> type[Engine]:
         "told": told,
         "far": _far(python, target),
     }
+    members["far"].name = name
     return type(f"External_{name}", (ExternalEngine,), members)
 
 
@@ -277,6 +278,8 @@ class _Far:
 
     def __init__(self, python: str, target: str) -> None:
         self.python, self.target = python, target
+        self.name = "NAME"
+        """Of the engine, for advice; set when it has one."""
         self._service: Any = None
         self._said = 0
         self._loaded: dict[str, Any] = {}
@@ -334,11 +337,21 @@ class _Far:
             service = Service(tempfile.gettempdir(), environment, self.python, str(script))
             service.syntax("python")
             # Its threads are daemons if their starter is; else they would keep us from ending.
-            starter = threading.Thread(target=service.start, daemon=True)
+            failed: list[OSError] = []
+            starter = threading.Thread(target=_start, args=(service, failed), daemon=True)
             starter.start()
             starter.join()
+            if failed:
+                raise self._not_started(failed[0].strerror or str(failed[0]))
             self._service, self._said, self._loaded = service, 0, {}
         return self._service
+
+    def _not_started(self, why: str) -> WorkerError:
+        return WorkerError(
+            f"the interpreter {self.python} of the engine {self.name!r} cannot be started ({why})",
+            hint=f"Tell where it is now: opsef engines add {self.name} again, with --python and "
+            f"--target {self.target}",
+        )
 
     def _pass_on_stderr(self, service: Any) -> str:
         """Repeat what the process has said since the last call; return its last line."""
@@ -352,6 +365,14 @@ class _Far:
         lines = [line for line in lines if line != END]
         print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr, flush=True)
         return lines[-1].strip() if lines else "it said nothing"
+
+
+def _start(service: Any, failed: list[OSError]) -> None:
+    """Start `service`; a thread has no other way to tell that it could not."""
+    try:
+        service.start()
+    except OSError as error:
+        failed.append(error)
 
 
 @functools.cache

@@ -187,10 +187,13 @@ def _file(file: Path, stage: Path, how: How) -> Found:
         return Found([of_card(converted("unet", [file], stage / ".converted", name))])
     if not is_torch(file):
         raise _refused(file, what_it_is(file))
-    engine, note = look_into_torch(file, how.engine)
+    engine, names, note = look_into_torch(file, how.engine)
     card: dict[str, Any] = {"name": how.name or slug(file.stem), "engine": engine}
-    if engine == "cellpose" and (diameter := _official_diameter(file, card["name"])):
-        card["input"] = {"diameter": diameter}
+    if engine == "cellpose" and "diam_mean" not in names:
+        official, diameter = _official_diameter(file, card["name"])
+        if official:
+            card["input"] = {"diameter": diameter}
+            note = "; ".join(filter(None, [note, _taken(official, diameter)]))
     return Found([_of_file(file, card)], notes=[note])
 
 
@@ -246,15 +249,24 @@ def _card_beside(file: Path) -> dict[str, Any] | None:
     return None
 
 
-def _official_diameter(file: Path, name: str) -> float | None:
-    """Return the diameter in px that an official network of Cellpose has learned from.
+def _official_diameter(file: Path, name: str) -> tuple[str, float]:
+    """Return an official network of Cellpose and the diameter in px that it has learned from.
 
-    Their files do not all tell it: the package knows it by the name.
+    Their files do not all tell it: the package knows it by the name. The empty string and 0
+    for other names.
     """
     for known, entry in official_models().items():
         if entry["engine"] == "cellpose" and (name == known or file.name == entry["file"]):
-            return float(entry["diameter"])
-    return None
+            return known, float(entry["diameter"])
+    return "", 0.0
+
+
+def _taken(official: str, diameter: float) -> str:
+    return (
+        f"The size of the objects that it has learned from was not read from the file: by its "
+        f"name it is taken for the official {official!r}, {diameter:g} px. If it is another "
+        "network, correct `input.diameter` on its card"
+    )
 
 
 def _with_size_model(found: Found, file: Path) -> Found:

@@ -29,6 +29,7 @@ __all__ = [
     "MapNetwork",
     "Tiled",
     "prepare",
+    "read_card",
     "run_tiled",
 ]
 
@@ -115,7 +116,7 @@ class MapNetwork:
         """
         session = open_session(weights, device)
         _check_shape(session, weights, self._engine, self._maps)
-        self.card = _read_card(weights)
+        self.card = read_card(weights)
         self._session = session
 
     def run(self, batch: np.ndarray) -> np.ndarray:
@@ -278,8 +279,14 @@ def _check_shape(session: Any, weights: Weights, engine: str, maps: int) -> None
         )
 
 
-def _read_card(weights: Weights) -> Card:
-    """Return what the card says of the input."""
+def read_card(weights: Weights) -> Card:
+    """Return what the card of the weights says of the input.
+
+    Raises
+    ------
+    WeightsError
+        It cannot be right.
+    """
     try:
         return Card(**weights.card.get("input", {}))
     except (ValidationError, TypeError) as error:

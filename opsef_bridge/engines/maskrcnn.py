@@ -35,9 +35,9 @@ from pydantic import Field, model_validator
 from opsef_bridge.engines.base import Parameters, Raw, Scaled, Weights
 from opsef_bridge.engines.devices import torch_devices
 from opsef_bridge.engines.fpn2ws import keep_largest
+from opsef_bridge.engines.map_network import Card, prepare, read_card
 from opsef_bridge.engines.runtime import read_state, use_torch
 from opsef_bridge.engines.scaling import drop_small, finite_plane, resize, resize_labels
-from opsef_bridge.engines.unet import PERCENTILES, prepare
 from opsef_bridge.engines.untrusted import first_line
 from opsef_bridge.errors import OpsefError, WeightsError, WorkerError
 from opsef_bridge.measure.stitch import stitch
@@ -115,7 +115,7 @@ class MaskRCNN:
         self.batch = BATCH
         self._network: Any = None
         self._device = "cpu"
-        self._percentiles = PERCENTILES
+        self.card = Card()
 
     @classmethod
     def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
@@ -130,7 +130,8 @@ class MaskRCNN:
         Raises
         ------
         WeightsError
-            The file is missing, cannot be read, or holds another kind of network.
+            The file is missing, cannot be read, or holds another kind of network; or its card
+            cannot be right.
         WorkerError
             torch cannot use `device`.
         OpsefError
@@ -138,6 +139,7 @@ class MaskRCNN:
         """
         package = _package()
         use_torch(package.torch, device)
+        card = read_card(weights)
         state = read_state(package.torch, weights)
         if not isinstance(state, dict):
             raise _not_maskrcnn(weights, f"it holds a {type(state).__name__}")
@@ -145,9 +147,7 @@ class MaskRCNN:
             network = package.networks.build(state)
         except (KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
             raise _not_maskrcnn(weights, f"{type(error).__name__}: {first_line(error)}") from error
-        self._network, self._device = network.to(device), device
-        low, high = weights.card.get("input", {}).get("percentiles", PERCENTILES)
-        self._percentiles = (float(low), float(high))
+        self._network, self._device, self.card = network.to(device), device, card
 
     def lighten(self) -> str | None:
         """Let later passes need less memory; return what was done, None if nothing is left."""
@@ -170,7 +170,8 @@ class MaskRCNN:
             raise WorkerError("maskrcnn was asked to predict before its weights were loaded")
         image = finite_plane(image, self.axes)
         reference = image if reference is None else finite_plane(reference, self.axes)
-        resized = resize(prepare(image, self._percentiles, reference=reference), parameters.scale)
+        normalised = prepare(image, self.card.percentiles, reference=reference, clip=self.card.clip)
+        resized = resize(normalised, parameters.scale)
         values = {
             "height": float(resized.shape[0]),
             "width": float(resized.shape[1]),

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import gc
 import sys
+from typing import Any
 
 import numpy as np
 
 from opsef_bridge.engines.base import Engine, Parameters, Raw, Weights
-from opsef_bridge.engines.devices import resolve_device
+from opsef_bridge.engines.devices import reasons, resolve_device
 from opsef_bridge.errors import WorkerError
 
 __all__ = ["LoadedEngine", "OutOfMemory", "is_out_of_memory"]
@@ -73,11 +74,14 @@ class LoadedEngine:
         Where it is now.
     steps : list of str
         What was done for want of memory, in order: ``["batch 4", "tile 512", "cpu"]``.
+    fell_back : str
+        Why it is not on the GPU although `open` tried that; the empty string if it need not.
     """
 
     def __init__(self, engine: Engine, weights: Weights, device: str) -> None:
         self.engine, self.device = engine, device
         self.steps: list[str] = []
+        self.fell_back = ""
         self._weights = weights
         engine.load(weights, device=device)
 
@@ -85,12 +89,16 @@ class LoadedEngine:
     def open(cls, kind: type[Engine], weights: Weights, wanted: str) -> LoadedEngine:
         """Load an engine on the device that `wanted` means for it here (see `resolve_device`).
 
-        With ``auto`` weights that cannot run on the GPU, whatever their engine's runtime may
-        do (a driver that is too old, StarDist's by a TensorFlow without CUDA), go to the CPU.
+        With ``auto`` weights whose runtime cannot use a GPU that is there, and weights that
+        cannot run on it whatever their runtime may do, go to the CPU; `fell_back` says why.
         """
         device = resolve_device(wanted, kind, weights)
         try:
-            return cls(kind(), weights, device)
+            loaded = cls(kind(), weights, device)
+            if (wanted, device) == ("auto", "cpu") and hasattr(kind, "devices") and reasons():
+                loaded.fell_back = f"not on the GPU: {reasons()}"
+                print(loaded.fell_back, file=sys.stderr)
+            return loaded
         except Exception as error:
             full = is_out_of_memory(error)
             if device == "cpu" or not (
@@ -98,9 +106,21 @@ class LoadedEngine:
             ):
                 raise
             print(f"not on the {device}: {error}", file=sys.stderr)
+            reason = f"not on the {device}: {(str(error) or repr(error)).splitlines()[0]}"
         loaded = cls(kind(), weights, "cpu")
+        loaded.fell_back = reason
         loaded.steps += ["cpu"] if full else []
         return loaded
+
+    def note(self, record: dict[str, Any]) -> None:
+        """Write into the record of a unit where its last pass was made, and how."""
+        record["device"] = self.device
+        if self.device not in record.setdefault("devices", []):
+            record["devices"].append(self.device)
+        if self.steps:
+            record["lighter"] = self.steps
+        if self.fell_back:
+            record["fell_back"] = self.fell_back
 
     def predict(
         self, image: np.ndarray, parameters: Parameters, *, reference: np.ndarray | None = None

@@ -8,7 +8,7 @@ folder of a project.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,12 +26,15 @@ from opsef_bridge.files import file_sha256, read_json
 
 __all__ = [
     "SHIPPED",
+    "broken_cards",
     "engine_class",
     "engine_names",
     "find_weights",
     "installed_names",
     "list_weights",
     "read_card",
+    "refuse_broken",
+    "refuse_missing",
     "use_engine",
     "verify",
 ]
@@ -102,7 +105,9 @@ def engine_class(name: str) -> type[Engine]:
         point = found[name]
     else:
         raise NotFoundError(
-            f"there is no engine {name!r}", hint=f"Choose one of {', '.join(engine_names())}"
+            f"there is no engine {name!r}",
+            hint=f"Choose one of {', '.join(engine_names())}; an engine in another interpreter "
+            "comes by `opsef engines add`",
         )
     try:
         return point.load()
@@ -117,21 +122,47 @@ def list_weights(folders: Iterable[Path] = ()) -> list[Weights]:
     """Return all weights with a card in `folders` and in the package, by name.
 
     A card in an earlier folder hides one of the same name in a later folder. Hidden folders
-    are passed over: in them weights are made ready.
+    are passed over: in them weights are made ready; so are cards that cannot be read (see
+    `broken_cards`).
     """
     found: dict[str, Weights] = {}
-    for folder in (*folders, SHIPPED):
-        for card_file in sorted(Path(folder).glob("**/*.json")):
-            if any(part.startswith(".") for part in card_file.relative_to(folder).parts):
-                continue
-            card = read_card(card_file)
-            if card is None:
-                continue
+    for card_file, card in _cards((*folders, SHIPPED)):
+        if not isinstance(card, WeightsError):
             weights = Weights(
                 card["name"], card["engine"], card_file.parent / card["file"], card["sha256"], card
             )
             found.setdefault(weights.name, weights)
     return [found[name] for name in sorted(found)]
+
+
+def broken_cards(folders: Iterable[Path]) -> dict[Path, WeightsError]:
+    """Return the files in `folders` that would be cards but cannot be read, with the reason.
+
+    `list_weights` passes them over: one bad file is no reason to stop for all others.
+    """
+    return {file: card for file, card in _cards(folders) if isinstance(card, WeightsError)}
+
+
+def refuse_broken(name: str, folders: Iterable[Path]) -> None:
+    """Raise the reason if the card of the weights `name` is there and cannot be read."""
+    for file, error in broken_cards(folders).items():
+        if name in (file.stem, file.parent.name):
+            raise error
+
+
+def _cards(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any] | WeightsError]]:
+    """Yield every card with its file, folder by folder; of a bad one the reason."""
+    for folder in folders:
+        for file in sorted(Path(folder).glob("**/*.json")):
+            if any(part.startswith(".") for part in file.relative_to(folder).parts):
+                continue
+            try:
+                card = read_card(file)
+            except WeightsError as error:
+                yield file, error
+            else:
+                if card is not None:
+                    yield file, card
 
 
 def read_card(path: Path) -> dict[str, Any] | None:
@@ -140,14 +171,15 @@ def read_card(path: Path) -> dict[str, Any] | None:
     Raises
     ------
     WeightsError
-        It is no JSON file.
+        It is no JSON file, or cannot be read.
     """
+    hint = "Correct it, or take it out of the folder"
     try:
         card = read_json(path)
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise WeightsError(
-            f"{path} is not valid JSON ({error})", hint="Correct it, or take it out of the folder"
-        ) from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
+        raise WeightsError(f"{path} is not valid JSON ({error})", hint=hint) from None
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror})", hint=hint) from None
     keys = ("name", "engine", "file", "sha256")
     known = isinstance(card, dict) and all(isinstance(card.get(key), str) for key in keys)
     return card if known else None
@@ -161,13 +193,18 @@ def find_weights(engine: str, name: str | None, folders: Iterable[Path] = ()) ->
     Raises
     ------
     WeightsError
-        None of that name, or they are another engine's. The message lists the choices and
-        says where a file goes.
+        None of that name, their card cannot be read, or they are another engine's. The
+        message lists the choices and says where a file goes.
     """
     if not engine_class(engine).needs_weights:
         if name is not None:
-            raise WeightsError(f"the engine {engine!r} takes no weights, got {name!r}")
+            raise WeightsError(
+                f"the engine {engine!r} takes no weights, got {name!r}",
+                hint=f"Leave out `weights: {name}`, or name the engine that these weights are for",
+            )
         return Weights(name="", engine=engine)
+    folders = list(folders)
+    refuse_broken(name or f"nuclei-{engine}", folders)
     known = list_weights(folders)
     fitting = [weights for weights in known if weights.engine == engine]
     if name is None and fitting:
@@ -203,11 +240,7 @@ def verify(weights: Weights) -> None:
     """
     if weights.path is None:
         return
-    if not weights.path.is_file():
-        raise WeightsError(
-            f"the file of the weights {weights.name!r} is missing: {weights.path}",
-            hint="Put it back, or install the package again",
-        )
+    refuse_missing(weights)
     found = file_sha256(weights.path)
     if found != weights.sha256:
         raise WeightsError(
@@ -215,3 +248,24 @@ def verify(weights: Weights) -> None:
             f"the card says {weights.sha256}",
             hint="Bring the right file, or correct the card if you trust this one",
         )
+
+
+def refuse_missing(weights: Weights) -> Path:
+    """Return the file of `weights`.
+
+    Raises
+    ------
+    WeightsError
+        It is not there.
+    """
+    path = weights.path
+    if path is not None and path.is_file():
+        return path
+    hint = f"Put it back, or add it again: opsef models add FILE --name {weights.name}; or remove "
+    if path is not None and path.parent == SHIPPED:
+        hint = "Put it back, or install the package again"
+    elif path is not None and path.parent.name != weights.name:
+        hint += f"its card in {path.parent}"
+    else:
+        hint += f"models/{weights.name}"
+    raise WeightsError(f"the file of the weights {weights.name!r} is missing: {path}", hint=hint)

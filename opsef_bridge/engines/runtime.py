@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from opsef_bridge.engines.base import Weights
+from opsef_bridge.engines.devices import CUDA, load_cuda
+from opsef_bridge.engines.registry import refuse_missing
 from opsef_bridge.engines.untrusted import first_line
 from opsef_bridge.errors import WeightsError, WorkerError
 
@@ -29,13 +31,8 @@ def open_session(weights: Weights, device: str = "cpu") -> Any:
     """
     import onnxruntime
 
-    path = weights.path
-    if path is None or not path.is_file():
-        raise WeightsError(
-            f"the file of the weights {weights.name!r} is missing: {path}",
-            hint="Put it back, or install the package again",
-        )
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(device)
+    path = refuse_missing(weights)
+    provider = {"cpu": "CPUExecutionProvider", "cuda": CUDA}.get(device)
     if provider not in onnxruntime.get_available_providers():
         raise WorkerError(
             f"ONNX Runtime cannot use the device {device!r}",
@@ -45,6 +42,8 @@ def open_session(weights: Weights, device: str = "cpu") -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if provider == CUDA:
+        load_cuda(onnxruntime)
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
     except Exception as error:  # ONNX Runtime has a dozen classes for a broken file
@@ -55,8 +54,10 @@ def open_session(weights: Weights, device: str = "cpu") -> Any:
     if provider not in session.get_providers():  # it falls back to the CPU with a warning
         raise WorkerError(
             f"ONNX Runtime could not start on the device {device!r}",
-            hint="Check the driver and the CUDA libraries, or use the device cpu",
+            hint="Check the driver and the CUDA libraries (`opsef doctor` says which runtime "
+            "can use the GPU), or use the device cpu",
         )
+    session.disable_fallback()  # a pass that fails on the GPU is an error, not a slow pass
     return session
 
 
@@ -84,12 +85,7 @@ def read_state(torch: Any, weights: Weights) -> Any:
     WeightsError
         The file is missing, or torch cannot read it as tensors.
     """
-    path = weights.path
-    if path is None or not path.is_file():
-        raise WeightsError(
-            f"the file of the weights {weights.name!r} is missing: {path}",
-            hint="Put it back; it is not downloaded",
-        )
+    path = refuse_missing(weights)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has many classes for a broken file

@@ -11,25 +11,31 @@ import contextlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from opsef_bridge.engines.base import Weights
-from opsef_bridge.engines.registry import list_weights, verify
+from opsef_bridge.engines.cards import card_file
+from opsef_bridge.engines.registry import broken_cards, list_weights, refuse_broken, verify
 from opsef_bridge.engines.untrusted import refuse_link
-from opsef_bridge.errors import InputError, NotFoundError, WeightsError
+from opsef_bridge.errors import InputError, NotFoundError, OpsefError, WeightsError
 from opsef_bridge.files import file_sha256, write_json
 
 __all__ = [
     "FACTS",
     "Added",
+    "Warn",
     "check_name",
     "chosen",
+    "merged_scores",
+    "pass_over",
     "plain_file",
     "settle",
     "slug",
+    "sound",
     "stage",
     "stage_weights",
     "today",
@@ -39,6 +45,9 @@ __all__ = [
 FACTS = ("licence", "source", "data")
 """What every card tells, if only that it is unknown; ``data``: what the weights learned from."""
 
+Warn = Callable[[OpsefError], None]
+"""Is told of weights that are left out because they are broken."""
+
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """Names that Windows keeps for itself."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -46,11 +55,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 @dataclass(frozen=True)
 class Added:
-    """Weights that are in the folder now; `new` is False for those that were before."""
+    """Weights that are in the folder now; `new` is False for those that were before.
+
+    `updated`: their card got scores that it did not have.
+    """
 
     weights: Weights
     new: bool
     note: str = ""
+    updated: bool = False
 
 
 @contextlib.contextmanager
@@ -104,6 +117,9 @@ def settle(
 ) -> list[Added]:
     """Give what was staged its place in `folder`: all of it, or nothing.
 
+    Weights that are there already get the scores of the staged card that theirs lacks, and
+    their file if it is missing or another by now.
+
     Parameters
     ----------
     notes : sequence of str
@@ -127,20 +143,124 @@ def settle(
             hint="Choose another with --name; of several, take one at a time: "
             "opsef models add --from SOURCE NAME --name OTHER",
         )
-    done = []
-    for weights, note in zip(staged, notes or [""] * len(staged), strict=True):
-        new = weights.name not in there
-        if new:
-            (weights.path.parent).rename(folder / weights.name)
-        place = folder / weights.name / weights.path.name
-        mine = Weights(weights.name, weights.engine, place, weights.sha256, weights.card)
-        done.append(Added(mine if new else there[weights.name], new, note))
-    return done
+    return [
+        _settled(weights, there.get(weights.name), folder, note)
+        for weights, note in zip(staged, notes or [""] * len(staged), strict=True)
+    ]
 
 
-def weights_in(folder: Path) -> list[Weights]:
-    """Return the weights that have a card in `folder`."""
+def _settled(weights: Weights, other: Weights | None, folder: Path, note: str) -> Added:
+    """Give `weights` their place; `other` are the same, where they are known by now."""
+    new = other is None
+    scores = [] if other is None else merged_scores(other.card, weights.card)
+    more = other is not None and scores != _scores(other.card)
+    if other is not None and not other.path.is_relative_to(folder) and more:
+        # The cards of the package are not for writing on: a copy takes the scores.
+        new, more = not (folder / weights.name).exists(), False
+        note = " ".join(filter(None, [note, "Its scores are new: the project has a copy now"]))
+    if new:
+        weights.path.parent.rename(folder / weights.name)
+        return Added(replace(weights, path=folder / weights.name / weights.path.name), True, note)
+    mended = other.path.is_relative_to(folder) and not _is_whole(other)
+    if mended:
+        weights.path.replace(other.path)
+    if more:
+        write_json(card_file(other), other.card | {"evaluations": scores})
+        other = replace(other, card=other.card | {"evaluations": scores})
+    return Added(other, mended, note, updated=more)
+
+
+def merged_scores(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Any]:
+    """Return the evaluations of two cards of one file, by date; each once.
+
+    One that a card has twice was taken twice.
+
+    Examples
+    --------
+    >>> first, second = {"date": "2026-01-31", "images": 3}, {"date": "2026-01-30", "images": 4}
+    >>> merged_scores({"evaluations": [first]}, {"evaluations": [first, second]}) == [second, first]
+    True
+    """
+    scores = _scores(mine)
+    left = list(scores)
+    for entry in _scores(theirs):
+        if entry in left:
+            left.remove(entry)
+        else:
+            scores.append(entry)
+    if scores == _scores(mine):
+        return scores
+    return sorted(scores, key=lambda entry: str(dict(entry).get("date", "")))
+
+
+def _scores(card: Mapping[str, Any]) -> list[Any]:
+    told = card.get("evaluations")
+    return [one for one in told if isinstance(one, Mapping)] if isinstance(told, list) else []
+
+
+def _is_whole(weights: Weights) -> bool:
+    try:
+        verify(weights)
+    except WeightsError:
+        return False
+    return True
+
+
+def weights_in(folder: Path, names: Sequence[str] = (), warn: Warn | None = None) -> list[Weights]:
+    """Return the weights that have a card in `folder`.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Those that are wanted, if not all: other cards may be broken.
+    warn : callable, optional
+        Told of cards that are broken. Without it one is an error.
+    """
+    pass_over([folder], names, warn)
     return [w for w in list_weights([folder]) if w.path.is_relative_to(folder)]
+
+
+def pass_over(folders: Sequence[Path], names: Sequence[str], warn: Warn | None) -> None:
+    """Warn of cards in `folders` that are broken; raise the reason for one of `names`."""
+    for name in names:
+        refuse_broken(name, folders)
+    if not names:
+        for error in broken_cards(folders).values():
+            (warn or _refuse)(error)
+
+
+def sound(weights: Sequence[Weights], names: Sequence[str], warn: Warn | None) -> list[Weights]:
+    """Return those of `weights` whose file is the one of their card.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Those that were asked for by name, of which none may be left out.
+    warn : callable, optional
+        Told of those that are left out. Without it one is an error.
+
+    Raises
+    ------
+    WeightsError
+        One of `names`, or every one, has another file or none.
+    """
+    kept, problems = [], []
+    for one in weights:
+        try:
+            verify(one)
+        except WeightsError as error:
+            if names:
+                raise
+            problems.append(error)
+        else:
+            kept.append(one)
+    for error in problems:
+        (warn if warn and kept else _refuse)(error)
+    return kept
+
+
+def _refuse(error: OpsefError) -> None:
+    raise error
 
 
 def chosen(weights: Sequence[Weights], names: Sequence[str], where: str) -> list[Weights]:

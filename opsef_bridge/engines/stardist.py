@@ -26,12 +26,13 @@ from itertools import pairwise, product
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from opsef_bridge.engines.base import Parameters, Raw, Scaled, Weights
 from opsef_bridge.engines.devices import onnx_devices, tensorflow_devices
 from opsef_bridge.engines.runtime import open_session
 from opsef_bridge.engines.scaling import drop_small, finite_plane, normalise, percentiles, resize
+from opsef_bridge.engines.stardist_card import Card, read_card, read_thresholds
 from opsef_bridge.errors import InputError, WeightsError, WorkerError
 
 __all__ = ["Card", "StarDist", "run_tiled"]
@@ -50,26 +51,6 @@ SMALLEST_TILE = 256
 
 Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """From float32 (1, C, [Z,] Y, X) to probabilities (1, 1, ...) and distances (1, rays, ...)."""
-
-
-class Card(BaseModel):
-    """What the card of the weights says of the network, under ``input``."""
-
-    axes: str = Field("YX", pattern="^(YX|YXS|ZYX)$")
-    grid: tuple[int, ...] = (1, 1)
-    """Step in px between two pixels of the maps, per spatial axis."""
-    rays: int = Field(32, ge=3)
-    multiple: tuple[int, ...]
-    """Sides of the network's input are multiples of these."""
-    margin: tuple[int, ...]
-    """How far the network sees, in px, rounded up to `multiple`."""
-    percentiles: tuple[float, float] = (1.0, 99.8)
-    clip: tuple[float, float] = (-1e6, 1e6)
-    """Bounds of normalised values; the default only keeps them from overflowing."""
-    rim: int = Field(2, ge=0)
-    """Width of the border of the maps in which no object has its middle, as in the package."""
-    anisotropy: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Of the rays in a volume: size of a voxel along Z, Y and X, in any unit."""
 
 
 class Predict(Scaled):
@@ -132,13 +113,10 @@ class StarDist:
         OpsefError
             The file is a zip, and TensorFlow is not installed.
         """
-        card = _card_of(weights)
+        card, thresholds = read_card(weights), read_thresholds(weights)
         open_network = _open_keras if _is_keras(weights) else _open_onnx
         self._network = open_network(weights, card, device)
-        found = weights.card.get("thresholds", {})
-        self._thresholds = {
-            name: float(found.get(name, 0.5 if name == "prob" else 0.4)) for name in ("prob", "nms")
-        }
+        self._thresholds = thresholds.model_dump()
         self.axes = frozenset({card.axes})
         self._card = card
 
@@ -381,20 +359,3 @@ def _compare(weights: Weights, says: Mapping[str, Any], found: Mapping[str, Any]
             hint="Bring the card that belongs to the file, or convert the model folder again. "
             "stardist needs a network from (N, C, [Z,] Y, X) to prob and dist",
         )
-
-
-def _card_of(weights: Weights) -> Card:
-    """Return what the card says of the network."""
-    try:
-        card = Card(**weights.card.get("input", {}))
-        if {len(card.grid), len(card.multiple), len(card.margin)} != {
-            3 if card.axes == "ZYX" else 2
-        }:
-            raise ValueError(f"grid, multiple and margin do not fit the axes {card.axes}")
-    except (ValueError, TypeError) as error:
-        raise WeightsError(
-            f"the card of the weights {weights.name!r} does not describe a StarDist network "
-            f"({error})",
-            hint="Convert the model folder again, or bring the card that belongs to the file",
-        ) from error
-    return card

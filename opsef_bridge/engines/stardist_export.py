@@ -22,6 +22,9 @@ from opsef_bridge.files import atomic_path, read_json, write_json
 
 __all__ = ["export_stardist", "keras_twin"]
 
+_OF_THE_FILE = ("val", "loo", "evaluations", "commands")
+"""What a card says of its own file: how it was made, and the scores that were taken with it."""
+
 
 def export_stardist(weights: Weights, folder: str | Path) -> Path:
     """Write ``config.json``, ``thresholds.json`` and ``weights_best.h5`` into `folder`.
@@ -89,7 +92,7 @@ def keras_twin(weights: Weights, target: str | Path, *, name: str) -> Path:
         card_file = pack_stardist(export_stardist(weights, Path(folder) / name), target, name=name)
     own = read_json(card_file)
     kept = {key: own[key] for key in ("name", "file", "sha256", "runtime", "created", "source")}
-    old = {key: value for key, value in weights.card.items() if key not in ("val", "commands")}
+    old = {key: value for key, value in weights.card.items() if key not in _OF_THE_FILE}
     made_of = {"family": weights.family, "converted_from": weights.sha256}
     write_json(card_file, {**old, **kept, **made_of})
     return card_file

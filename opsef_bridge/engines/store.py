@@ -31,11 +31,14 @@ from opsef_bridge.engines.registry import list_weights, read_card, verify
 from opsef_bridge.engines.staging import (
     FACTS,
     Added,
+    Warn,
     check_name,
     chosen,
+    pass_over,
     plain_file,
     settle,
     slug,
+    sound,
     stage,
     stage_weights,
     weights_in,
@@ -107,8 +110,11 @@ def add_from(
     *,
     name: str | None = None,
     facts: Mapping[str, str] | None = None,
+    warn: Warn | None = None,
 ) -> list[Added]:
     """Add weights, all or those of `names`, from a shared folder or a bundle.
+
+    Those that are here get the scores that their card lacks.
 
     Parameters
     ----------
@@ -122,6 +128,8 @@ def add_from(
         Another name for the one that is added.
     facts : mapping, optional
         Of `FACTS`, for the cards.
+    warn : callable, optional
+        Told of those that are broken, where all are taken; without it one is an error.
 
     Raises
     ------
@@ -138,8 +146,8 @@ def add_from(
         )
     with stage(folder) as place:
         inside = unpacked(source, place)
-        weights = chosen(weights_in(inside) if inside.is_dir() else [], names, str(source))
-        taken = checked(weights, name)
+        there = weights_in(inside, names, warn) if inside.is_dir() else []
+        taken = checked(sound(chosen(there, names, str(source)), names, warn), name)
         return settle([stage_weights(one, place, name, facts) for one in taken], folder)
 
 
@@ -220,12 +228,21 @@ def convert(
     return done
 
 
-def bundle(target: str | Path, folders: Iterable[Path], names: Sequence[str] = ()) -> list[Weights]:
-    """Write weights, all in `folders` and the package or those of `names`, to one zip."""
-    taken = chosen(list_weights(folders), names, "the project")
+def bundle(
+    target: str | Path,
+    folders: Iterable[Path],
+    names: Sequence[str] = (),
+    *,
+    warn: Warn | None = None,
+) -> list[Weights]:
+    """Write weights, all in `folders` and the package or those of `names`, to one zip.
+
+    Where all are taken `warn` is told of those that are broken, and left out; without it one
+    is an error.
+    """
+    taken = _of_project(folders, names, warn)
     for weights in taken:
         check_name(weights.name)
-        verify(weights)
     # Weights hardly shrink: packed as they are, the zip is written and read fast.
     with atomic_path(target) as partial, zipfile.ZipFile(partial, "w") as archive:
         for weights in taken:
@@ -235,13 +252,22 @@ def bundle(target: str | Path, folders: Iterable[Path], names: Sequence[str] = (
     return taken
 
 
-def publish(shared: str | Path, folders: Iterable[Path], names: Sequence[str] = ()) -> list[Added]:
-    """Copy weights, all in `folders` and the package or those of `names`, to a shared folder."""
+def publish(
+    shared: str | Path,
+    folders: Iterable[Path],
+    names: Sequence[str] = (),
+    *,
+    warn: Warn | None = None,
+) -> list[Added]:
+    """Copy weights, all in `folders` and the package or those of `names`, to a shared folder.
+
+    Weights that are there get the scores that their card lacks. `warn` as in `bundle`.
+    """
     shared = Path(shared)
-    taken = checked(chosen(list_weights(folders), names, "the project"))
+    taken = checked(_of_project(folders, names, warn))
     with stage(shared) as place:
         staged = [stage_weights(one, place, None, None) for one in taken]
-        return settle(staged, shared, known=weights_in(shared))
+        return settle(staged, shared, known=_known(shared))
 
 
 def fetch(
@@ -268,7 +294,19 @@ def own_copy(weights: Weights, folder: str | Path) -> Weights:
         return weights
     with stage(folder) as place:
         staged = stage_weights(weights, place, None, None)
-        return settle([staged], folder, known=weights_in(folder))[0].weights
+        return settle([staged], folder, known=_known(folder))[0].weights
+
+
+def _known(folder: Path) -> list[Weights]:
+    """Return what has a name in `folder`; that something else there is broken is no matter."""
+    return weights_in(folder, warn=lambda error: None)
+
+
+def _of_project(folders: Iterable[Path], names: Sequence[str], warn: Warn | None) -> list[Weights]:
+    """Return the weights in `folders` and the package, all or those of `names`."""
+    folders = list(folders)
+    pass_over(folders, names, warn)
+    return sound(chosen(list_weights(folders), names, "the project"), names, warn)
 
 
 def _twin(source: str, folder: Path, name: str) -> Added:

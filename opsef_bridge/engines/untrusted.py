@@ -91,10 +91,12 @@ def what_it_is(file: Path) -> str:
             "is HDF5 (.h5), which does not say what network it is for: of StarDist's give the "
             "folder with its config.json, for a U-Net of CellProfiler's layout add --engine unet"
         )
+    if _start(file).startswith(b"PK\x03\x04") and not zipfile.is_zipfile(file):
+        return "is a torn torch or zip file: copy it again"
     return "is a broken zip" if file.suffix.lower() == ".zip" else "is none of them"
 
 
-def look_into_torch(file: Path, engine: str | None) -> tuple[str, str]:
+def look_into_torch(file: Path, engine: str | None) -> tuple[str, list[str], str]:
     """Check a file of torch without running any of it.
 
     Parameters
@@ -105,6 +107,8 @@ def look_into_torch(file: Path, engine: str | None) -> tuple[str, str]:
     Returns
     -------
     engine : str
+    names : list of str
+        Of its tensors; none without torch.
     note : str
         What was not checked.
 
@@ -117,7 +121,7 @@ def look_into_torch(file: Path, engine: str | None) -> tuple[str, str]:
         import torch
     except ImportError:
         note = "Taken as it is: torch, which would check it, is not installed"
-        return engine or "cellpose", note
+        return engine or "cellpose", [], note
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken zip, a foreign class, a bad opcode: one kind each
@@ -131,7 +135,7 @@ def look_into_torch(file: Path, engine: str | None) -> tuple[str, str]:
         (known for known, layer in _LAYERS.items() if any(n.startswith(layer) for n in names)), None
     )
     if engine not in (None, *_LAYERS):
-        return str(engine), ""  # one of a user's own: only that knows its layers
+        return str(engine), names, ""  # one of a user's own: only that knows its layers
     if found is None or engine not in (None, found):
         what = f"no layer {_LAYERS[engine or 'cellpose']} among its {len(names)} entries"
         raise WeightsError(
@@ -143,7 +147,7 @@ def look_into_torch(file: Path, engine: str | None) -> tuple[str, str]:
             else "Bring the file that Cellpose has written or the state_dict of torchvision's "
             "Mask R-CNN, or name another --engine",
         )
-    return found, ""
+    return found, names, ""
 
 
 def unpack(archive: Path, target: Path) -> Path:

@@ -1,58 +1,105 @@
-"""On which device each engine of a configuration will run here, asked before a run starts."""
+"""On which device each engine of a configuration will run here, asked before a run starts.
+
+The weights decide with the engine: StarDist's own format is run by TensorFlow, a converted
+one by ONNX Runtime, and one of them may be able to use the GPU where the other is not.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
-from opsef_bridge.engines import engine_class, resolve_device
+from opsef_bridge.engines import Weights, engine_class, find_weights, resolve_device
 from opsef_bridge.engines.devices import gpu_names
+from opsef_bridge.engines.trial import as_json
+from opsef_bridge.errors import WeightsError
+from opsef_bridge.project import Project
+from opsef_bridge.sweep.plan import Variant
 from opsef_bridge.workers import Progress, Worker
 
-__all__ = ["device_of", "devices_of_engines", "gpus_of_turn"]
+__all__ = ["devices_of", "devices_of_engines", "gpus_of_turn", "weights_of_variants"]
 
 
-def device_of(engine: str, wanted: str, progress: Progress | None = None) -> str:
-    """Return the device that the engine `engine` takes; to be called in a worker.
+def devices_of(
+    weights: list[dict[str, Any]], wanted: str, progress: Progress | None = None
+) -> list[str]:
+    """Return the device of each of `weights`, all of one engine; to be called in a worker.
 
     Asking imports the engine's runtime.
+
+    Parameters
+    ----------
+    weights : list of dict
+        Of `opsef_bridge.engines.trial.as_json`.
+    wanted : {"auto", "cpu", "cuda"}
     """
-    return resolve_device(wanted, engine_class(engine))
+    found = []
+    for given in weights:
+        path = Path(given["path"]) if given["path"] else None
+        one = Weights(**{**given, "path": path})
+        found.append(resolve_device(wanted, engine_class(one.engine), one))
+    return found
 
 
-def devices_of_engines(engines: Iterable[str], wanted: str) -> dict[str, str]:
-    """Return ``"cpu"`` or ``"cuda"`` for each engine.
+def devices_of_engines(weights: Iterable[Weights], wanted: str) -> dict[str, str]:
+    """Return ``"cpu"`` or ``"cuda"`` for each engine, ``"cuda and cpu"`` if its weights differ.
 
-    On a machine with a GPU every runtime is asked in a process of its own: TensorFlow and
+    On a machine with a GPU every engine is asked in a process of its own: TensorFlow and
     torch must not share one, and each would reserve memory of the GPU.
+
+    Parameters
+    ----------
+    weights : iterable of Weights
+        All that is used, with its engine; an engine without weights has one without a file.
 
     Raises
     ------
     ConfigError
         ``cuda`` is wanted where an engine cannot use it.
     """
+    by_engine: dict[str, list[dict[str, Any]]] = {}
+    for one in weights:
+        by_engine.setdefault(one.engine, []).append(as_json(one))
     found = {}
-    for engine in engines:
+    for engine, mine in by_engine.items():
         # Those in other interpreters are known to this process only, and import nothing.
         if not gpu_names() or wanted == "cpu" or hasattr(engine_class(engine), "far"):
-            found[engine] = device_of(engine, wanted)
-            continue
-        with Worker() as worker:
-            asked = {"engine": engine, "wanted": wanted}
-            found[engine] = worker.call("opsef_bridge.sweep.devices:device_of", asked)
+            devices = devices_of(mine, wanted)
+        else:
+            with Worker() as worker:
+                asked = {"weights": mine, "wanted": wanted}
+                devices = worker.call("opsef_bridge.sweep.devices:devices_of", asked)
+        found[engine] = " and ".join(sorted(set(devices), reverse=True))
     return found
 
 
-def gpus_of_turn(turn: str, engines: Iterable[str], wanted: str) -> Sequence[str]:
-    """Return the GPUs that a turn works on; none if it works on the CPU.
+def gpus_of_turn(turn: str, weights: Iterable[Weights], wanted: str) -> Sequence[str]:
+    """Return the GPUs that a turn works on, if any of its weights can; else none.
 
     Parameters
     ----------
     turn : str
         Name of an engine, or of another kind of work.
-    engines : iterable of str
-        Engines of the run.
+    weights : iterable of Weights
+        Of the run.
     wanted : {"auto", "cpu", "cuda"}
     """
-    if turn not in engines or not gpu_names():
+    mine = [one for one in weights if one.engine == turn]
+    if not mine or not gpu_names():
         return ()
-    return gpu_names() if devices_of_engines([turn], wanted)[turn] == "cuda" else ()
+    return gpu_names() if "cuda" in devices_of_engines(mine, wanted)[turn] else ()
+
+
+def weights_of_variants(project: Project, variants: Iterable[Variant]) -> list[Weights]:
+    """Return the weights that variants use, each once; see `devices_of_engines`.
+
+    Weights that are gone, or are others by now, are asked for nothing: the unit says so.
+    """
+    found = []
+    for engine, name in dict.fromkeys((one.engine, one.weights) for one in variants):
+        try:
+            found.append(find_weights(engine, name or None, [project.models_folder]))
+        except WeightsError:
+            found.append(Weights(name, engine))
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from opsef_bridge.execute import free_cores
 from opsef_bridge.project import ImageEntry, Project
-from opsef_bridge.sweep.devices import devices_of_engines
+from opsef_bridge.sweep.devices import devices_of_engines, weights_of_variants
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 
 __all__ = ["estimate"]
@@ -60,8 +60,7 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
         "units": len(plan.units),
         "workers": workers,
         "devices": devices_of_engines(
-            dict.fromkeys(variant.engine for variant in plan.variants),
-            plan.config["sweep"]["device"],
+            weights_of_variants(project, plan.variants), plan.config["sweep"]["device"]
         ),
         "seconds": round(work / workers, 1),
         "measured": bool(rates),

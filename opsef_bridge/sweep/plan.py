@@ -8,8 +8,7 @@ around them. A key that was finished once, in any run, is never computed again.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,8 +19,11 @@ from opsef_bridge.execute import Unit
 from opsef_bridge.files import key_of
 from opsef_bridge.preprocess import recipe_identity
 from opsef_bridge.project import ImageEntry
+from opsef_bridge.sweep.planned_units import PASSES_PER_UNIT, Numbers, blocks, predict_units
+from opsef_bridge.sweep.sample import Box, sample_images
 
 __all__ = [
+    "PASSES_PER_UNIT",
     "Box",
     "Plan",
     "PlannedImage",
@@ -35,12 +37,6 @@ __all__ = [
 
 STAGE = "1"
 """Version of reading, cropping, resizing, post-processing: part of every key."""
-
-Box = tuple[int, int, int, int]
-"""(y, x, height, width) in pixels of the source."""
-
-PASSES_PER_UNIT = 60
-"""About how many network passes a unit groups: enough for jobs of minutes on a cluster."""
 
 
 @dataclass(frozen=True)
@@ -220,14 +216,14 @@ def make_plan(
     planned = _planned(config, images, boxes)
     variants = tuple(_variants(config, weights))
     wanted = {image.id: {variant.id for variant in variants} for image in planned}
-    number = _Numbers()
-    predict = tuple(_predict_units(planned, variants, wanted, number))
+    number = Numbers()
+    predict = tuple(predict_units(planned, variants, wanted, number))
     rank = number.unit("rank", "rank", needs=tuple(unit.id for unit in predict))
     stacks = tuple(
         number.unit(
             "compare", "compare", needs=(rank.id,), inputs={"images": [i.id for i in block]}
         )
-        for block in _blocks(planned, 4)
+        for block in blocks(planned, 4)
     )
     report = number.unit("report", "report", needs=tuple(unit.id for unit in (rank, *stacks)))
     return _plan("sweep", config, planned, variants, (*predict, rank, *stacks, report))
@@ -261,8 +257,8 @@ def make_batch_plan(
     )
     ids = {variant.key: variant.id for variant in variants}
     wanted = {image.id: {ids[adopted[image.group].key]} for image in planned}
-    number = _Numbers()
-    predict = tuple(_predict_units(planned, variants, wanted, number))
+    number = Numbers()
+    predict = tuple(predict_units(planned, variants, wanted, number))
     batch = number.unit("batch", "batch", needs=tuple(unit.id for unit in predict))
     return _plan("batch", config, planned, variants, (*predict, batch))
 
@@ -302,28 +298,6 @@ def _plan(
     return Plan(key, purpose, settings, images, variants, units)
 
 
-def sample_images(images: Sequence[ImageEntry], count: int | str, seed: int) -> list[ImageEntry]:
-    """Draw `count` included images, evenly from the groups, in the order of the index.
-
-    The draw of a group depends on the seed and the group's own images only, so another
-    group's images do not change it.
-    """
-    images = [entry for entry in images if entry.include]
-    if count == "all" or len(images) <= int(count):
-        return images
-    queues: dict[str, list[ImageEntry]] = {}
-    for entry in images:
-        queues.setdefault(entry.group, []).append(entry)
-    for group, members in queues.items():
-        random.Random(f"{seed} {group}").shuffle(members)
-    drawn: list[ImageEntry] = []
-    while len(drawn) < int(count):
-        for members in queues.values():
-            if members and len(drawn) < int(count):
-                drawn.append(members.pop())
-    return sorted(drawn, key=images.index)
-
-
 def _image_key(entry: ImageEntry, config: Config) -> str:
     how = config.images
     axes = (how.axes, entry.axes)
@@ -335,7 +309,9 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
     post = config.postprocess.model_dump(mode="json")
     seen: set[str] = set()
     slugs: dict[str, int] = {}
-    for model in config.model_settings():
+    models = config.model_settings()
+    families = _families([weights[model.name] for model in models])
+    for model in models:
         engine, used = engine_class(model.engine), weights[model.name]
         for recipe, steps in config.recipes().items():
             for predict, decode in model.combinations():
@@ -351,8 +327,31 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
                 yield Variant(
                     f"v{len(seen):04d}", slug, recipe, steps, model.name, engine.name,
                     used.name, used.sha256, *settings, post, tuple(model.axes), key,
-                    used.family, used.key, _seen_scale(engine, used, predict),
+                    families[used.name, used.engine], used.key,
+                    _seen_scale(engine, used, predict),
                 )  # fmt: skip
+
+
+def _families(weights: Sequence[Weights]) -> dict[tuple[str, str], str]:
+    """Return the family of each of `weights`, by name and engine.
+
+    One file under several names is one voice: that of the family which a card names, else of
+    the first name.
+    """
+    voices: dict[str, str] = {}
+    for one in sorted(weights, key=_is_own_family):  # stable: those of a card come first
+        voices.setdefault(one.sha256, one.family)
+    return {
+        (one.name, one.engine): voices[one.sha256]
+        if one.sha256 and _is_own_family(one)
+        else one.family
+        for one in weights
+    }
+
+
+def _is_own_family(weights: Weights) -> bool:
+    """Whether no card says that this is another form of some other network."""
+    return weights.family == f"{weights.engine}:{weights.name}"
 
 
 def _variant_key(engine: str, weights_key: str, steps: Any, *settings: Any) -> str:
@@ -379,42 +378,3 @@ def _slug(
 def _short(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return "".join(c if c.isalnum() or c in ".-" else "-" for c in text)
-
-
-class _Numbers:
-    """Hands out unit ids in the order in which units are planned."""
-
-    def __init__(self) -> None:
-        self._last = 0
-
-    def unit(self, kind: str, turn: str, **more: Any) -> Unit:
-        self._last += 1
-        return Unit(f"u{self._last:04d}", kind, turn, **more)
-
-
-def _predict_units(
-    images: Sequence[PlannedImage],
-    variants: Sequence[Variant],
-    wanted: Mapping[str, Collection[str]],
-    number: _Numbers,
-) -> Iterator[Unit]:
-    """One model on a block of images, engine by engine; `wanted` are variants by image."""
-    models = dict.fromkeys((v.engine, v.model, v.weights_key) for v in variants)
-    for network in sorted(models, key=lambda one: one[0]):
-        engine, model, _ = network
-        mine = [v for v in variants if (v.engine, v.model, v.weights_key) == network]
-        passes = len({(key_of(v.steps), key_of(v.predict)) for v in mine})
-        mine_on = [image for image in images if any(v.id in wanted[image.id] for v in mine)]
-        for block in _blocks(mine_on, max(1, PASSES_PER_UNIT // passes)):
-            makes = tuple(
-                (image.id, v.id, v.label_key(image))
-                for image in block
-                for v in mine
-                if v.id in wanted[image.id]
-            )
-            yield number.unit("predict", engine, inputs={"model": model}, makes=makes)
-
-
-def _blocks(images: Sequence[PlannedImage], size: int) -> Iterator[Sequence[PlannedImage]]:
-    for start in range(0, len(images), size):
-        yield images[start : start + size]

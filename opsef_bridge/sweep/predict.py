@@ -254,9 +254,7 @@ class _Desk:
         seconds = time.perf_counter() - start
         record = self.job.record
         record["passes"] += 1
-        record["device"] = loaded.device
-        if loaded.steps:
-            record["lighter"] = loaded.steps
+        loaded.note(record)
         form = {f"_shape{i}": side for i, side in enumerate(raw.shape)} | {"_ndim": len(raw.shape)}
         self.cache.put(key, raw.maps, raw.values | form | {"_seconds": seconds})
         return raw, seconds

@@ -18,7 +18,15 @@ from opsef_bridge.images import read_labels
 from opsef_bridge.project import Run, write_csv
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 
-__all__ = ["VARIANT_COLUMNS", "order_note", "rank", "ranked_rows", "write_outcomes"]
+__all__ = [
+    "VARIANT_COLUMNS",
+    "median_chosen",
+    "order_note",
+    "rank",
+    "ranked_rows",
+    "scale_seen",
+    "write_outcomes",
+]
 
 VARIANT_COLUMNS = [
     "rank", "id", "slug", "group", "family", "recipe", "engine", "model", "scale", "parameters",
@@ -90,6 +98,25 @@ def order_note(rows: Sequence[Mapping[str, str]]) -> str:
     return f"order only, {count} {'family' if count == 1 else 'families'}" if count < 3 else ""
 
 
+def scale_seen(variant: Variant, outcome: Mapping[str, Any]) -> float:
+    """Return the factor by which the network saw an image enlarged: the one that it chose
+    itself, else that of the variant."""
+    return float((outcome.get("chosen") or {}).get("scale", variant.scale))
+
+
+def median_chosen(outcomes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the median over images of what an engine chose itself, by name.
+
+    The scale has a column of its own.
+    """
+    chosen = [outcome.get("chosen") or {} for outcome in outcomes]
+    names = sorted({name for values in chosen for name in values} - {"scale"})
+    return {
+        name: round(float(np.median([values[name] for values in chosen if name in values])), 2)
+        for name in names
+    }
+
+
 def _labels(run: Run, outcome: Mapping[str, Any] | None) -> np.ndarray | None:
     if outcome is None or outcome["status"] == "failed":
         return None
@@ -100,8 +127,8 @@ def _row(
     variant: Variant, group: str, scores: dict[str, Any], outcomes: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     fine = [o for o in outcomes if o["status"] != "failed"]
-    sizes = [o["diameter"] for o in fine if o["objects"]]
-    diameter = float(np.median(sizes)) if sizes else 0.0
+    scales = [scale_seen(variant, outcome) for outcome in fine] or [variant.scale]
+    sizes = [o["diameter"] * scale_seen(variant, o) for o in fine if o["objects"]]
     failed = len(outcomes) - len(fine)
     status = "failed" if not fine else "partly failed" if failed else "ok" if sizes else "empty"
     return {
@@ -113,9 +140,9 @@ def _row(
         "recipe": variant.recipe,
         "engine": variant.engine,
         "model": variant.model,
-        "scale": variant.scale,
+        "scale": round(float(np.median(scales)), 4),
         "parameters": json.dumps(variant.parameters()),
-        "object_px": round(diameter * variant.scale, 1),
+        "object_px": round(float(np.median(sizes)), 1) if sizes else 0.0,
         "objects": scores["objects"],
         "seconds": round(sum(o["seconds"] for o in fine), 3),
         **{

@@ -33,6 +33,7 @@ from opsef_bridge.sweep.predict import (
     segmented_array,
     to_source,
 )
+from opsef_bridge.sweep.rank import median_chosen
 from opsef_bridge.sweep.run import versions
 
 __all__ = ["report", "variant_snippet"]
@@ -103,8 +104,12 @@ def _group(
     """Gather a group: every label image that is drawn or compared is read once."""
     config = Config(**plan.config)
     variants = {variant.id: variant for variant in plan.variants}
-    entries = [_entry(row, variants[row["id"]]) for row in rows]
     ids = {image.id for image in images}
+    mine = [outcome for outcome in outcomes if outcome["image"] in ids]
+    entries = [
+        _entry(row, variants[row["id"]], [o for o in mine if o["variant"] == row["id"]])
+        for row in rows
+    ]
     drawings: dict[tuple[str, str], Drawing] = {}
     pictures, supports = [], []
     top = entries[:MATRIX_SIDE]
@@ -120,19 +125,23 @@ def _group(
             supports.append(image_support(of_top, [e.family for e in top]))
     more = len(images) - len(pictures)
     notes = [f"Pictures and matrix show the first {MOST_IMAGES} of {len(images)} images."]
-    mine = [outcome for outcome in outcomes if outcome["image"] in ids]
     return Group(
         name, entries, pictures, mine, drawings, pairwise_f1(supports), notes if more else []
     )
 
 
-def _entry(row: Mapping[str, str], variant: Variant) -> Entry:
+def _entry(
+    row: Mapping[str, str], variant: Variant, outcomes: Sequence[Mapping[str, Any]]
+) -> Entry:
     values = {**variant.predict, **variant.decode}
     named = {key: values[key] for key in variant.named}
     own = {key: value for key, value in named.items() if key != "scale"}
     knobs = {"recipe": variant.recipe, "model": variant.model}
     knobs |= {"scale": named["scale"]} if "scale" in named else {}
     knobs |= {f"{variant.model}: {key}": value for key, value in own.items()}
+    medians = {
+        f"{key} chosen (median)": f"{value:g}" for key, value in median_chosen(outcomes).items()
+    }
     return Entry(
         rank=int(row["rank"]),
         id=variant.id,
@@ -141,7 +150,7 @@ def _entry(row: Mapping[str, str], variant: Variant) -> Entry:
         family=variant.family,
         recipe=variant.recipe,
         scale=float(row["scale"]),
-        parameters=own,
+        parameters=own | medians,
         knobs=knobs,
         object_px=float(row["object_px"]),
         objects=int(row["objects"]),

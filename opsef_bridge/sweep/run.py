@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
-import os
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from opsef_bridge.config import Config
 from opsef_bridge.engines import Weights, find_weights, verify
@@ -27,17 +21,12 @@ from opsef_bridge.execute import (
 )
 from opsef_bridge.files import lock, read_json, write_json
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
-from opsef_bridge.sweep.devices import devices_of_engines, gpus_of_turn
+from opsef_bridge.sweep.devices import devices_of_engines, gpus_of_turn, weights_of_variants
 from opsef_bridge.sweep.importing import import_images
-from opsef_bridge.sweep.plan import (
-    Box,
-    Plan,
-    Variant,
-    make_batch_plan,
-    make_plan,
-    sample_images,
-)
+from opsef_bridge.sweep.plan import Plan, Variant, make_batch_plan, make_plan
 from opsef_bridge.sweep.predict import segmented_array
+from opsef_bridge.sweep.record import now, run_record, versions
+from opsef_bridge.sweep.sample import Box, choose_box, sample_images
 
 __all__ = [
     "Executor",
@@ -51,6 +40,7 @@ __all__ = [
     "run_plan",
     "status",
     "variant_rows",
+    "versions",
 ]
 
 TARGET = "opsef_bridge.sweep:run_unit"
@@ -90,11 +80,11 @@ class Executor:
                 str(project.root), run, plan.units,
                 workers=self.workers, profile=self.profile, report=self.report,
             )  # fmt: skip
-        engines = {variant.engine for variant in plan.variants}
+        weights = weights_of_variants(project, plan.variants)
         wanted = plan.config["sweep"]["device"]
         return run_local(
             TARGET, str(project.root), run, plan.units, workers=self.workers, report=self.report,
-            gpus=lambda turn: gpus_of_turn(turn, engines, wanted),
+            gpus=lambda turn: gpus_of_turn(turn, weights, wanted),
         )  # fmt: skip
 
 
@@ -119,13 +109,14 @@ class Result:
 def plan_sweep(project: Project) -> Plan:
     """Import the images and plan what ``opsef.yaml`` asks for."""
     config = project.config
-    _check_device(config, [model.engine for model in config.model_settings()])
+    weights = weights_of(project, config)
+    _check_device(config, weights.values())
     with _writable(project):
         entries = import_images(project, config)
     drawn = sample_images(entries, config.sweep.images, config.sweep.seed)
     _check_channel(config, drawn)
     boxes = {entry.id: _box_of(project, config, entry) for entry in drawn}
-    return make_plan(config, drawn, weights_of(project, config), boxes)
+    return make_plan(config, drawn, weights, boxes)
 
 
 def plan_batch(project: Project) -> Plan:
@@ -146,7 +137,7 @@ def plan_batch(project: Project) -> Plan:
         group: _of_today(project, Variant.from_json(what["variant"]))
         for group, what in chosen.items()
     }
-    _check_device(config, [variant.engine for variant in adopted.values()])
+    _check_device(config, weights_of_variants(project, adopted.values()))
     with _writable(project):
         entries = [entry for entry in import_images(project, config) if entry.include]
     return make_batch_plan(config, entries, adopted)
@@ -220,7 +211,7 @@ def _carry_out(project: Project, run: Run, executor: Executor) -> Result:
     """Do what is left of a run, and write the record."""
     plan = Plan.from_json(run.plan())
     before = read_json(run.record_file) if run.record_file.is_file() else {}
-    started = before.get("started", _now())
+    started = before.get("started", now())
     if not before:  # so that a run that is killed has a record
         write_json(run.record_file, _record(run, plan, started, status(run)))
     problems = executor.run(project, run, plan)
@@ -270,46 +261,6 @@ def status(run: Run, problems: Mapping[str, OpsefError] | None = None) -> Result
     )
 
 
-def choose_box(image: np.ndarray, side: int) -> Box | None:
-    """Choose the square of an image that holds the most structure.
-
-    Parameters
-    ----------
-    image : ndarray, axes YX or ZYX
-    side : int
-        Side of the square; a shorter side of the image is taken whole.
-
-    Returns
-    -------
-    Box or None
-        The window, on a grid of half its side, with the largest standard deviation of
-        the values; None where the image is not larger than the square. Corners are
-        multiples of 8, so that binned recipes meet the same pixels.
-    """
-    height, width = (min(side, n) for n in image.shape[-2:])
-    if (height, width) == image.shape[-2:]:
-        return None
-    plane = image if image.ndim == 2 else image.max(axis=0)
-    corners = [
-        (y, x)
-        for y in _starts(plane.shape[0], height, side // 2)
-        for x in _starts(plane.shape[1], width, side // 2)
-    ]
-
-    def structure(corner: tuple[int, int]) -> float:
-        y, x = corner
-        return float(np.std(plane[y : y + height, x : x + width], dtype=np.float64))
-
-    y, x = max(corners, key=structure)
-    return (y, x, height, width)
-
-
-def _starts(length: int, side: int, step: int) -> list[int]:
-    """Starts of windows that cover a length, the last one flush with its end (to 8)."""
-    last = (length - side) // 8 * 8
-    return sorted({*(s // 8 * 8 for s in range(0, last, step)), last})
-
-
 def _box_of(project: Project, config: Config, entry: ImageEntry) -> Box | None:
     """The box of an image; an image that cannot be read gets none, and fails later."""
     if config.sweep.crop == "none":
@@ -334,10 +285,10 @@ def _of_today(project: Project, variant: Variant) -> Variant:
     return replace(variant, weights_key=weights.key, family=weights.family)
 
 
-def _check_device(config: Config, engines: Iterable[str]) -> None:
+def _check_device(config: Config, weights: Iterable[Weights]) -> None:
     """Refuse a GPU that an engine cannot use, before a hundred variants fail for it."""
     if config.sweep.device == "cuda":
-        devices_of_engines(dict.fromkeys(engines), "cuda")
+        devices_of_engines(weights, "cuda")
 
 
 def _check_channel(config: Config, entries: Sequence[ImageEntry]) -> None:
@@ -365,43 +316,8 @@ def _counts(result: Result) -> dict[str, int]:
 
 
 def _record(run: Run, plan: Plan, started: str, result: Result) -> dict[str, Any]:
-    """What ``run.json`` holds: enough to say later how the labels came about."""
-    records = [read_json(file) for file in (run.root / "units").glob("u*.json")]
-    lighter = {step: None for record in records for step in record.get("lighter", ())}
-    return {
-        "run": run.id,
-        "config": plan.config,
-        "plan_key": plan.key,
-        "versions": versions(),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "device": sorted({record["device"] for record in records if record.get("device")}),
-        "lighter": list(lighter),
-        "weights": {v.weights: v.weights_sha256 for v in plan.variants if v.weights},
-        "images": [{"id": i.id, "key": i.key, "group": i.group, "box": i.box} for i in plan.images],
-        "started": started,
-        "ended": _now(),
-        "result": _counts(result),
-        "problems": {unit: str(error) for unit, error in result.problems.items()},
-    }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that labels depend on, of those that are here."""
-    found = {}
-    for name in (
-        "opsef_bridge", "numpy", "scipy", "scikit-image", "onnxruntime", "onnxruntime-gpu",
-        "stardist", "numba", "tifffile", "imagecodecs", "pillow", "cellpose", "torch",
-        "torchvision", "tensorflow",
-    ):  # fmt: skip
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    problems = {unit: str(error) for unit, error in result.problems.items()}
+    return run_record(run, plan, started, _counts(result), problems)
 
 
 def variant_rows(run: Run) -> list[dict[str, str]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,13 @@ from opsef_bridge.compare.stack import (
     stack_planes,
 )
 from opsef_bridge.config import Config
-from opsef_bridge.errors import NotFoundError, OpsefError
+from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.images import read_labels, write_planes
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
-from opsef_bridge.rois import write_roi_set
+from opsef_bridge.rois import EditedError, write_roi_set
 from opsef_bridge.sweep.cache import ArrayCache
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant, find_variant
+from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.predict import (
     box_shape,
     cut_box,
@@ -32,10 +32,9 @@ from opsef_bridge.sweep.predict import (
     segmented_array,
     to_source,
 )
-from opsef_bridge.sweep.rank import order_note
-from opsef_bridge.sweep.run import newest_run
+from opsef_bridge.sweep.rank import order_note, scale_seen
 
-__all__ = ["compare", "export_rois", "export_variant", "write_stack"]
+__all__ = ["compare", "export_rois", "write_stack"]
 
 
 @unit_kind("compare")
@@ -85,7 +84,8 @@ def write_stack(
             file = run.label_file(variant.id, image.id)
             failed = outcomes[variant.id]["status"] == "failed"
             labels = np.zeros(base.shape, np.int32) if failed else read_labels(file)
-            yield Frame(labels, cut_box(seen, variant.steps, image.box), variant.scale)
+            scale = scale_seen(variant, outcomes[variant.id])
+            yield Frame(labels, cut_box(seen, variant.steps, image.box), scale)
 
     depth = 1 if base.ndim == 2 else len(base)
     captions = [_caption(row, variants[row["id"]], outcomes[row["id"]]) for row in ranked]
@@ -108,10 +108,12 @@ def write_stack(
 def export_rois(project: Project, run: Run, plan: Plan, image: PlannedImage, variant: str) -> bool:
     """Write the ROI zip of an image and variant, in pixels of the source.
 
+    A zip that a person edited is left as it is; that is said on stderr, the unit's log.
+
     Returns
     -------
     bool
-        False where there is nothing to write: no labels, or no object.
+        False where nothing is written: no labels, no object, or an edited zip.
     """
     file = run.label_file(variant, image.id)
     if not file.is_file():
@@ -120,35 +122,13 @@ def export_rois(project: Project, run: Run, plan: Plan, image: PlannedImage, var
     slug = next(v.slug for v in plan.variants if v.id == variant)
     info = {"image": image.id, "variant": variant, "slug": slug, "run": run.id}
     offset = image.box[:2] if image.box else (0, 0)
-    return write_roi_set(
-        run.rois_file(variant, image.id),
-        labels,
-        offset=offset,
-        hyperstack=bool({"C", "T"} & set(project.image(image.id).axes)),
-        info=info,
-    )
-
-
-def export_variant(project: Project, variant: str, *, run: str | None = None) -> list[Path]:
-    """Write the ROI zips of a variant (id or slug) for all images of a run.
-
-    The run is the newest sweep by default: ids of variants are those of a run.
-
-    Returns
-    -------
-    list of Path
-        The zips; images without objects have none.
-    """
-    folder = project.run(run) if run else newest_run(project, "sweep")
-    if folder is None:
-        raise NotFoundError("there is no sweep yet", hint="Start one: opsef sweep run")
-    plan = Plan.from_json(folder.plan())
-    chosen = find_variant(plan, variant, folder.id)
-    return [
-        folder.rois_file(chosen.id, image.id)
-        for image in plan.images
-        if export_rois(project, folder, plan, image, chosen.id)
-    ]
+    several = bool({"C", "T"} & set(project.image(image.id).axes))
+    target = run.rois_file(variant, image.id)
+    try:
+        return write_roi_set(target, labels, offset=offset, hyperstack=several, info=info)
+    except EditedError as error:
+        print(f"left as it is: {error}", file=sys.stderr)
+        return False
 
 
 def _caption(row: Mapping[str, str], variant: Variant, outcome: Mapping[str, Any]) -> str:
@@ -158,8 +138,10 @@ def _caption(row: Mapping[str, str], variant: Variant, outcome: Mapping[str, Any
         if outcome["status"] == "failed"
         else f"{outcome['objects']} objects"
     )
+    chosen = outcome.get("chosen") or {}
+    own = "".join(f" | {name} {value:.3g} chosen" for name, value in sorted(chosen.items()))
     return (
-        f"#{row['rank']} {variant.id} {variant.caption()} | {result} | "
+        f"#{row['rank']} {variant.id} {variant.caption()}{own} | {result} | "
         f"agreement {float(row['agreement']):.3f}"
     )
 

@@ -36,6 +36,9 @@ __all__ = ["EngineSuite", "VolumeEngineSuite"]
 
 INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")
 FLOATS = ("float16", "float32", "float64")
+SHIFT = 32
+"""In px: a multiple of the stride of most networks, so that they may see the same grid."""
+
 NARROW = ((1, 1), (1, 40), (40, 1), (2, 3), (17, 5))
 
 
@@ -98,6 +101,10 @@ class EngineSuite:
         What the images of the tests are: YX, ZYX or YXS.
     equivariance : float
         Least F1 between the labels of the turned picture and the turned labels.
+    shifts : float
+        Least F1 between the labels of two windows of the picture, where they overlap.
+    rim : int
+        Width in px of the edge of these windows that does not count.
     seams : float
         Least F1 between the labels of a picture in tiles and in one piece.
     stability : float
@@ -107,6 +114,8 @@ class EngineSuite:
 
     axes = "YX"
     equivariance = 0.85
+    shifts = 0.95
+    rim = 32
     seams = 0.97
     stability = 0.97
 
@@ -310,6 +319,25 @@ class EngineSuite:
         found = self.plane(run(engine, self.lift(turned(picture))))
         assert f1(expected, found) >= self.equivariance
 
+    @pytest.mark.parametrize("way", ["down", "right"])
+    def test_shifted_pictures_give_shifted_labels(
+        self, engine: Engine, picture: np.ndarray, way: str
+    ) -> None:
+        """The same objects lie elsewhere in the window; those at its rim do not count."""
+        before, after = {
+            "down": (np.s_[:-SHIFT], np.s_[SHIFT:]),
+            "right": (np.s_[:, :-SHIFT], np.s_[:, SHIFT:]),
+        }[way]
+        whole = self.lift(picture)
+        first, second = (
+            self.plane(run(engine, self.lift(picture[window]), reference=whole))
+            for window in (before, after)
+        )
+        inner = np.s_[self.rim : -self.rim, self.rim : -self.rim]
+        expected, found = first[after][inner], second[before][inner]
+        assert object_count(expected), "the picture is no test of this"
+        assert f1(expected, found) >= self.shifts
+
     @pytest.mark.parametrize(("factor", "offset"), [(50, 0), (1, 900), (0.01, -3)])
     def test_units_of_intensity_do_not_matter(
         self, engine: Engine, picture: np.ndarray, factor: float, offset: float
@@ -349,6 +377,7 @@ class VolumeEngineSuite(EngineSuite):
     """The same tests on volumes, and what only volumes have."""
 
     axes = "ZYX"
+    rim = 16
 
     def test_an_object_has_one_id_in_all_planes(self, engine: Engine, image: np.ndarray) -> None:
         first, middle, last = run(engine, image)

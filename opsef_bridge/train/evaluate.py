@@ -19,6 +19,7 @@ from opsef_bridge.engines.base import Engine, Parameters, Weights
 from opsef_bridge.engines.cards import add_evaluation
 from opsef_bridge.engines.memory import LoadedEngine
 from opsef_bridge.engines.parameters import split_parameters
+from opsef_bridge.engines.registry import refuse_broken
 from opsef_bridge.engines.staging import today
 from opsef_bridge.engines.store import own_copy
 from opsef_bridge.errors import InputError, NotFoundError
@@ -169,6 +170,8 @@ def find_pairs(images: str | Path, labels: str | Path) -> tuple[list[Pair], int]
 
 
 def _weights(name: str, folders: Iterable[Path]) -> Weights:
+    folders = list(folders)
+    refuse_broken(name, folders)
     known = {weights.name: weights for weights in list_weights(folders)}
     if name not in known:
         raise NotFoundError(

@@ -6,6 +6,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -283,6 +284,20 @@ def test_a_file_without_diameters_is_one_of_30_px(tmp_path):
     engine = Cellpose()
     engine.load(stated(saved(tmp_path, of_cellpose_1(state(2, 4, 4, 8, 8)))))
     assert engine.predict(np.eye(40), Predict(diameter=60)).values["scale"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [None, [1], "x", {"diameter": "big"}, {"diameter": 0}, {"diameter": True}],
+    ids=str,
+)
+def test_a_card_that_cannot_be_right_is_refused(wrong):
+    weights = shipped_weights()
+    weights = replace(weights, card=weights.card | {"input": wrong})
+    for use in (Cellpose().load, lambda one: Cellpose.seen_scale(Predict(), one)):
+        with pytest.raises(WeightsError, match="'nuclei-cellpose' does not describe") as caught:
+            use(weights)
+        assert "`input.diameter`" in caught.value.hint
 
 
 def test_an_image_that_would_vanish_is_refused():

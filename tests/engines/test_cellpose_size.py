@@ -122,11 +122,12 @@ def test_without_it_is_near_that_of_the_truth(name):
     raw = shipped().predict(example(name)[:200, :200], Predict(diameter="auto"))
     assert raw.values["chosen_diameter"] == pytest.approx(truth, rel=0.3)
     assert raw.values["scale"] == 30 / raw.values["chosen_diameter"]
+    assert raw.values["chosen_scale"] == raw.values["scale"]
 
 
 def test_only_auto_chooses():
     raw = shipped().predict(example("small_fadeb0ab0928")[:64, :64], Predict(diameter=30))
-    assert "chosen_diameter" not in raw.values
+    assert not [name for name in raw.values if name.startswith("chosen_")]
     assert Cellpose.seen_scale(Predict(diameter="auto"), weights()) == 1
 
 

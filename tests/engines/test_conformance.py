@@ -78,6 +78,17 @@ class Lopsided(Watershed):
         return np.unique(labels, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
 
 
+class Anchored(Watershed):
+    """Cuts objects along lines that do not move with them: tiles that were not joined."""
+
+    def decode(self, raw, parameters):
+        labels = super().decode(raw, parameters)
+        rows, columns = (np.arange(side) // 60 % 2 for side in labels.shape)
+        parts = 2 * labels + (rows[:, None] ^ columns)
+        parts = np.where(labels > 0, parts, 0)
+        return np.unique(parts, return_inverse=True)[1].reshape(labels.shape).astype(np.int32)
+
+
 @pytest.mark.parametrize(
     ("wrong", "test", "more"),
     [
@@ -87,12 +98,14 @@ class Lopsided(Watershed):
         (Impatient, "test_a_crop_is_normalised_like_its_image", ()),
         (Rough, "test_the_image_is_not_changed", ()),
         (Lopsided, "test_turned_pictures_give_turned_labels", ("over",)),
+        (Anchored, "test_shifted_pictures_give_shifted_labels", ("down",)),
+        (Anchored, "test_shifted_pictures_give_shifted_labels", ("right",)),
     ],
 )
 def test_the_suite_catches_wrong_engines(wrong, test, more):
     suite = EngineSuite()
     picture = EngineSuite.picture.__wrapped__(suite)
-    whole = ("crop" in test) or ("turned" in test)
+    whole = any(word in test for word in ("crop", "turned", "shifted"))
     image = () if more is None else (picture if whole else picture[:96, :112],)
     with pytest.raises((AssertionError, ValueError)):
         getattr(suite, test)(wrong(), *image, *(more or ()))

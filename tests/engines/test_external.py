@@ -383,3 +383,31 @@ def test_projects_bring_their_engines_and_say_what_is_broken(project, bright, ad
         Project(project)
     with pytest.raises(InputError, match="installed here"):
         use_engine("watershed", bright)
+
+
+@pytest.mark.parametrize("state", ["gone", "no program"])
+def test_an_interpreter_that_vanished_is_told_with_the_way_out(bright, tmp_path, state):
+    python = tmp_path / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    if state == "no program":
+        python.write_bytes(b"\0\1\2")
+        python.chmod(0o755)
+    entry = {"python": str(python), "target": TARGET, "parameters": bright.told}
+    kind = external_class("away", entry)
+    with pytest.raises(WorkerError, match=r"'away' cannot be started") as caught:
+        kind().load(Weights("", "away"))
+    assert "opsef engines add away again" in caught.value.hint and str(python) in str(caught.value)
+    for call in ("parameters", "decode"):  # the next call says the same
+        with pytest.raises(WorkerError, match="cannot be started"):
+            kind.far.call(call)
+
+
+def test_doctor_and_sweep_say_that_an_interpreter_vanished(project, bright):
+    entry = {"python": str(project / "python"), "target": TARGET, "parameters": bright.told}
+    write_json(project / "engines.json", {"bright": entry})
+    asked = json.loads(opsef(project, "doctor", "--json").stdout)
+    (found,) = [finding for finding in asked if finding["what"] == "engine bright"]
+    assert found["state"] == "broken" and "opsef engines add bright again" in found["advice"]
+    swept = opsef(project, "sweep", "run", "--workers", "1")
+    assert swept.returncode == 1 and "opsef engines add bright again" in swept.stdout
+    assert "FileNotFoundError" not in swept.stdout + swept.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -507,6 +508,30 @@ def broken(folder: Path) -> dict[str, Path]:
     files["cellpose"] = Path(shipped("nuclei-cellpose").path)
     files["onnx"] = Path(shipped("nuclei-unet").path)
     return files
+
+
+@pytest.mark.parametrize("wrong", [{"percentiles": [99, 1]}, {"percentiles": "x"}, {"clip": [1]}])
+def test_a_card_that_cannot_be_right_is_refused(wrong):
+    weights = shipped()
+    with pytest.raises(WeightsError, match="does not describe an input") as caught:
+        MaskRCNN().load(replace(weights, card=weights.card | {"input": wrong}))
+    assert caught.value.hint
+
+
+def test_the_card_says_how_the_input_is_made(monkeypatch):
+    from opsef_bridge.engines import maskrcnn_network
+
+    weights, seen = shipped(), []
+    engine = MaskRCNN()
+    told = {"percentiles": [0, 100], "clip": [0.25, 0.75]}
+    engine.load(replace(weights, card=weights.card | {"input": told}))
+    detect = maskrcnn_network.detect
+    monkeypatch.setattr(
+        maskrcnn_network, "detect", lambda net, batch: (seen.append(batch), detect(net, batch))[1]
+    )
+    engine.predict(image_of("small_fadeb0ab0928.png"), Predict())
+    values = np.concatenate([batch.ravel() for batch in seen])
+    assert (values.min(), values.max()) == (0.25, 0.75)
 
 
 def test_files_of_something_else_are_refused(tmp_path, capsys):

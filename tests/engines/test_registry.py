@@ -19,6 +19,7 @@ from opsef_bridge.engines import (
     verify,
 )
 from opsef_bridge.engines.base import Raw, Weights
+from opsef_bridge.engines.registry import SHIPPED, broken_cards
 from opsef_bridge.errors import ConfigError, NotFoundError, OpsefError, WeightsError
 from opsef_bridge.sweep.segment import segment
 
@@ -42,7 +43,7 @@ def test_the_engines_of_this_package():
 
 
 def test_an_unknown_engine_lists_the_others():
-    with pytest.raises(NotFoundError, match=r"'cellpoze'.*unet, watershed"):
+    with pytest.raises(NotFoundError, match=r"'cellpoze'.*unet, watershed.*opsef engines add"):
         engine_class("cellpoze")
 
 
@@ -70,10 +71,26 @@ def test_folders_that_are_not_there_and_other_files(models):
     assert names == sorted(["mine", *(weights.name for weights in list_weights())])
 
 
-def test_a_broken_card_is_named(models):
+@pytest.mark.parametrize(
+    "content", ['{"a":', "[" * 100_000, "\xff\xfe"], ids=["cut", "deep", "odd"]
+)
+def test_a_broken_card_stops_only_who_asks_for_it(models, content):
+    (models / "x.json").write_bytes(content.encode("latin-1"))
+    (models / "nuclei-fpn2ws.json").write_text("{")
+    assert find_weights("unet", "mine", [models]).name == "mine"
+    assert "x" not in [weights.name for weights in list_weights([models])]
+    for engine, name, file in (("unet", "x", "x"), ("fpn2ws", None, "nuclei-fpn2ws")):
+        with pytest.raises(WeightsError, match=rf"{file}\.json is not valid JSON") as caught:
+            find_weights(engine, name, [models])
+        assert "take it out" in caught.value.hint
+    broken = broken_cards([models])
+    assert sorted(file.name for file in broken) == ["nuclei-fpn2ws.json", "x.json"]
+
+
+def test_a_card_whose_folder_has_the_name_is_the_one_that_is_asked_for(models):
     (models / "mine" / "card.json").write_text('{"name": "mine",')
     with pytest.raises(WeightsError, match=r"card\.json is not valid JSON"):
-        list_weights([models])
+        find_weights("unet", "mine", [models])
 
 
 @pytest.mark.parametrize(
@@ -84,7 +101,11 @@ def test_a_broken_card_is_named(models):
             "gone",
             r"no weights 'gone' for the engine 'unet'.*mine, nuclei-unet.*models/NAME",
         ),
-        ("watershed", "mine", "'watershed' takes no weights, got 'mine'"),
+        (
+            "watershed",
+            "mine",
+            "'watershed' takes no weights, got 'mine'.*Leave out `weights: mine`",
+        ),
     ],
 )
 def test_weights_that_are_not_there_list_the_choices(models, engine, name, words):
@@ -106,8 +127,15 @@ def test_a_file_that_is_missing_or_another_is_refused(models):
         verify(mine)
     assert "best model.onnx" in caught.value.message and caught.value.hint
     mine.path.unlink()
-    with pytest.raises(WeightsError, match=r"'mine' is missing: .*best model\.onnx"):
+    with pytest.raises(WeightsError, match=r"'mine' is missing: .*best model\.onnx") as caught:
         verify(mine)
+    assert "models add FILE --name mine; or remove models/mine" in caught.value.hint
+    loose = Weights("loose", "unet", models / "loose.onnx", mine.sha256)
+    with pytest.raises(WeightsError) as caught:
+        verify(loose)
+    assert caught.value.hint.endswith(f"or remove its card in {models}")
+    with pytest.raises(WeightsError, match="install the package again"):
+        verify(Weights("gone", "unet", SHIPPED / "gone.onnx", mine.sha256))
 
 
 MODULE = """

@@ -554,6 +554,19 @@ def test_the_engine_says_what_is_wrong(shipped, tmp_path):
         StarDist().load(Weights("bad", "stardist", tmp_path / "bad.onnx", "", weights.card))
 
 
+@pytest.mark.parametrize(
+    "wrong", [{"prob": "x"}, {"nms": None}, {"prob": 2}, {"prob": True}, None, [0.5]], ids=str
+)
+def test_thresholds_of_a_card_that_are_none_are_refused(wrong):
+    weights = weights_of(SHIPPED / "nuclei-stardist.json")
+    weights = Weights(
+        "mine", "stardist", weights.path, weights.sha256, {**weights.card, "thresholds": wrong}
+    )
+    with pytest.raises(WeightsError, match=r"'mine' has thresholds that are none") as caught:
+        StarDist().load(weights)
+    assert "`thresholds`" in caught.value.hint
+
+
 def test_colour_weights_want_colour(package, tmp_path):
     engine = loaded(convert_stardist(package / "he", tmp_path))
     assert engine.axes == {"YXS"}

@@ -74,11 +74,14 @@ def test_there_and_back_is_the_same_file(shipped, tmp_path):
 
 
 def test_the_twin_is_the_same_voice_and_says_what_it_was_made_of(shipped, tmp_path):
+    scores = {"evaluations": [{"f1": {}}], "loo": {"all": {}}}
+    shipped = replace(shipped, card=shipped.card | scores)
     card = read_json(keras_twin(shipped, tmp_path, name="twin"))
     assert (card["family"], card["converted_from"]) == (shipped.family, shipped.sha256)
     assert card["input"] == shipped.card["input"]
     assert card["runtime"] == "tensorflow"
-    assert "val" not in card, "scores were taken with the other form"
+    for part in ("val", "evaluations", "loo"):
+        assert part not in card, "scores were taken with the other form"
 
 
 def test_weights_of_another_kind_are_refused(shipped, tmp_path):

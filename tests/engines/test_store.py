@@ -199,7 +199,9 @@ class Bomb:
         ("a.npy", b"\x93NUMPY", "pickles run code"),
         ("a.h5", b"\x89HDF\r\n\x1a\n" + b"0" * 90, r"config\.json"),
         ("a.txt", b"hello", "is none of them"),
-        ("a.zip", b"PK\3\4 cut off", "broken zip"),
+        ("a.zip", b"PK\3\4 cut off", "torn torch or zip file: copy it again"),
+        ("a.pt", b"PK\3\4 cut off", "torn torch or zip file: copy it again"),
+        ("b.zip", b"hello", "broken zip"),
         ("empty", b"", "is none of them"),
     ],
 )
@@ -307,8 +309,9 @@ def cellpose(tmp_path, cellpose_state) -> Callable[..., Path]:
     """Write a network as Cellpose does."""
     import torch
 
-    def write(name: str = "cyto3", **how: Any) -> Path:
-        torch.save(cellpose_state, tmp_path / name, **how)
+    def write(name: str = "cyto3", without: str = "", **how: Any) -> Path:
+        state = {key: value for key, value in cellpose_state.items() if key != without}
+        torch.save(state, tmp_path / name, **how)
         return tmp_path / name
 
     return write
@@ -333,7 +336,7 @@ def test_a_torch_file_of_something_else_is_refused(cellpose, models, tmp_path):
         add(cellpose(), models, engine="maskrcnn")
     cut = cellpose()
     cut.write_bytes(cut.read_bytes()[:-200])
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="torn torch or zip file: copy it again"):
         add(cut, models)
     torch.save({"downsample.down.a.weight": torch.zeros(2, 2)}, tmp_path / "half")
     with pytest.raises(WeightsError, match="'cellpose' cannot run half"):
@@ -413,14 +416,21 @@ def test_official_cellpose_networks_know_their_diameter(cellpose, models):
     """The files of the package do not tell it; the package knows it by the name."""
     cards = {}
     for file, name in (("nucleitorch_0", None), ("cyto3", None), ("a", "nuclei"), ("b", None)):
-        [one] = add(cellpose(file), models, name=name)
-        cards[one.weights.name] = one.weights.card.get("input")
+        [one] = add(cellpose(file, without="diam_mean"), models, name=name)
+        told = cards[one.weights.name] = one.weights.card.get("input")
+        assert bool(told) == ("by its name it is taken for the official" in one.note)
     assert cards == {
         "nucleitorch_0": {"diameter": 17.0},
         "cyto3": {"diameter": 30.0},
         "nuclei": {"diameter": 17.0},
         "b": None,
     }
+
+
+def test_what_a_cellpose_file_says_of_its_diameter_counts_and_not_its_name(cellpose, models):
+    for file, name in (("mycp.pt", "nuclei"), ("nucleitorch_0", None)):
+        [one] = add(cellpose(file), models, name=name)
+        assert "input" not in one.weights.card and one.note == ""
 
 
 def size_model(file: Path) -> Path:
@@ -434,7 +444,7 @@ def test_a_size_model_goes_with_its_network(cellpose, models, tmp_path, onnx_fil
     size = size_model(tmp_path / "size_cyto3.npy")
     add(cellpose(), models, size=size)
     told = read_json(models / "cyto3" / "cyto3.json")["input"]
-    assert told["diameter"] == 30 and len(told["size_model"]["A"]) == 256
+    assert set(told) == {"size_model"} and len(told["size_model"]["A"]) == 256
     with pytest.raises(WeightsError, match="the same file with another card"):
         add(cellpose(), models)
     assert not add(cellpose(), models, size=size)[0].new
@@ -754,6 +764,29 @@ def test_the_list_is_sorted_by_the_best_known_score(tmp_path, models):
     assert rows[0]["licence"] == "MIT"
 
 
+def scored(value: float, **more: Any) -> dict[str, Any]:
+    return {"f1": {"0.5": {"value": value}}, **more}
+
+
+def test_a_diameter_per_group_is_not_compared_with_one_for_all():
+    ladder = [scored(0.7, diameter=12.0), scored(0.8, diameter=22.0), scored(0.6, diameter=45.0)]
+    groups = scored(0.9, diameter={"small": 12.0, "large": 45.0})
+    assert best_score({"val": [*ladder, groups]}) == (0.8, "val, diameter 22")
+    assert best_score({"val": [groups]}) == (0.9, "val, diameter per group")
+    older = [{**entry, "weights": "old"} for entry in (scored(0.99, diameter=30.0),)]
+    assert best_score({"val": [*older, *ladder, groups]})[0] == 0.8, "of the file before"
+    said = {row["name"]: row["scored"] for row in table([])}
+    assert said["nuclei-cellpose"].startswith("val, diameter ") and said["nuclei-unet"] == "val"
+
+
+def test_a_score_on_what_was_left_out_is_named_so():
+    card = {"loo": {"rule": "each without itself", "all": scored(0.7)}}
+    assert best_score(card) == (0.7, "loo")
+    assert best_score(card | {"val": [scored(0.6)]}) == (0.6, "val")
+    assert best_score({"loo": "x"}) == best_score({"loo": None}) == (None, "")
+    assert next(row for row in table([]) if row["name"] == "he-stardist")["scored"] == "loo"
+
+
 def test_what_is_being_made_is_not_listed(tmp_path, models):
     with_card(models / ".0123.partial" / "half", "half")
     assert [weights.name for weights in list_weights([models])] == [
@@ -819,3 +852,92 @@ def test_a_folder_is_converted_under_a_name_of_its_own(tmp_path, models, with_st
     assert one.weights.card["converted_from"] == {"file": "m"}
     [zip_] = convert([zipped(folder)], models, name="z")
     assert zip_.weights.card["converted_from"]["sha256"] == file_sha256(tmp_path / "m.zip")
+
+
+def add_scores(folder: Path, name: str, *days: str) -> None:
+    """Scores, as `opsef models evaluate` writes them on a card."""
+    (mine,) = [one for one in list_weights([folder]) if one.name == name]
+    for day in days:
+        add_evaluation(mine, {"date": day, "images": 1, "f1": {"0.5": {"value": 0.5}}})
+
+
+def days_of(folder: Path, name: str) -> list[str]:
+    card = read_json(folder / name / f"{name}.json")
+    return [entry["date"] for entry in card.get("evaluations", [])]
+
+
+def test_scores_reach_a_folder_that_was_published_before_and_come_back(tmp_path, two, models):
+    shared = tmp_path / "institute"
+    publish(shared, [two], ["a"])
+    add_from(shared, models)
+    add_scores(two, "a", "2026-01-02")
+    add_scores(models, "a", "2026-01-01", "2026-01-03", "2026-01-03")  # twice on one day
+    [told] = publish(shared, [two], ["a"])
+    assert (told.new, told.updated) == (False, True)
+    assert days_of(shared, "a") == ["2026-01-02"]
+    [told] = publish(shared, [models], ["a"])
+    assert told.updated
+    assert days_of(shared, "a") == ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-03"]
+    assert read_json(shared / "a" / "a.json")["licence"] == "MIT"
+    for _ in range(2):
+        before = days_of(two, "a")
+        [told] = add_from(shared, two)
+        assert days_of(two, "a") == days_of(shared, "a")
+        assert told.updated is (before == ["2026-01-02"])
+    assert not publish(shared, [two], ["a"])[0].updated
+
+
+def test_scores_of_what_is_shipped_come_on_a_copy(tmp_path, two, models):
+    shipped = next(one for one in list_weights() if one.name == "nuclei-unet")
+    own_copy(shipped, two)
+    add_scores(two, "nuclei-unet", "2026-01-02")
+    publish(tmp_path / "institute", [two], ["nuclei-unet"])
+    before = read_json(SHIPPED / "nuclei-unet.json")
+    [told] = add_from(tmp_path / "institute", models)
+    assert told.new and "copy" in told.note
+    assert days_of(models, "nuclei-unet") == ["2026-01-02"]
+    assert read_json(SHIPPED / "nuclei-unet.json") == before
+    assert find_weights("unet", None, [models]).path.is_relative_to(models)
+
+
+def test_a_file_that_is_missing_comes_back(tmp_path, models):
+    file = with_card(tmp_path / "in")
+    add(file, models)
+    for damage in (Path.unlink, lambda path: path.write_bytes(b"x")):
+        damage(models / "mine" / "mine.onnx")
+        [told] = add(file, models)
+        assert told.new
+        verify(find_weights("unet", "mine", [models]))
+    assert [one.new for one in add(file, models)] == [False]
+
+
+def test_one_bad_file_does_not_stop_the_others(tmp_path, two, models):
+    told: list[OpsefError] = []
+    (two / "a" / "a.onnx").unlink()
+    (two / "x.json").write_text('{"a":')
+    wrote = bundle(tmp_path / "all.zip", [two], warn=told.append)
+    assert [one.name for one in wrote] == ["b", *PACKAGED]
+    assert ["x.json" in str(told[0]), "a.onnx" in str(told[1])] == [True, True]
+    shared = tmp_path / "institute"
+    names_there = [one.weights.name for one in publish(shared, [two], warn=told.append)]
+    assert names_there == ["b", *PACKAGED] and len(told) == 4
+    with pytest.raises(WeightsError, match=r"x\.json"):
+        bundle(tmp_path / "x.zip", [two])
+    with pytest.raises(WeightsError, match="'a' is missing"):
+        publish(shared, [two], ["a"], warn=told.append)
+    with pytest.raises(WeightsError, match=r"x\.json is not valid"):
+        publish(shared, [two], ["x"], warn=told.append)
+    assert [one.name for one in bundle(tmp_path / "b.zip", [two], ["b"])] == ["b"]
+    (shared / "y.json").write_text("{")
+    assert [one.weights.name for one in add_from(shared, models, ["b"])] == ["b"]
+    add_from(shared, models, warn=told.append)
+    assert "y.json" in str(told[-1])
+    with pytest.raises(WeightsError, match=r"y\.json"):
+        add_from(shared, models)
+
+
+def test_where_all_are_bad_that_is_an_error(tmp_path, two, models):
+    publish(tmp_path / "shared", [two], ["a"])
+    (tmp_path / "shared" / "a" / "a.onnx").unlink()
+    with pytest.raises(WeightsError, match="'a' is missing"):
+        add_from(tmp_path / "shared", models, warn=lambda error: None)

@@ -167,7 +167,7 @@ def probe_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: probe-engine\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text(
-        "[opsef_bridge.engines]\nprobe = probe_engine:Probe\n"
+        "[opsef_bridge.engines]\nprobe = probe_engine:Probe\nweighed = probe_engine:Weighed\n"
     )
     return folder
 

@@ -14,13 +14,15 @@ from opsef_bridge.compare.report_sections import _command
 from opsef_bridge.engines.devices import gpu_names
 from opsef_bridge.engines.watershed import Watershed
 from opsef_bridge.errors import ConfigError, NotFoundError, ProjectError
+from opsef_bridge.exchange.files import export_objects
 from opsef_bridge.execute import run_unit
 from opsef_bridge.files import read_json, write_json
-from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.project import ImageEntry, Project, read_csv
+from opsef_bridge.rois import EditedError
 from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, run_plan
 from opsef_bridge.sweep.importing import import_images
-from opsef_bridge.sweep.plan import left_out
-from opsef_bridge.sweep.stacks import export_variant
+from opsef_bridge.sweep.plan import Plan, left_out
+from opsef_bridge.sweep.stacks import export_rois
 
 
 def disc(shape=(64, 64), radius=12, offset=0) -> np.ndarray:
@@ -111,8 +113,29 @@ def test_the_commands_of_the_readme_work_in_their_order(project):
     chosen = adopt(project, "v0002")["default"]
     batch = run_plan(project, plan_batch(project))
     assert (sweep.run, batch.run, chosen["id"]) == ("run-0001", "run-0002", "v0002")
-    files = export_variant(project, "v0002")
+    files = export_objects(project, ["v0002"])
     assert [file.parts[-4] for file in files] == ["run-0001"] * 2
+
+
+def test_a_zip_that_a_person_edited_is_left_as_it_is(project, capsys):
+    run_plan(project, plan_sweep(project))
+    run, plan = project.run(), Plan.from_json(project.run().plan())
+    best = read_csv(run.variants_file)[0]["id"]  # its ROIs are written by the sweep
+    first, second = (run.rois_file(best, image.id) for image in plan.images)
+    edited = first.read_bytes() + b"edited"
+    first.write_bytes(edited)
+    second.unlink()
+    with pytest.raises(EditedError, match=r"1 files are written, 1 .*opsef rois import"):
+        export_objects(project, [best])
+    assert second.is_file()
+    assert not export_rois(project, run, plan, plan.images[0], best)
+    assert "left as it is" in capsys.readouterr().err
+    # A compare unit that is done again goes on to its end.
+    unit = next(unit for unit in plan.units if unit.kind == "compare")
+    run.done_file(unit.id).unlink()
+    run_unit(str(project.root), run.id, unit.id)
+    assert run.done_file(unit.id).is_file()
+    assert first.read_bytes() == edited
 
 
 def test_a_batch_says_which_groups_it_leaves_out(project):
@@ -142,7 +165,7 @@ def test_a_device_that_is_not_there_is_refused_before_the_sweep(project):
 def test_a_method_without_a_network_runs_on_the_cpu_whatever_is_wanted(project):
     edit(project, "models:", "sweep: {device: cuda}\nmodels:")
     assert run_plan(project, plan_sweep(project)).ok == 4
-    assert read_json(project.run("run-0001").root / "run.json")["device"] == ["cpu"]
+    assert read_json(project.run("run-0001").root / "run.json")["device"] == {"watershed": ["cpu"]}
 
 
 @NO_GPU

@@ -335,7 +335,7 @@ def test_a_network_of_cellpose(bench, models, picture, tmp_path, monkeypatch):
     [one] = add(tmp_path / "nucleitorch_0", models, name="nuclei")
     weights = find_weights("cellpose", "nuclei", [models])
     verify(weights)
-    assert (one.note, weights.card["input"]["diameter"]) == ("", 17)
+    assert "official 'nuclei', 17 px" in one.note and weights.card["input"]["diameter"] == 17
     labels = labels_of(bench, weights, picture("YX"), diameter=17.0)
     assert labels.shape == (48, 64)
 

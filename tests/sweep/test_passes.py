@@ -105,6 +105,25 @@ def test_what_an_engine_chose_is_recorded_by_image(bench):
     assert [json.loads(row["chosen"]) for row in rows] == [{"top": 200.0}, {"top": 100.0}]
 
 
+def test_the_median_of_what_was_chosen_is_shown(bench):
+    """The scale that an image was really seen at counts, not the guess of the plan."""
+    images = {"a.tif": spots(1), "b.tif": spots(2) // 2}
+    project = bench.project(images, models=probe(zoom=0.0025))
+    bench.sweep(project)
+    run = project.run("run-0001")
+    (row,) = read_csv(run.variants_file)
+    assert float(row["scale"]) == 0.375
+    found = {o["image"][:6]: o["diameter"] for o in run.outcomes()}
+    seen = np.median([found["i00001"] * 0.5, found["i00002"] * 0.25])
+    assert float(row["object_px"]) == round(seen, 1)
+    text = run.report_file.read_text("utf-8")
+    assert "top chosen (median) 150" in text and ">0.375</td>" in text
+    with tifffile.TiffFile(run.compare_file("i00001-a")) as file:
+        labels, planes = file.imagej_metadata["Labels"], file.asarray().reshape(4, *spots(1).shape)
+    assert "| scale 0.5 chosen | top 200 chosen |" in labels[0]
+    assert (planes[0] != planes[1]).any(), "what the network saw is coarser"
+
+
 def test_another_card_is_another_variant_and_not_a_cached_one(bench):
     """What a card tells the engine decides labels as much as the file does."""
     project = bench.project(

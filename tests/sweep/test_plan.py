@@ -323,3 +323,38 @@ def test_whole_images_of_sweep_and_batch_share_their_keys():
     batch = make_batch_plan(parse_config(TEXT), IMAGES, {"default": sweep.variants[3]})
     swept = {key for unit in sweep.units for *_, key in unit.makes}
     assert {key for unit in batch.units for *_, key in unit.makes} < swept
+
+
+def families(models: str, **weights: Weights) -> dict[str, str]:
+    """The family of each model of a plan."""
+    text = f"opsef: 1\nimages: {{source: data}}\nmodels: {{{models}}}\n"
+    config = parse_config(text)
+    plan = make_plan(config, IMAGES, weights, BOXES)
+    return {variant.model: variant.family for variant in plan.variants}
+
+
+def test_one_file_under_two_names_is_one_voice():
+    models = "a: {engine: unet}, b: {engine: unet, scale: 0.5}, c: {engine: unet, scale: 2}"
+    nuclei = Weights("nuclei", "unet", sha256="aa", card={"family": "unet:nuclei"})
+    copy = Weights("mine", "unet", sha256="aa", card={"family": "unet:mine"})
+    other = Weights("other", "unet", sha256="bb")
+    assert families(models, a=nuclei, b=copy, c=other) == {
+        "a": "unet:nuclei", "b": "unet:nuclei", "c": "unet:other"
+    }  # fmt: skip
+    assert set(families(models, a=copy, b=nuclei, c=other).values()) == {"unet:mine", "unet:other"}
+
+
+def test_a_family_that_a_card_names_stays():
+    models = "a: {engine: unet}, b: {engine: unet, scale: 0.5}, c: {engine: unet, scale: 2}"
+    bare = Weights("bare", "unet", sha256="aa")
+    made = Weights("made", "unet", sha256="aa", card={"family": "stardist:origin"})
+    again = Weights("again", "unet", sha256="aa", card={"family": "unet:third"})
+    assert families(models, a=bare, b=made, c=again) == {
+        "a": "stardist:origin", "b": "stardist:origin", "c": "unet:third"
+    }  # fmt: skip
+
+
+def test_methods_without_weights_are_no_copies_of_each_other():
+    models = "a: {engine: watershed}, b: {engine: watershed, scale: 0.5}"
+    nothing = Weights("", "watershed")
+    assert set(families(models, a=nothing, b=nothing).values()) == {"watershed"}

@@ -16,12 +16,12 @@ import tifffile
 from stardist.data import test_image_nuclei_3d as nuclei_3d
 
 from opsef_bridge.engines.store import add
+from opsef_bridge.exchange.files import export_objects
 from opsef_bridge.images import read_image
 from opsef_bridge.measure import fill_rois, match
 from opsef_bridge.measure.overlap import best_iou, iou_pairs
 from opsef_bridge.rois import read_rois
 from opsef_bridge.sweep import segment
-from opsef_bridge.sweep.stacks import export_variant
 
 MODEL = Path(__file__).parents[1] / "data" / "volume-stardist"
 STARDIST = {"engine": "stardist", "weights": "volume-stardist", "prob": 0.6, "nms": 0.2}
@@ -88,7 +88,7 @@ def test_the_volume_goes_through_three_engines(bench, image, truth):
         assert f1(truth, labels) >= floor, model
         spacing = read_image(run.label_file(variants[model], name)).spacing
         assert spacing == {"Z": 1.0, "Y": 0.5, "X": 0.5}
-        [zipped] = export_variant(project, variants[model])
+        [zipped] = export_objects(project, [variants[model]])
         rois = read_rois(zipped)
         assert {roi.position for roi in rois} <= set(range(1, 32)), "the plane it is shown in"
         np.testing.assert_array_equal(fill_rois(rois, image.shape), labels)

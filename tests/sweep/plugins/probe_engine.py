@@ -31,6 +31,8 @@ class Predict(Parameters):
     """Look at the first sample alone."""
     hungry: int = 0
     """Memory runs out until the engine was made lighter so often."""
+    zoom: float = 0.0
+    """Say that the image was seen enlarged, so much per unit of its maximum."""
 
 
 class Decode(Parameters):
@@ -93,7 +95,10 @@ class Probe:
         if parameters.colour:
             image, whole = image[..., 0], whole[..., 0]
         top = max(float(whole.max()), 1.0)
-        return Raw({"image": image / top}, image.shape, {"chosen_top": top})
+        values = {"chosen_top": top}
+        if parameters.zoom:
+            values["chosen_scale"] = parameters.zoom * top
+        return Raw({"image": image / top}, image.shape, values)
 
     def decode(self, raw: Raw, parameters: Decode) -> np.ndarray:
         """Return the parts above the threshold, or break the contract."""
@@ -107,3 +112,15 @@ class Probe:
             "negative": -labels,
             "shape": labels[:-1],
         }[parameters.fault]
+
+
+class Weighed(Probe):
+    """As the probe, with weights whose card says which devices they can use."""
+
+    name: ClassVar[str] = "weighed"
+    needs_weights: ClassVar[bool] = True
+
+    @classmethod
+    def devices(cls, weights: Weights | None = None) -> tuple[str, ...]:
+        """As the card of `weights` says."""
+        return tuple((weights.card["devices"] if weights else "cpu").split())

@@ -1,0 +1,101 @@
+"""What ``run.json`` holds: enough to say later how the labels came about."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from opsef_bridge.files import read_json
+from opsef_bridge.project import Run
+from opsef_bridge.sweep.plan import Plan
+
+__all__ = ["devices_used", "now", "run_record", "versions"]
+
+
+def run_record(
+    run: Run, plan: Plan, started: str, result: Mapping[str, int], problems: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what ``run.json`` holds.
+
+    ``device`` tells by engine where it worked (`devices_used`), ``fell_back`` why it did not
+    on the GPU although it was meant to.
+
+    Parameters
+    ----------
+    started : str
+        When the run was started first, ISO.
+    result : mapping
+        Outcomes by status, and network passes.
+    problems : mapping
+        Why units failed as a whole.
+    """
+    lighter: dict[str, None] = {}
+    fell_back: dict[str, list[str]] = {}
+    for engine, record in _units(run, plan):
+        lighter |= dict.fromkeys(record.get("lighter", ()))
+        reason = record.get("fell_back")
+        if reason and reason not in fell_back.setdefault(engine, []):
+            fell_back[engine].append(reason)
+    return {
+        "run": run.id,
+        "config": plan.config,
+        "plan_key": plan.key,
+        "versions": versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": devices_used(run, plan),
+        "fell_back": fell_back,
+        "lighter": list(lighter),
+        "weights": {v.weights: v.weights_sha256 for v in plan.variants if v.weights},
+        "images": [{"id": i.id, "key": i.key, "group": i.group, "box": i.box} for i in plan.images],
+        "started": started,
+        "ended": now(),
+        "result": dict(result),
+        "problems": dict(problems),
+    }
+
+
+def devices_used(run: Run, plan: Plan) -> dict[str, list[str]]:
+    """Return the devices that each engine worked on, in order of use.
+
+    Units that an earlier version did tell the last one only.
+    """
+    found: dict[str, list[str]] = {}
+    for engine, record in _units(run, plan):
+        last = record.get("device")
+        for device in record.get("devices") or ([last] if last else []):
+            if device not in found.setdefault(engine, []):
+                found[engine].append(device)
+    return found
+
+
+def _units(run: Run, plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield engine and record of the units of networks that were begun."""
+    for unit in plan.units:
+        file = run.unit_file(unit.id)
+        if unit.kind == "predict" and file.is_file():
+            yield unit.turn, read_json(file)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that labels depend on, of those that are here."""
+    found = {}
+    for name in (
+        "opsef_bridge", "numpy", "scipy", "scikit-image", "onnxruntime", "onnxruntime-gpu",
+        "stardist", "numba", "tifffile", "imagecodecs", "pillow", "cellpose", "torch",
+        "torchvision", "tensorflow",
+    ):  # fmt: skip
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def now() -> str:
+    """Return the time, of the whole world at once."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
