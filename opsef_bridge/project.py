@@ -17,9 +17,17 @@
     cache/                           steps, maps: may be deleted at any time
     adopted.json                     the variant chosen for each group, and why
     engines.json                     engines in other interpreters
+    annotations/<image>/r0001.json, r0001.zip, r0001-received.*    revisions
+    annotations/blind.json           which objects hide behind a token
+    truth/<image>.json, .tif, .known.tif   what a person vouches for
+    exchange/<name>/                 files on their way to AnnotatorJ and back
+    inbox/<id>.json, <id>.zip        requests; those that ended lie in inbox/done
+    inbox/jobs/<id>.json, <id>.log   what became of each
+    tables/<image>.csv               measured objects
     models/<name>/                   weights that were added
 
-Deleting ``runs/`` and ``cache/`` loses no work of a person.
+Deleting ``runs/`` and ``cache/`` loses no work of a person; ``annotations/``, ``truth/`` and
+what came back in ``exchange/`` are that work.
 """
 
 from __future__ import annotations
@@ -193,6 +201,12 @@ class Project:
         self.cache_folder = self.root / "cache"
         self.models_folder = self.root / "models"
         self.runs_folder = self.root / "runs"
+        self.annotations_folder = self.root / "annotations"
+        self.blind_file = self.annotations_folder / "blind.json"
+        self.truth_folder = self.root / "truth"
+        self.exchange_root = self.root / "exchange"
+        self.inbox_folder = self.root / "inbox"
+        self.tables_folder = self.root / "tables"
         self.lock_file = self.runs_folder / ".lock"
         # `opsef.yaml` is checked against the engines, also where only a plan holds it.
         for name, entry in self.engines().items():
@@ -248,6 +262,26 @@ class Project:
     def source_file(self, entry: ImageEntry) -> Path:
         """Return the file of an image; relative sources are relative to the project."""
         return self.root / entry.source
+
+    def revisions_folder(self, image: str) -> Path:
+        """Return the folder of the revisions of an image."""
+        return self.annotations_folder / safe_name(image)
+
+    def truth_file(self, image: str) -> Path:
+        """Return the record of what is vouched for of an image; the labels lie beside it."""
+        return self.truth_folder / f"{safe_name(image)}.json"
+
+    def exchange_folder(self, name: str) -> Path:
+        """Return the folder of an export of that name."""
+        return self.exchange_root / safe_name(name)
+
+    def request_file(self, request: str) -> Path:
+        """Return the file of a request that waits; those that ended lie in ``done/`` beside."""
+        return self.inbox_folder / f"{safe_name(request)}.json"
+
+    def job_file(self, request: str) -> Path:
+        """Return the file that says what became of a request; its log lies beside."""
+        return self.inbox_folder / "jobs" / f"{safe_name(request)}.json"
 
     def runs(self) -> list[str]:
         """Return the ids of the runs, oldest first; a folder without a plan is no run yet."""

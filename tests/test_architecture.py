@@ -30,6 +30,7 @@ FLOORS = [
     ("rois",),
     ("compare",),
     ("sweep",),
+    ("exchange",),
     ("analysis",),
     ("train",),
     ("service",),

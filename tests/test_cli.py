@@ -16,7 +16,9 @@ from PIL import Image
 
 from opsef_bridge import cli, demo
 from opsef_bridge.cli.common import Context
+from opsef_bridge.config import load_config
 from opsef_bridge.demo import example_data
+from opsef_bridge.engines.cellpose import Cellpose
 from opsef_bridge.engines.registry import SHIPPED
 from opsef_bridge.images import read_image, read_labels, write_labels
 from opsef_bridge.project import Project
@@ -117,9 +119,11 @@ WORKS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 APART = {("demo",), ("new",), ("batch",)} | {
     ("models", "bundle"), ("models", "publish"), ("models", "fetch"), ("models", "convert"),
-    ("engines", "add"),
+    ("engines", "add"), ("rois", "import"), ("rois", "log"), ("rois", "show"),
+    ("rois", "restore"), ("annotatorj", "export"), ("annotatorj", "import"), ("truth", "add"),
+    ("truth", "list"), ("import-legacy",),
 }  # fmt: skip
-"""Commands that have a test of their own."""
+"""Commands that have a test of their own (objects: tests/test_objects_cli.py)."""
 
 
 def test_every_listed_command_is_tried_here():
@@ -156,8 +160,21 @@ def test_new_then_plan(opsef, tmp_path):
     plan = opsef("-p", tmp_path / "p", "sweep", "plan", "--json")
     assert plan.code == 0, plan.err
     assert (plan.json["images"], plan.json["measured"]) == (1, False)
+    said = opsef("-p", tmp_path / "p", "sweep", "plan").out
+    assert all(f"{name} on {kind}" in said for name, kind in plan.json["devices"].items())
     again = opsef("new", tmp_path / "p", "--images", images)
     assert again.code == 2 and "a project in" in again.err
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_new_names_cellpose_where_it_is_installed(tmp_path, monkeypatch, installed):
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    monkeypatch.setattr(demo, "find_spec", lambda name: object() if installed else None)
+    file = demo.make_project(tmp_path / "p", [str(tmp_path / "a.png")])
+    models = {model.name: model for model in load_config(file).model_settings()}
+    assert ("cellpose" in models) == installed
+    if installed:
+        assert models["cellpose"].axes["diameter"] == Cellpose.ladder["diameter"]
 
 
 def test_demo_makes_a_project_and_sweeps_it(opsef, tmp_path, monkeypatch):

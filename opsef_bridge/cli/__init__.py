@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from opsef_bridge.cli import engines, models, projects, sweeps  # noqa: F401  (make commands)
+from opsef_bridge.cli import (  # noqa: F401  (make commands)
+    engines,
+    models,
+    objects,
+    projects,
+    sweeps,
+)
 from opsef_bridge.cli.common import Context, app, command
 from opsef_bridge.console import Console
-from opsef_bridge.errors import OpsefError
+from opsef_bridge.errors import OpsefError, StaleError
 
 __all__ = ["app", "main"]
 
@@ -30,9 +36,10 @@ def main() -> None:
         app(_global_options_first(sys.argv[1:]), standalone_mode=True)
     except OpsefError as error:
         print(f"opsef: {error}", file=sys.stderr)
-        Context.console.answer(
-            {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
-        )
+        told: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
+        if isinstance(error, StaleError):
+            told["report"] = error.report
+        Context.console.answer({"error": told})
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != STOPPED:

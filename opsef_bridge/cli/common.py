@@ -21,6 +21,7 @@ __all__ = [
     "Profile",
     "RunId",
     "Workers",
+    "annotatorj_app",
     "app",
     "command",
     "engines_app",
@@ -28,6 +29,7 @@ __all__ = [
     "models_app",
     "rois_app",
     "sweep_app",
+    "truth_app",
     "unit_app",
 ]
 
@@ -41,7 +43,9 @@ app = typer.Typer(
 images_app = typer.Typer(help="The images of a project.", **_OPTIONS)
 sweep_app = typer.Typer(help="Try all variants on a sample of the images.", **_OPTIONS)
 unit_app = typer.Typer(help="Units of work, for executors.", **_OPTIONS)
-rois_app = typer.Typer(help="Objects as ImageJ ROIs.", **_OPTIONS)
+rois_app = typer.Typer(help="Objects out to ImageJ and back; their revisions.", **_OPTIONS)
+annotatorj_app = typer.Typer(help="Objects to AnnotatorJ and back.", **_OPTIONS)
+truth_app = typer.Typer(help="What a person vouches for.", **_OPTIONS)
 models_app = typer.Typer(help="Weights.", **_OPTIONS)
 engines_app = typer.Typer(help="Engines.", **_OPTIONS)
 for _name, _group in {
@@ -49,6 +53,8 @@ for _name, _group in {
     "sweep": sweep_app,
     "unit": unit_app,
     "rois": rois_app,
+    "annotatorj": annotatorj_app,
+    "truth": truth_app,
     "models": models_app,
     "engines": engines_app,
 }.items():

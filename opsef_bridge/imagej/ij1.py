@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,32 @@ from numpy.typing import ArrayLike, NDArray
 from opsef_bridge.errors import ImageError, NotFoundError
 from opsef_bridge.imagej.jars import find_jar
 
-__all__ = ["decode", "describe", "encode", "fill_zip", "mask", "pixels", "select", "start"]
+__all__ = [
+    "decode",
+    "describe",
+    "encode",
+    "fill_zip",
+    "mask",
+    "pixels",
+    "save_zip",
+    "select",
+    "start",
+    "zip_rois",
+]
 
 OLDEST_JAVA = (11,)
 """What JPype needs; ImageJ itself would run on Java 8."""
 
 
-def start(*jars: str | os.PathLike[str]) -> None:
-    """Start the Java machine of this process, without a display, on the pinned ImageJ.
+def start(*jars: str | os.PathLike[str], headless: bool = True) -> None:
+    """Start the Java machine of this process, by default without a display, on ImageJ 1.54p.
 
     Parameters
     ----------
     *jars : path-like
         What to put on the class path in place of ImageJ 1.54p alone.
+    headless : bool
+        False where windows are needed, such as the ROI Manager's: then there must be a display.
 
     Raises
     ------
@@ -46,7 +60,8 @@ def start(*jars: str | os.PathLike[str]) -> None:
     scyjava.config.set_java_constraints(fetch="never")
     scyjava.config.endpoints.clear()
     scyjava.config.add_classpath(*paths)
-    scyjava.config.enable_headless_mode()
+    if headless:
+        scyjava.config.enable_headless_mode()
     scyjava.start_jvm()
 
 
@@ -192,16 +207,27 @@ def mask(roi: Any, shape: tuple[int, int]) -> NDArray[np.bool_]:
     return np.asarray(processor.getPixels()).reshape(shape) != 0
 
 
+def zip_rois(path: str | os.PathLike[str]) -> list[Any]:
+    """Return the ROIs that ImageJ decodes from the entries of a zip, in their order."""
+    with zipfile.ZipFile(path) as archive:
+        return [decode(archive.read(entry), entry) for entry in archive.namelist()]
+
+
+def save_zip(path: str | os.PathLike[str], rois: Iterable[Any]) -> None:
+    """Let ImageJ encode ROIs into a zip, each entry named as its ROI."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for roi in rois:
+            archive.writestr(f"{roi.getName()}.roi", encode(roi))
+
+
 def fill_zip(path: str | os.PathLike[str], shape: tuple[int, int]) -> NDArray[np.int32]:
     """Let ImageJ decode the ROIs of a zip and fill each with the integer of its name."""
     from scyjava import jimport
 
     processor = jimport("ij.process.FloatProcessor")(shape[1], shape[0])
-    with zipfile.ZipFile(path) as archive:
-        for entry in archive.namelist():
-            roi = decode(archive.read(entry), entry)
-            processor.setValue(float(int(str(roi.getName()))))
-            processor.fill(roi)
+    for roi in zip_rois(path):
+        processor.setValue(float(int(str(roi.getName()))))
+        processor.fill(roi)
     return np.array(processor.getPixels(), np.int32).reshape(shape)
 
 

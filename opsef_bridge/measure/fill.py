@@ -10,27 +10,37 @@ So a centre exactly on the left boundary is outside, one on the right boundary i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from itertools import pairwise
-from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
+from roifile import ImagejRoi
 
 from opsef_bridge.errors import InputError, RoiError
 from opsef_bridge.measure.compiled import compiled
+from opsef_bridge.measure.loops import roi_loops
 
-__all__ = ["fill_loops", "fill_rois", "roi_labels"]
+__all__ = [
+    "Stretches",
+    "fill_loops",
+    "fill_rois",
+    "loop_stretches",
+    "paint_stretches",
+    "roi_labels",
+]
 
 TIE = 1e-8
 """What ImageJ adds to each meeting point, so that ties do not hang on rounding errors."""
 
-LARGEST = 2**17
-"""Beyond every coordinate of the format: where boxes of damaged files are cut off."""
+MAX_CROSSINGS = 2**26
+"""Most rows that all outlines of a plane may cross together: about 4 GiB of memory."""
 
-POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
+PORTION = 2**15
+"""About how many corners are worked on together: their arrays fit into a processor's cache."""
+
 ENTIRE_NAME = re.compile(r"[0-9]{1,10}")
 IN_PLANE = re.compile(r"([0-9]{1,10})-([0-9]{1,10})")
 
@@ -83,15 +93,7 @@ def fill_rois(
     if len(shape) == 3:
         return _fill_volume(rois, shape, offset)
     values = roi_labels(rois)
-    loops: list[NDArray[np.floating]] = []
-    owners: list[int] = []
-    for owner, roi in enumerate(rois):
-        for loop in _loops_of(roi):
-            loops.append(loop)
-            owners.append(owner)
-    starts = np.concatenate([[0], np.cumsum([len(loop) for loop in loops], dtype=np.int64)])
-    vertices = np.concatenate(loops, dtype=np.float64) if loops else np.empty((0, 2))
-    return fill_loops(vertices - np.array(offset[::-1]), starts, owners, values, shape)
+    return fill_loops(*roi_loops(rois, offset=offset), values, shape)
 
 
 def _fill_volume(
@@ -148,6 +150,23 @@ def _some(names: list[str]) -> str:
     return ", ".join(repr(name) for name in names[:5]) + (", ..." if len(names) > 5 else "")
 
 
+class Stretches(NamedTuple):
+    """Stretches of pixels in a row, in the order in which they are painted.
+
+    Attributes
+    ----------
+    owners, rows : (n,) int64 ndarray
+        Which object a stretch belongs to, ascending, and its row.
+    begins, ends : (n,) int64 ndarray
+        First column, and the column after the last; those of an object never overlap.
+    """
+
+    owners: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
 def fill_loops(
     vertices: ArrayLike,
     starts: ArrayLike,
@@ -180,24 +199,96 @@ def fill_loops(
     >>> fill_loops(square, [0, 4], [0], [5], (2, 4)).tolist()
     [[0, 5, 5, 0], [0, 5, 5, 0]]
     """
+    stretches = loop_stretches(vertices, starts, owners, shape)
+    return paint_stretches(stretches, np.asarray(values), shape)
+
+
+def loop_stretches(
+    vertices: ArrayLike, starts: ArrayLike, owners: ArrayLike, shape: tuple[int, int]
+) -> Stretches:
+    """Return the pixels inside closed loops, cut to the image; parameters as `fill_loops`.
+
+    Raises
+    ------
+    InputError
+        `shape` is not two numbers of at least 0.
+    RoiError
+        The outlines cross rows so often that memory would run out, as a damaged file may.
+
+    Examples
+    --------
+    >>> square = [[1, 0], [3, 0], [3, 2], [1, 2]]
+    >>> loop_stretches(square, [0, 4], [0], (2, 4)).begins.tolist()
+    [1, 1]
+    """
     if len(shape) != 2 or min(shape) < 0:
         raise InputError(f"shape {shape} is not that of an image", hint="Give (rows, columns)")
+    vertices = np.asarray(vertices, np.float64)
+    starts, owners = np.asarray(starts, np.int64), np.asarray(owners, np.int64)
+    parts, room = [], MAX_CROSSINGS
+    for first, last in pairwise(_portions(starts, owners)):
+        some = starts[first : last + 1]
+        part = _stretches(
+            vertices[some[0] : some[-1]], some - some[0], owners[first:last], shape, room
+        )
+        room -= 2 * len(part.rows)
+        parts.append(part)
+    return Stretches(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _portions(starts: NDArray[np.int64], owners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where to cut a list of loops, between owners, so that a portion fits the cache.
+
+    Time then grows as the number of loops does, and memory does not.
+    """
+    ends = np.flatnonzero(owners[1:] != owners[:-1]) + 1
+    if (owners[1:] < owners[:-1]).any():
+        ends = ends[:0]
+    portion = starts[ends] // PORTION
+    cuts = ends[np.flatnonzero(np.diff(portion, prepend=0))]
+    return np.concatenate([[0], cuts, [len(owners)]])
+
+
+def _stretches(
+    vertices: NDArray[np.float64],
+    starts: NDArray[np.int64],
+    owners: NDArray[np.int64],
+    shape: tuple[int, int],
+    room: int,
+) -> Stretches:
+    """Return the pixels inside some of the loops, unless they cross more than `room` rows."""
     height, width = (int(size) for size in shape)
-    starts = np.asarray(starts, np.int64)
-    owner = np.repeat(np.asarray(owners, np.int64), np.diff(starts))
-    edge, row, column = _crossings(np.asarray(vertices, np.float64), starts, height, width)
+    owner = np.repeat(owners, np.diff(starts))
+    edge, row, column = _crossings(vertices, starts, height, width, room)
     # One sort brings the crossings of an object in a row together, from left to right. A
     # closed loop crosses a row an even number of times, so pairs never straddle two rows.
     keys = np.sort((owner[edge] * height + row) * (width + 1) + column)
     rows, columns = np.divmod(keys, width + 1)
     objects, rows = np.divmod(rows[::2], max(height, 1))
-    labels = np.zeros((height, width), np.int32)
-    _paint(labels, rows, columns[::2], columns[1::2], np.asarray(values, np.int32)[objects])
+    return Stretches(objects, rows, columns[::2], columns[1::2])
+
+
+def paint_stretches(
+    stretches: Stretches, values: NDArray[np.integer], shape: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Paint stretches into an image of zeros, in order: the later one wins.
+
+    `values` has the label of each owner.
+
+    Examples
+    --------
+    >>> one = np.array([0])
+    >>> paint_stretches(Stretches(one, one, one + 1, one + 3), np.array([5]), (1, 4)).tolist()
+    [[0, 5, 5, 0]]
+    """
+    labels = np.zeros(shape, np.int32)
+    chosen = np.asarray(values, np.int32)[stretches.owners]
+    _paint(labels, stretches.rows, stretches.begins, stretches.ends, chosen)
     return labels
 
 
 def _crossings(
-    vertices: NDArray[np.float64], starts: NDArray[np.int64], height: int, width: int
+    vertices: NDArray[np.float64], starts: NDArray[np.int64], height: int, width: int, room: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return edge, row, and first column right of it, for each row that an edge crosses."""
     following = np.arange(1, len(vertices) + 1)
@@ -216,6 +307,12 @@ def _crossings(
 
     top = np.clip(first, 0, height).astype(np.int64)
     count = np.clip(last, 0, height).astype(np.int64) - top
+    if (total := int(count.sum())) > room:
+        more = MAX_CROSSINGS - room + total
+        raise RoiError(
+            f"the outlines of the ROIs cross rows {more} times; the limit is {MAX_CROSSINGS}",
+            hint="A ROI is damaged: delete those that look wrong in ImageJ and save again",
+        )
     each = np.repeat(np.arange(len(edge)), count)
     row = np.arange(len(each)) - np.repeat(np.cumsum(count) - count - top, count)
     column = np.floor(x[each] + (row - first[each]) * slope[each] + 0.5)
@@ -227,121 +324,3 @@ def _paint(labels, rows, begins, ends, values):  # type: ignore[no-untyped-def]
     """Set runs of pixels, in order."""
     for k in range(len(rows)):
         labels[rows[k], begins[k] : ends[k]] = values[k]
-
-
-def _loops_of(roi: ImagejRoi) -> Iterator[NDArray[np.floating]]:
-    """Yield the closed loops that ImageJ fills for a ROI, in pixels of the picture."""
-    plain = roi.subtype == ROI_SUBTYPE.UNDEFINED and not roi.options & ROI_OPTIONS.SPLINE_FIT
-    if plain and roi.roitype in POLYGONS and roi.integer_coordinates is not None:
-        if roi.subpixel_coordinates is None:
-            yield roi.integer_coordinates + np.array((roi.left, roi.top))
-        else:
-            points = _finite(roi, roi.subpixel_coordinates.astype(np.float32))
-            # ImageJ stores the points relative to the first column and row in float32.
-            low = points.min(axis=0, initial=np.inf)
-            yield (points - low).astype(np.float64) + low
-    elif plain and roi.roitype == ROI_TYPE.RECT and roi.multi_coordinates is not None:
-        yield from _composite(roi)
-    elif plain and roi.roitype == ROI_TYPE.RECT and not roi.rounded_rect_arc_size:
-        left, top, width, height = _box(roi)
-        right, bottom = left + width, top + height
-        yield np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-    elif plain and roi.roitype == ROI_TYPE.OVAL:
-        yield _oval(*_box(roi))
-    else:
-        raise RoiError(
-            f"ROI {roi.name!r} is a {_kind(roi)}, which cannot be filled exactly",
-            hint="Delete it, or make it a plain area in ImageJ (Edit > Selection > Create Mask, "
-            "then Create Selection)",
-        )
-
-
-def _kind(roi: ImagejRoi) -> str:
-    """Name what kind of ROI it is, for a message."""
-    if roi.options & ROI_OPTIONS.SPLINE_FIT:
-        return "spline"
-    if roi.subtype != ROI_SUBTYPE.UNDEFINED:
-        return roi.subtype.name.lower()
-    return "rounded rectangle" if roi.roitype == ROI_TYPE.RECT else roi.roitype.name.lower()
-
-
-def _finite(roi: ImagejRoi, points: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not np.isfinite(points).all():
-        raise RoiError(
-            f"ROI {roi.name!r} has coordinates that are not finite",
-            hint="The file is damaged: delete this ROI in ImageJ and save again",
-        )
-    return points
-
-
-def _composite(roi: ImagejRoi) -> Iterator[NDArray[np.float64]]:
-    """Yield the sub-paths of a composite."""
-    path = np.ascontiguousarray(roi.multi_coordinates, np.float32)
-    points, starts = _read_path(path)
-    if not len(starts):
-        raise RoiError(
-            f"ROI {roi.name!r} is a composite with curves, or its path is damaged",
-            hint="In ImageJ: Edit > Selection > Create Mask, then Create Selection",
-        )
-    points = _finite(roi, points)
-    # ImageJ stores the path relative to the whole column and row it begins in, in float32.
-    low = np.floor(points.min(axis=0, initial=np.inf)).astype(np.float64)
-    points = (points - low).astype(np.float32) + low
-    for start, stop in pairwise(starts.tolist()):
-        yield points[start:stop]
-
-
-@compiled
-def _read_path(path):  # type: ignore[no-untyped-def]
-    """Return points and starts of the sub-paths; no starts where it is not all lines."""
-    points = np.empty((len(path) // 3, 2), np.float32)
-    starts = np.zeros(len(path) // 3 + 1, np.int64)
-    k = count = loops = 0
-    closed = True
-    while k < len(path):
-        code = path[k]
-        if code == 4:
-            closed = True
-            k += 1
-            continue
-        if k + 2 >= len(path) or not (code == 0 or (code == 1 and not closed)):
-            return points[:0], starts[:0]
-        if code == 0:
-            starts[loops] = count
-            loops += 1
-            closed = False
-        points[count, 0] = path[k + 1]
-        points[count, 1] = path[k + 2]
-        count += 1
-        k += 3
-    starts[loops] = count
-    return points[:count], starts[: loops + 1]
-
-
-def _box(roi: ImagejRoi) -> tuple[int, int, int, int]:
-    """Return left, top, width, height in whole pixels, as ImageJ rounds them."""
-    left, top, width, height = roi.left, roi.top, roi.right - roi.left, roi.bottom - roi.top
-    if roi.subpixelrect:
-        box = np.array([roi.xd, roi.yd, roi.widthd, roi.heightd], np.float32)
-        x, y, w, h = np.clip(_finite(roi, box), -LARGEST, LARGEST).tolist()
-        left, top, width, height = int(x), int(y), ceil(w), ceil(h)
-    return left, top, max(width, 1), max(height, 1)
-
-
-def _oval(left: int, top: int, width: int, height: int) -> NDArray[np.int64]:
-    """Return the outline of the pixels whose centres lie in the ellipse, as ImageJ's.
-
-    The right half of a row begins at `middle`. How far it reaches is estimated by a square
-    root; ImageJ's own comparison then decides about the columns around the estimate.
-    """
-    middle = width // 2
-    y = np.arange(height) - (height / 2 - 0.5)
-    above = y**2 / (height / 2) ** 2
-    reach = np.floor(width / 2 * np.sqrt(1 - above) + width / 2 - 0.5).astype(np.int64)
-    sure = np.maximum(reach - 1, middle)
-    column = sure[:, None] + np.arange(4)
-    x = column - (width / 2 - 0.5)
-    end = sure + (x**2 / (width / 2) ** 2 + above[:, None] <= 1).sum(axis=1)
-    rows = np.repeat(np.arange(height + 1), 2)[1:-1]
-    x = np.concatenate([np.repeat(end, 2), np.repeat(width - end, 2)[::-1]])
-    return np.stack([left + x, top + np.concatenate([rows, rows[::-1]])], axis=1)

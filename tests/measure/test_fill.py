@@ -7,7 +7,9 @@ import pytest
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from opsef_bridge.errors import InputError, RoiError
+from opsef_bridge.measure import fill
 from opsef_bridge.measure.fill import fill_loops, fill_rois
+from opsef_bridge.measure.loops import roi_loops
 from opsef_bridge.measure.trace import trace_rois
 
 
@@ -162,7 +164,50 @@ def test_coordinates_that_are_not_finite():
         fill_rois([roi], (3, 3))
 
 
+@pytest.mark.parametrize("far", [1e30, -3e38, np.inf])
+def test_coordinates_that_leave_float32(far):
+    points = np.array([[0, 0], [far, -far], [1, 1]], np.float32)
+    with pytest.raises(RoiError, match="not finite, or beyond"):
+        fill_rois([polygon(points)], (3, 3))
+    path = np.array([0, 0, 0, 1, far, -far, 1, 1, 1, 4], np.float32)
+    roi = rectangle(0, 0, 3, 3, shape_roi_size=len(path), multi_coordinates=path)
+    with pytest.raises(RoiError, match="not finite, or beyond"):
+        fill_rois([roi], (3, 3))
+
+
+def test_an_outline_that_would_fill_the_memory(monkeypatch):
+    zigzag = polygon(np.array([[k, 9 * (k % 2)] for k in range(100)]))
+    assert fill_rois([zigzag], (9, 100)).any()
+    monkeypatch.setattr(fill, "MAX_CROSSINGS", 890)
+    with pytest.raises(RoiError, match="cross rows 900 times; the limit is 890"):
+        fill_rois([zigzag], (9, 100))
+
+
 @pytest.mark.parametrize("shape", [(3,), (3, 4, 5), (-1, 3)])
 def test_shapes_that_are_none(shape):
     with pytest.raises(InputError, match="not that of an image"):
         fill_loops(np.empty((0, 2)), [0], [], [], shape)
+
+
+@pytest.mark.parametrize("portion", [1, 7, 40])
+def test_portions_change_nothing(monkeypatch, portion):
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 9, (40, 37))  # holes and parts: many loops of one object
+    rois = trace_rois(labels)
+    whole = fill_rois(rois, labels.shape)
+    monkeypatch.setattr(fill, "PORTION", portion)
+    _, starts, owners = roi_loops(rois)
+    cuts = fill._portions(starts, np.array(owners))
+    assert len(cuts) > 4 and (np.diff(cuts) > 0).all()
+    np.testing.assert_array_equal(fill_rois(rois, labels.shape), whole)
+    np.testing.assert_array_equal(whole, labels)
+
+
+def test_the_limit_of_crossings_holds_over_all_portions(monkeypatch):
+    rois = trace_rois(np.arange(1, 401).reshape(20, 20))
+    monkeypatch.setattr(fill, "PORTION", 16)
+    monkeypatch.setattr(fill, "MAX_CROSSINGS", 799)
+    with pytest.raises(RoiError, match="800 times; the limit is 799"):
+        fill_rois(rois, (20, 20))
+    monkeypatch.setattr(fill, "MAX_CROSSINGS", 800)
+    assert fill_rois(rois, (20, 20)).max() == 400

@@ -1,0 +1,306 @@
+"""``opsef rois export|import``: objects as files for ImageJ and other programs, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from opsef_bridge.errors import InputError, NotFoundError, OpsefError, RoiError
+from opsef_bridge.exchange.blind import draw, hide
+from opsef_bridge.exchange.saving import (
+    How,
+    Imported,
+    after_import,
+    base_of_record,
+    base_of_text,
+    save_objects,
+)
+from opsef_bridge.exchange.sources import (
+    Subject,
+    chosen_images,
+    image_shape,
+    subject_of,
+    variant_of,
+)
+from opsef_bridge.files import file_sha256, read_json, write_json
+from opsef_bridge.images import read_labels, write_labels
+from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.rois.geojson import write_geojson
+from opsef_bridge.rois.objects import Objects
+from opsef_bridge.rois.revisions import Base, History, Saved, Source
+from opsef_bridge.rois.sets import EditedError, read_roi_set, sidecar_path, write_roi_set
+
+__all__ = ["FORMATS", "clear_objects", "export_objects", "import_path"]
+
+FORMATS = {"imagej": "_ROIs.zip", "labels": ".tif", "geojson": ".geojson"}
+"""End of the file names of each format."""
+
+ROI_FILES = (".zip", ".roi")
+LABEL_FILES = (".tif", ".tiff", ".png")
+
+
+def export_objects(
+    project: Project,
+    variants: Sequence[str] = (),
+    *,
+    run: str | None = None,
+    revision: str | None = None,
+    images: Sequence[str] = (),
+    format: Literal["imagej", "labels", "geojson"] = "imagej",
+    to: Path | None = None,
+    blind: bool = False,
+) -> list[Path]:
+    """Write the objects of each image to a file that other programs open.
+
+    Beside each file lies a JSON that says which image it is of, what it was made from, and
+    what ROI means which object; a file that a person changed since is never written over.
+
+    Parameters
+    ----------
+    variants : sequence of str
+        Variants (ids or slugs); more than one only with `blind`. Without: see `subject_of`.
+    to : Path
+        Folder; by default that of the variant in its run for `imagej`, else
+        ``exchange/<format>`` of the project.
+    blind : bool
+        Draw one of `variants` for each image and do not say which; the revision will.
+
+    Returns
+    -------
+    list of Path
+        Images without objects have no file.
+
+    Raises
+    ------
+    EditedError
+        A person edited files that were written before. These are left as they are; the
+        others are written.
+    NotFoundError
+        There is no such image, variant or revision, or there are no objects at all.
+    """
+    if len(variants) > 1 and not blind:
+        raise InputError(
+            f"{len(variants)} variants were named", hint="Name one, or add --blind to draw one"
+        )
+    if variants and revision:
+        raise InputError("both a variant and a revision were named", hint="Name one of them")
+    choices = [variant_of(project, variant, run) for variant in variants]
+    written: list[Path] = []
+    edited: list[EditedError] = []
+    found = False
+    for entry in chosen_images(project, images):
+        chosen = draw(choices) if choices else None
+        subject = subject_of(project, entry, variant=chosen, revision=revision)
+        if subject is None:
+            continue
+        found = True
+        file = _target(project, subject, format, to, blind)
+        try:
+            if _write(file, subject, format, project, blind):
+                written.append(file)
+        except EditedError as error:
+            edited.append(error)
+    if not found:
+        raise NotFoundError(
+            "there are no objects to export",
+            hint="Name a variant (opsef rois export v0007), or run `opsef adopt` and `opsef batch`",
+        )
+    if edited:
+        raise EditedError(
+            f"{len(written)} files are written, {len(edited)} are left as they are: "
+            + "; ".join(error.message for error in edited),
+            hint=edited[0].hint,
+        )
+    return written
+
+
+def _target(project: Project, subject: Subject, format: str, to: Path | None, blind: bool) -> Path:
+    image, base = subject.image.id, subject.base
+    name = f"{image}{FORMATS[format]}"
+    if to is not None:
+        return to / name
+    if base.variant and format == "imagej" and not blind:
+        return project.run(base.run).rois_file(base.variant, image)
+    return project.exchange_folder("blind" if blind else format) / name
+
+
+def _write(file: Path, subject: Subject, format: str, project: Project, blind: bool) -> bool:
+    """Write one file with its JSON; False where there is no object."""
+    entry, objects = subject.image, subject.objects
+    names = project.config.classes
+    record: dict[str, Any] = {"image": entry.id, "source_shape": list(objects.labels.shape)}
+    if blind:
+        record["blind"] = hide(project, entry.id, subject.base)
+    else:
+        record |= {k: v for k, v in subject.base.to_json().items() if v is not None}
+    if format == "imagej":
+        several = bool({"C", "T"} & set(entry.axes))
+        return write_roi_set(file, objects, hyperstack=several, info=record, class_names=names)
+    if file.exists() and _is_edited(file):
+        raise EditedError(
+            f"{file} was not written by this program, or was edited since",
+            hint=f"Keep what it holds with `opsef rois import {shlex.quote(str(file))}`, or move "
+            "the file away; then run the command again",
+        )
+    if not objects.ids:
+        file.unlink(missing_ok=True)
+        _beside(file).unlink(missing_ok=True)
+        return False
+    if format == "labels":
+        write_labels(file, objects.labels, entry.spacing or None, entry.unit)
+    else:
+        write_geojson(file, objects, class_names=names, image=entry.id)
+    write_json(_beside(file), record | {"sha256": file_sha256(file)})
+    return True
+
+
+def _beside(file: Path) -> Path:
+    """Return the JSON of a file: of ``a_ROIs.zip`` ``a_ROIs.json``, of ``a.tif`` ``a.tif.json``."""
+    return sidecar_path(file) if file.suffix == ".zip" else file.with_name(file.name + ".json")
+
+
+def _is_edited(file: Path) -> bool:
+    """Tell whether a file is another than its JSON tells of."""
+    return _record_of(file).get("sha256") != file_sha256(file)
+
+
+def _record_of(file: Path) -> dict[str, Any]:
+    """Return the JSON of a file; empty where there is none."""
+    beside = _beside(file)
+    try:
+        record = read_json(beside) if beside.is_file() else {}
+    except ValueError as error:
+        raise RoiError(
+            f"{beside} is damaged ({error})",
+            hint="Move it away, and say yourself what the file is of: --image and --base",
+        ) from None
+    return record if isinstance(record, dict) else {}
+
+
+def import_path(
+    project: Project,
+    path: Path,
+    how: How,
+    *,
+    image: str | None = None,
+    base: str | None = None,
+) -> list[Imported]:
+    """Save the objects of a file, or of every file in a folder, as revisions.
+
+    ROI zips, single ``.roi`` files and label images. The JSON that was written beside says
+    which image it is and what it was made from; without it the name must be ``<image
+    id>_ROIs.zip`` or that of the image file, and `base` must be told once there is a revision.
+    Of a folder, files that nobody changed since they were written are passed over.
+
+    Parameters
+    ----------
+    image : str
+        Id of the image, for a single file.
+    base : str
+        As `base_of_text` reads it.
+
+    Raises
+    ------
+    InputError
+        It is no such file; or the image cannot be told.
+    OpsefError
+        For a single file, what is wrong with it; of a folder each file fails alone.
+    """
+    if path.is_dir():
+        if image:
+            raise InputError(f"{path} is a folder", hint="--image goes with a single file")
+        return _import_folder(project, path, how, base)
+    return [_import_file(project, path, how, image, base)]
+
+
+def _import_folder(project: Project, folder: Path, how: How, base: str | None) -> list[Imported]:
+    files = sorted(f for f in folder.iterdir() if f.suffix.lower() in (*ROI_FILES, *LABEL_FILES))
+    if not files:
+        raise InputError(
+            f"{folder} holds no ROI zip and no label image",
+            hint=f"Files end in {', '.join((*ROI_FILES, *LABEL_FILES))}",
+        )
+    done = []
+    for file in files:
+        if _beside(file).is_file() and not _is_edited(file):
+            said = "not changed since it was written; name the file itself to save it as looked at"
+            done.append(Imported("", file.name, said=(said,)))
+            continue
+        try:
+            done.append(_import_file(project, file, how, None, base))
+        except OpsefError as error:
+            done.append(Imported("", file.name, error=error))
+    return done
+
+
+def _import_file(
+    project: Project, file: Path, how: How, image: str | None, base: str | None
+) -> Imported:
+    if not file.is_file():
+        raise NotFoundError(f"there is no file {file}", hint="Name a ROI zip or a label image")
+    suffix = file.suffix.lower()
+    if suffix not in (*ROI_FILES, *LABEL_FILES):
+        raise InputError(
+            f"{file.name} is no ROI zip and no label image",
+            hint=f"Files end in {', '.join((*ROI_FILES, *LABEL_FILES))}",
+        )
+    record = _record_of(file)
+    entry = _image_of(project, file, image, record)
+    told, blind = base_of_record(project, record)
+    if base:
+        told, blind = base_of_text(project, base), False
+    notes: list[str] = []
+    if suffix in ROI_FILES:
+        objects, seen, _ = read_roi_set(file, image_shape(project, entry))
+        notes = seen.lines()
+    else:
+        objects = Objects(read_labels(file))
+    kind = "imagej-zip" if suffix in ROI_FILES else "labels"
+    saved = save_objects(
+        project,
+        entry,
+        objects,
+        how,
+        base=told,
+        source=Source(file=file.name, sha256=file_sha256(file), kind=kind),
+        received=file,
+        notes=notes,
+        blind=blind,
+        keep_classes=kind == "labels",
+    )
+    if record:
+        write_json(_beside(file), after_import(record, saved) | {"sha256": file_sha256(file)})
+    return Imported(entry.id, file.name, saved, said=tuple(notes))
+
+
+def _image_of(
+    project: Project, file: Path, image: str | None, record: dict[str, Any]
+) -> ImageEntry:
+    """Return the image that a file belongs to, by what was said, its JSON, or its name."""
+    if image or record.get("image"):
+        return project.image(image or record["image"])
+    stem = file.stem.removesuffix("_ROIs")
+    fitting = [e for e in project.images() if stem in (e.id, Path(e.source).stem)]
+    if len(fitting) != 1:
+        raise InputError(
+            f"{file.name} fits {len(fitting)} images of the project",
+            hint="Say which one: --image ID; `opsef images list` shows them",
+        )
+    return fitting[0]
+
+
+def clear_objects(project: Project, image: str, how: How, *, base: str | None = None) -> Imported:
+    """Save that an image has no object: a revision too. (A missing file says nothing.)"""
+    entry = project.image(image)
+    head = History(project, image).head()
+    told = base_of_text(project, base) if base else Base(revision=head.id) if head else None
+    nothing = Objects(np.zeros(image_shape(project, entry), np.int32))
+    digest = hashlib.sha256(f"empty {told}".encode()).hexdigest()
+    source = Source(file="", sha256=digest, kind="empty")
+    saved: Saved = save_objects(project, entry, nothing, how, base=told, source=source)
+    return Imported(image, "", saved)

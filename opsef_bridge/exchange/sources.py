@@ -1,0 +1,189 @@
+"""Where objects come from before they go out: a variant, a revision, what was adopted.
+
+Whatever goes out says what it was made from (its *base*), so that what comes back is
+compared with that and with nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from opsef_bridge.errors import NotFoundError
+from opsef_bridge.images import read_labels
+from opsef_bridge.project import ImageEntry, Project, Run
+from opsef_bridge.rois.objects import Objects
+from opsef_bridge.rois.revisions import Base, History, Revision
+from opsef_bridge.sweep.plan import Plan, find_variant
+from opsef_bridge.sweep.predict import segmented_array
+from opsef_bridge.sweep.run import newest_run
+
+__all__ = [
+    "Subject",
+    "base_subject",
+    "chosen_images",
+    "image_shape",
+    "revision_of",
+    "subject_of",
+    "variant_of",
+    "variant_subject",
+]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The objects of one image and what they are made from.
+
+    Attributes
+    ----------
+    image : ImageEntry
+    objects : Objects
+        On the whole image, also where a variant saw only a crop of it.
+    base : Base
+    """
+
+    image: ImageEntry
+    objects: Objects
+    base: Base
+
+
+def chosen_images(project: Project, images: Iterable[str] = ()) -> list[ImageEntry]:
+    """Return the images of those ids; with none, all that are included.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such image.
+    """
+    wanted = list(images)
+    if wanted:
+        return [project.image(image) for image in wanted]
+    return [entry for entry in project.images() if entry.include]
+
+
+def image_shape(project: Project, entry: ImageEntry) -> tuple[int, ...]:
+    """Return the shape (YX or ZYX) of what is segmented of an image, and so of its objects."""
+    head = History(project, entry.id).head()
+    if head is not None:
+        return tuple(head.shape)
+    return segmented_array(project, project.config, entry).shape
+
+
+def variant_of(project: Project, variant: str, run: str | None = None) -> tuple[Run, str]:
+    """Return the run and the id of a variant (id or slug); of the newest sweep by default.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such variant, no such run, or no sweep yet.
+    """
+    folder = project.run(run) if run else newest_run(project, "sweep")
+    if folder is None:
+        raise NotFoundError("there is no sweep yet", hint="Start one: opsef sweep run")
+    return folder, find_variant(Plan.from_json(folder.plan()), variant, folder.id).id
+
+
+def variant_subject(project: Project, entry: ImageEntry, run: Run, variant: str) -> Subject | None:
+    """Return the objects of an image by a variant; None where the run has no labels of it."""
+    file = run.label_file(variant, entry.id)
+    planned = {image.id: image for image in Plan.from_json(run.plan()).images}
+    if entry.id not in planned or not file.is_file():
+        return None
+    labels, box = read_labels(file), planned[entry.id].box
+    if box:
+        top, left, height, width = box
+        whole = np.zeros(image_shape(project, entry), np.int32)
+        whole[..., top : top + height, left : left + width] = labels
+        labels = whole
+    return Subject(entry, Objects(labels), Base(run=run.id, variant=variant, box=box))
+
+
+def subject_of(
+    project: Project,
+    entry: ImageEntry,
+    *,
+    variant: tuple[Run, str] | None = None,
+    revision: str | None = None,
+) -> Subject | None:
+    """Return the objects of an image: of a variant, of a revision, or the best there are.
+
+    Parameters
+    ----------
+    variant : (Run, str)
+        As `variant_of` returns it.
+    revision : str
+        Id, or ``latest``.
+
+    Returns
+    -------
+    Subject or None
+        Without `variant` and `revision`: the newest revision; where there is none, the result
+        of the newest batch; None where there is neither, or the variant has no labels.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such revision.
+    """
+    if variant is not None:
+        return variant_subject(project, entry, *variant)
+    history = History(project, entry.id)
+    head = history.head()
+    if revision not in (None, "latest"):
+        head = history.get(revision)
+    if head is not None:
+        return Subject(entry, history.objects(head.id), Base(revision=head.id))
+    return None if revision else _of_batch(project, entry)
+
+
+def revision_of(project: Project, image: str, revision: str = "latest") -> Revision:
+    """Return a revision of an image by id, or the newest.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such image or revision.
+    """
+    history = History(project, project.image(image).id)
+    if revision != "latest":
+        return history.get(revision)
+    head = history.head()
+    if head is None:
+        raise NotFoundError(
+            f"{image} has no revision yet", hint="`opsef rois import FILE` saves one"
+        )
+    return head
+
+
+def _of_batch(project: Project, entry: ImageEntry) -> Subject | None:
+    run = newest_run(project, "batch")
+    if run is None:
+        return None
+    for outcome in run.outcomes():
+        if outcome["image"] == entry.id:
+            return variant_subject(project, entry, run, outcome["variant"])
+    return None
+
+
+def base_subject(project: Project, entry: ImageEntry, base: Base) -> Subject | None:
+    """Return the objects of the variant that a base names, and the base with its box.
+
+    None for no base, and for a revision: `History` looks those up itself.
+
+    Raises
+    ------
+    NotFoundError
+        The run or the labels are not there any more.
+    """
+    if not base.variant:
+        return None
+    run = project.run(base.run)
+    found = variant_subject(project, entry, run, base.variant)
+    if found is None:
+        raise NotFoundError(
+            f"{run.id} has no labels of {entry.id} by {base.variant} any more",
+            hint="Name another base: --base rNNNN, or --base none to compare with nothing",
+        )
+    return found
