@@ -69,6 +69,16 @@ def test_the_story_of_an_edit(opsef, project):  # noqa: F811
     assert [claim["author"] for claim in rows[0]["claims"]] == ["ada", "ada"]
 
 
+def test_revisions_without_an_image_are_not_forgotten(opsef, project):  # noqa: F811
+    _, out, _ = opsef("rois", "export", "v0001", "--image", A)
+    assert opsef("rois", "import", out.strip(), "--truth", "whole")[0] == 0
+    text = project.index_file.read_text()
+    project.index_file.write_text(text.replace(A, "i00001-renamed"))
+    code, _, err = opsef("rois", "log")
+    assert code == 0 and f"annotations/{A} belongs to no image" in err
+    assert f"truth/{A}.json belongs to no image" in err
+
+
 def test_before_there_is_anything_the_next_step_is_said(opsef):
     assert "rois import" in opsef("rois", "log")[1]
     assert "truth add" in opsef("truth", "list")[1]

@@ -146,11 +146,13 @@ def rois_log(
     image: Annotated[str | None, typer.Argument(help="Id of the image (all).")] = None,
 ) -> None:
     """List the revisions, oldest first."""
-    from opsef_bridge.exchange.sources import chosen_images
+    from opsef_bridge.exchange.sources import chosen_images, orphans
     from opsef_bridge.rois.revisions import History
 
     project = Context.project()
     rows = []
+    for name in orphans(project):
+        Context.console.warn(f"{name} belongs to no image of images/index.csv; was its id changed?")
     for entry in chosen_images(project, [image] if image else []):
         for one in History(project, entry.id).revisions():
             rows.append(
@@ -158,7 +160,7 @@ def rois_log(
                     "image": entry.id,
                     "revision": one.id,
                     "base": str(one.base),
-                    "author": one.author,
+                    "author": one.author + (" (blind)" if one.blind else ""),
                     "at": one.at,
                     "objects": one.objects,
                     "changes": one.changes.summary(),
@@ -185,7 +187,8 @@ def rois_show(
     changes = found.changes.to_json()
     Context.console.say(
         f"{found.id} of {found.image}, by {found.author}, {found.at}",
-        f"made from {found.made_from}; {found.objects} objects; {found.changes.summary()}",
+        f"made from {found.made_from}{', blindly' if found.blind else ''}; "
+        f"{found.objects} objects; {found.changes.summary()}",
         *(f"  {name}: {_some(value)}" for name, value in changes.items() if value),
         f"file {found.source.file or '-'} ({found.source.kind}), sha256 {found.source.sha256}",
         *(f"note: {note}" for note in found.notes),
@@ -265,7 +268,7 @@ def annotatorj_import(
     resolve: Resolve = None,
 ) -> None:
     """Save what AnnotatorJ exported as revisions."""
-    from opsef_bridge.exchange.annotatorj import import_annotatorj
+    from opsef_bridge.exchange.annotatorj_import import import_annotatorj
 
     how = _how(author, resolve, truth)
     done, said = import_annotatorj(Context.project(), name, how, prefer=prefer.value)
@@ -364,7 +367,9 @@ def _report(done: Sequence[Imported], said: Sequence[str] = ()) -> None:
         if one.error:
             console.say(f"{name}: {one.error}")
             if isinstance(one.error, StaleError):
-                console.say(f"  {one.error.report}")
+                for conflict in one.error.report["conflicts"]:
+                    sides = (f"{k} {conflict[k]}" for k in ("base", "theirs", "ours"))
+                    console.say(f"  object {conflict['id']}: {', '.join(sides)}")
         elif one.saved:
             revision = one.saved.revision
             what = revision.changes.summary() if one.saved.new else "nothing new"

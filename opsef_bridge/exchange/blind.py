@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opsef_bridge.errors import NotFoundError
@@ -12,7 +12,7 @@ from opsef_bridge.files import lock, read_json, write_json
 from opsef_bridge.project import Project
 from opsef_bridge.rois.revisions import Base
 
-__all__ = ["draw", "hide", "reveal"]
+__all__ = ["draw", "hidden", "new_token", "reveal"]
 
 
 def draw(choices: Sequence[Any]) -> Any:
@@ -20,13 +20,20 @@ def draw(choices: Sequence[Any]) -> Any:
     return random.SystemRandom().choice(choices)
 
 
-def hide(project: Project, image: str, base: Base) -> str:
-    """Keep what the objects of an image are made from, and return a token for it."""
-    token = secrets.token_hex(8)
+def new_token() -> str:
+    """Return a token that was never given."""
+    return secrets.token_hex(8)
+
+
+def hidden(project: Project, record: Mapping[str, Any], base: Base) -> dict[str, Any]:
+    """Return what goes out with objects, with a token in place of what they are made from."""
+    token = new_token()
     with lock(project.blind_file.with_suffix(".lock")):
         known = read_json(project.blind_file) if project.blind_file.is_file() else {}
-        write_json(project.blind_file, known | {token: {"image": image, "base": base.to_json()}})
-    return token
+        told = {"image": record["image"], "base": base.to_json()}
+        write_json(project.blind_file, known | {token: told})
+    kept = ("image", "image_sha256", "source_shape")
+    return {**{key: record[key] for key in kept}, "blind": token}
 
 
 def reveal(project: Project, token: str) -> Base:

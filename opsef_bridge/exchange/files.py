@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,19 +14,21 @@ from typing import Any, Literal
 import numpy as np
 
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError, RoiError
-from opsef_bridge.exchange.blind import draw, hide
+from opsef_bridge.exchange.blind import draw, hidden, new_token
 from opsef_bridge.exchange.saving import (
     How,
     Imported,
     after_import,
     base_of_record,
     base_of_text,
+    check_picture,
     save_objects,
 )
 from opsef_bridge.exchange.sources import (
     Subject,
     chosen_images,
     image_shape,
+    record_of,
     subject_of,
     variant_of,
 )
@@ -65,8 +70,8 @@ def export_objects(
     variants : sequence of str
         Variants (ids or slugs); more than one only with `blind`. Without: see `subject_of`.
     to : Path
-        Folder; by default that of the variant in its run for `imagej`, else
-        ``exchange/<format>`` of the project.
+        Folder; by default that of the variant in its run for `imagej`, else one in
+        ``exchange/<format>`` named after the revision or variant.
     blind : bool
         Draw one of `variants` for each image and do not say which; the revision will.
 
@@ -90,6 +95,7 @@ def export_objects(
     if variants and revision:
         raise InputError("both a variant and a revision were named", hint="Name one of them")
     choices = [variant_of(project, variant, run) for variant in variants]
+    token = new_token() if blind else ""
     written: list[Path] = []
     edited: list[EditedError] = []
     found = False
@@ -99,9 +105,9 @@ def export_objects(
         if subject is None:
             continue
         found = True
-        file = _target(project, subject, format, to, blind)
+        file = _target(project, subject, format, to, token)
         try:
-            if _write(file, subject, format, project, blind):
+            if _write(file, subject, format, project, token):
                 written.append(file)
         except EditedError as error:
             edited.append(error)
@@ -119,33 +125,40 @@ def export_objects(
     return written
 
 
-def _target(project: Project, subject: Subject, format: str, to: Path | None, blind: bool) -> Path:
+def _target(project: Project, subject: Subject, format: str, to: Path | None, token: str) -> Path:
+    """Return where a file goes: objects of another origin lie in another folder.
+
+    The file may be open in ImageJ; nothing else is put in its place.
+    """
     image, base = subject.image.id, subject.base
     name = f"{image}{FORMATS[format]}"
     if to is not None:
         return to / name
-    if base.variant and format == "imagej" and not blind:
-        return project.run(base.run).rois_file(base.variant, image)
-    return project.exchange_folder("blind" if blind else format) / name
+    if token:
+        return project.exchange_folder("blind") / token / name
+    if base.revision:
+        return project.exchange_folder(format) / base.revision / name
+    if format == "imagej":
+        return project.run(base.run).rois_file(str(base.variant), image)
+    return project.exchange_folder(format) / f"{base.run}-{base.variant}" / name
 
 
-def _write(file: Path, subject: Subject, format: str, project: Project, blind: bool) -> bool:
+def _write(file: Path, subject: Subject, format: str, project: Project, token: str) -> bool:
     """Write one file with its JSON; False where there is no object."""
     entry, objects = subject.image, subject.objects
     names = project.config.classes
-    record: dict[str, Any] = {"image": entry.id, "source_shape": list(objects.labels.shape)}
-    if blind:
-        record["blind"] = hide(project, entry.id, subject.base)
-    else:
-        record |= {k: v for k, v in subject.base.to_json().items() if v is not None}
+    record = record_of(subject)
+    if token:
+        record = hidden(project, record, subject.base)
     if format == "imagej":
         several = bool({"C", "T"} & set(entry.axes))
         return write_roi_set(file, objects, hyperstack=several, info=record, class_names=names)
     if file.exists() and _is_edited(file):
+        keep = f"Keep what it holds with `opsef rois import {shlex.quote(str(file))}`, or move"
         raise EditedError(
             f"{file} was not written by this program, or was edited since",
-            hint=f"Keep what it holds with `opsef rois import {shlex.quote(str(file))}`, or move "
-            "the file away; then run the command again",
+            hint=f"{keep if file.suffix in LABEL_FILES else 'Move'} it away; then run the command "
+            "again",
         )
     if not objects.ids:
         file.unlink(missing_ok=True)
@@ -225,17 +238,20 @@ def _import_folder(project: Project, folder: Path, how: How, base: str | None) -
             f"{folder} holds no ROI zip and no label image",
             hint=f"Files end in {', '.join((*ROI_FILES, *LABEL_FILES))}",
         )
-    done = []
-    for file in files:
+    return [_import_one(project, file, how, base) for file in files]
+
+
+def _import_one(project: Project, file: Path, how: How, base: str | None) -> Imported:
+    """Save one file of a folder; what is wrong with it is its own."""
+    try:
         if _beside(file).is_file() and not _is_edited(file):
             said = "not changed since it was written; name the file itself to save it as looked at"
-            done.append(Imported("", file.name, said=(said,)))
-            continue
-        try:
-            done.append(_import_file(project, file, how, None, base))
-        except OpsefError as error:
-            done.append(Imported("", file.name, error=error))
-    return done
+            return Imported("", file.name, said=(said,))
+        return _import_file(project, file, how, None, base)
+    except OpsefError as error:
+        return Imported("", file.name, error=error)
+    except OSError as error:
+        return Imported("", file.name, error=OpsefError(f"{file}: {error}"))
 
 
 def _import_file(
@@ -243,8 +259,7 @@ def _import_file(
 ) -> Imported:
     if not file.is_file():
         raise NotFoundError(f"there is no file {file}", hint="Name a ROI zip or a label image")
-    suffix = file.suffix.lower()
-    if suffix not in (*ROI_FILES, *LABEL_FILES):
+    if file.suffix.lower() not in (*ROI_FILES, *LABEL_FILES):
         raise InputError(
             f"{file.name} is no ROI zip and no label image",
             hint=f"Files end in {', '.join((*ROI_FILES, *LABEL_FILES))}",
@@ -254,37 +269,60 @@ def _import_file(
     told, blind = base_of_record(project, record)
     if base:
         told, blind = base_of_text(project, base), False
-    notes: list[str] = []
-    if suffix in ROI_FILES:
-        objects, seen, _ = read_roi_set(file, image_shape(project, entry))
-        notes = seen.lines()
-    else:
-        objects = Objects(read_labels(file))
-    kind = "imagej-zip" if suffix in ROI_FILES else "labels"
-    saved = save_objects(
-        project,
-        entry,
-        objects,
-        how,
-        base=told,
-        source=Source(file=file.name, sha256=file_sha256(file), kind=kind),
-        received=file,
-        notes=notes,
-        blind=blind,
-        keep_classes=kind == "labels",
-    )
-    if record:
-        write_json(_beside(file), after_import(record, saved) | {"sha256": file_sha256(file)})
+    if not (image and base):
+        check_picture(entry, record)
+    with tempfile.TemporaryDirectory() as folder:
+        # A copy: whoever saves in ImageJ at this moment must not have that taken for imported.
+        copy = Path(folder) / file.name
+        shutil.copyfile(file, copy)
+        sha256 = file_sha256(copy)
+        objects, notes, kind = _read(project, entry, copy, file)
+        saved = save_objects(
+            project,
+            entry,
+            objects,
+            how,
+            base=told,
+            source=Source(file=file.name, sha256=sha256, kind=kind),
+            received=copy,
+            notes=notes,
+            blind=blind,
+            keep_classes=kind == "labels",
+        )
+    if record and saved.now is not None:
+        try:
+            write_json(_beside(file), after_import(record, saved) | {"sha256": sha256})
+        except OSError as error:
+            notes = [*notes, f"{_beside(file).name} could not be brought up to date ({error})"]
     return Imported(entry.id, file.name, saved, said=tuple(notes))
+
+
+def _read(
+    project: Project, entry: ImageEntry, copy: Path, file: Path
+) -> tuple[Objects, list[str], str]:
+    """Return the objects of a copy of a file, what was noticed, and its kind."""
+    if file.suffix.lower() not in ROI_FILES:
+        return Objects(read_labels(copy)), [], "labels"
+    beside = sidecar_path(file)
+    sidecar = beside if beside.is_file() else False
+    objects, seen, _ = read_roi_set(copy, image_shape(project, entry), sidecar=sidecar)
+    return objects, seen.lines(), "imagej-zip"
 
 
 def _image_of(
     project: Project, file: Path, image: str | None, record: dict[str, Any]
 ) -> ImageEntry:
     """Return the image that a file belongs to, by what was said, its JSON, or its name."""
-    if image or record.get("image"):
-        return project.image(image or record["image"])
-    stem = file.stem.removesuffix("_ROIs")
+    told = record.get("image")
+    if image and told and image != told:
+        raise InputError(
+            f"{file.name} was exported from {told}, not from {image}",
+            hint=f"Leave --image out; or, if it really is of {image}, copy the file alone, "
+            "without its JSON, to another folder",
+        )
+    if image or told:
+        return project.image(image or told)
+    stem = re.sub(r"_ROIs(_[0-9]+)?$", "", file.stem)
     fitting = [e for e in project.images() if stem in (e.id, Path(e.source).stem)]
     if len(fitting) != 1:
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,12 +12,22 @@ from opsef_bridge.errors import InputError, OpsefError
 from opsef_bridge.exchange.blind import reveal
 from opsef_bridge.exchange.sources import base_subject, variant_of
 from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.rois.claims import Box, Scope, Touched, parse_scope
 from opsef_bridge.rois.merging import identify
 from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.revisions import Base, History, Saved, Source
-from opsef_bridge.rois.truth import add_truth, parse_scope
+from opsef_bridge.rois.truth import add_truth
 
-__all__ = ["How", "Imported", "after_import", "base_of_record", "base_of_text", "save_objects"]
+__all__ = [
+    "How",
+    "Imported",
+    "after_import",
+    "base_of_record",
+    "base_of_text",
+    "check_picture",
+    "newest",
+    "save_objects",
+]
 
 
 @dataclass(frozen=True)
@@ -77,9 +87,10 @@ def base_of_record(project: Project, record: Mapping[str, Any]) -> tuple[Base | 
     if record.get("blind"):
         return reveal(project, record["blind"]), True
     if record.get("revision"):
-        return Base(revision=record["revision"]), False
+        return Base(revision=record["revision"], own=bool(record.get("own"))), False
     if record.get("run") and record.get("variant"):
-        return Base(run=record["run"], variant=record["variant"]), False
+        known = record.get("labels_sha256")
+        return Base(run=record["run"], variant=record["variant"], sha256=known), False
     return None, False
 
 
@@ -105,15 +116,35 @@ def base_of_text(project: Project, text: str) -> Base:
 
 
 def after_import(record: Mapping[str, Any], saved: Saved) -> dict[str, Any]:
-    """Return what a sidecar or manifest says from now on: further edits are of this revision.
-
-    Not so after a merge: then the file lacks what others did, and is no form of the revision.
-    """
-    if not saved.new or saved.revision.merged:
+    """Return what a sidecar or manifest says from now on: what further edits are edits of."""
+    if saved.now is None:
         return dict(record)
-    gone = ("run", "variant", "file", "box", "blind")
+    gone = ("revision", "own", "run", "variant", "labels_sha256", "file", "box", "blind")
     kept = {key: value for key, value in record.items() if key not in gone}
-    return kept | {"revision": saved.revision.id}
+    return kept | {"revision": saved.now.revision} | ({"own": True} if saved.now.own else {})
+
+
+def newest(record: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return which of two records of one file was written after the later import."""
+    numbers = [int((one.get("revision") or "r0")[1:]) for one in (record, other)]
+    return other if numbers[1] > numbers[0] else record
+
+
+def check_picture(entry: ImageEntry, record: Mapping[str, Any]) -> None:
+    """Refuse objects that were made for another picture.
+
+    Raises
+    ------
+    InputError
+        The file of the image is another than when the objects went out.
+    """
+    told = record.get("image_sha256")
+    if told and entry.sha256 and told != entry.sha256:
+        raise InputError(
+            f"these objects were made for another picture than {entry.source} is now",
+            hint="They may be of another project, or the file was replaced. If they do belong "
+            f"to it, say so: --image {entry.id} --base none (or rNNNN)",
+        )
 
 
 def save_objects(
@@ -145,20 +176,17 @@ def save_objects(
     StaleError
         Somebody changed the same objects since; the report says which.
     InputError
-        Shapes differ.
+        Shapes differ, or the box of what is vouched for is not in the image.
     """
+    scope = parse_scope(how.truth) if how.truth is not None else None
+    if isinstance(scope, Box):
+        scope.clipped(objects.labels.shape)
     history = History(project, entry.id)
-    base = base or Base()
-    subject = base_subject(project, entry, base)
+    subject = base_subject(project, entry, base) if base else None
     before = subject.objects if subject else None
-    base = subject.base if subject else base
+    base = subject.base if subject else base or Base()
     if keep_classes:
-        known = history.objects(base.revision) if base.revision else before
-        if known is not None and known.classes:
-            objects = identify(known, Objects(objects.labels))
-            alive = set(objects.ids)
-            kept = {label: c for label, c in known.classes.items() if label in alive}
-            objects = Objects(objects.labels, kept)
+        objects = _with_classes(history, base, before, objects)
     saved = history.save(
         objects,
         base=base,
@@ -170,7 +198,42 @@ def save_objects(
         blind=blind,
         resolve=how.resolve,
         class_names=project.config.classes,
+        image_sha256=entry.sha256 or None,
     )
-    if how.truth is not None:
-        add_truth(project, entry.id, saved.revision.id, parse_scope(how.truth), author=how.author)
+    if scope is None:
+        return saved
+    why = _not_vouched(saved, scope)
+    if why:
+        return replace(saved, said=[*saved.said, f"Not vouched for: {why}"])
+    add_truth(project, entry.id, saved.revision.id, scope, author=how.author)
     return saved
+
+
+def _with_classes(
+    history: History, base: Base, before: Objects | None, objects: Objects
+) -> Objects:
+    """Give objects the classes that they had before."""
+    known = history.objects(base.revision) if base.revision and not base.own else before
+    if base.own and base.revision:
+        known = history.own(base.revision)
+    if known is None or not known.classes:
+        return objects
+    objects = identify(known, Objects(objects.labels))
+    alive = set(objects.ids)
+    return Objects(objects.labels, {k: c for k, c in known.classes.items() if k in alive})
+
+
+def _not_vouched(saved: Saved, scope: Scope) -> str:
+    """Say why an author's word does not cover a revision; nothing where it does.
+
+    Nobody vouches for what somebody else did and the author has not seen.
+    """
+    one = saved.revision
+    if isinstance(scope, Touched):
+        return "" if saved.new and one.changes.touched else "nothing was touched"
+    if saved.now is None or saved.now.own:
+        return (
+            f"{one.id} has edits of others that this file does not show. Look at it, then "
+            f"`opsef truth add {one.image} {scope}`"
+        )
+    return ""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from opsef_bridge.errors import NotFoundError
+from opsef_bridge.errors import InputError, NotFoundError
 from opsef_bridge.images import read_labels
 from opsef_bridge.project import ImageEntry, Project, Run
 from opsef_bridge.rois.objects import Objects
+from opsef_bridge.rois.records import content_of
 from opsef_bridge.rois.revisions import Base, History, Revision
 from opsef_bridge.sweep.plan import Plan, find_variant
 from opsef_bridge.sweep.predict import segmented_array
@@ -24,7 +27,10 @@ __all__ = [
     "Subject",
     "base_subject",
     "chosen_images",
+    "exchange_folder",
     "image_shape",
+    "orphans",
+    "record_of",
     "revision_of",
     "subject_of",
     "variant_of",
@@ -63,6 +69,23 @@ def chosen_images(project: Project, images: Iterable[str] = ()) -> list[ImageEnt
     return [entry for entry in project.images() if entry.include]
 
 
+def exchange_folder(project: Project, name: str) -> Path:
+    """Return the folder of an export of that name.
+
+    Raises
+    ------
+    InputError
+        It cannot be the name of a folder.
+    """
+    try:
+        return project.exchange_folder(name)
+    except ValueError:
+        raise InputError(
+            f"{name!r} cannot be the name of a folder in exchange/",
+            hint="Use letters, digits, '-', '_' and single dots",
+        ) from None
+
+
 def image_shape(project: Project, entry: ImageEntry) -> tuple[int, ...]:
     """Return the shape (YX or ZYX) of what is segmented of an image, and so of its objects."""
     head = History(project, entry.id).head()
@@ -97,7 +120,9 @@ def variant_subject(project: Project, entry: ImageEntry, run: Run, variant: str)
         whole = np.zeros(image_shape(project, entry), np.int32)
         whole[..., top : top + height, left : left + width] = labels
         labels = whole
-    return Subject(entry, Objects(labels), Base(run=run.id, variant=variant, box=box))
+    objects = Objects(labels)
+    base = Base(run=run.id, variant=variant, sha256=content_of(objects), box=box)
+    return Subject(entry, objects, base)
 
 
 def subject_of(
@@ -138,6 +163,19 @@ def subject_of(
     return None if revision else _of_batch(project, entry)
 
 
+def orphans(project: Project) -> list[str]:
+    """Return folders of revisions, and records of truth, of images that the index lacks."""
+    known = {entry.id for entry in project.images()}
+    folders = [path.parent for path in project.annotations_folder.glob("*/r*.json")]
+    places = {path: path.name for path in folders}
+    places |= {path: path.stem for path in project.truth_folder.glob("*.json")}
+    return sorted(
+        path.relative_to(project.root).as_posix()
+        for path, image in places.items()
+        if image not in known
+    )
+
+
 def revision_of(project: Project, image: str, revision: str = "latest") -> Revision:
     """Return a revision of an image by id, or the newest.
 
@@ -170,20 +208,40 @@ def _of_batch(project: Project, entry: ImageEntry) -> Subject | None:
 def base_subject(project: Project, entry: ImageEntry, base: Base) -> Subject | None:
     """Return the objects of the variant that a base names, and the base with its box.
 
-    None for no base, and for a revision: `History` looks those up itself.
+    None for no base, and for a revision: `History` looks those up itself. Where the run is
+    gone, or was made anew with other labels than the `sha256` of the base tells, the objects
+    that were kept with the first revision are taken.
 
     Raises
     ------
     NotFoundError
-        The run or the labels are not there any more.
+        What was edited is not there any more.
     """
     if not base.variant:
         return None
-    run = project.run(base.run)
-    found = variant_subject(project, entry, run, base.variant)
-    if found is None:
+    found = None
+    if base.run in project.runs():
+        found = variant_subject(project, entry, project.run(base.run), base.variant)
+    if found and base.sha256 in (None, found.base.sha256):
+        return found
+    kept = History(project, entry.id).kept_base(base)
+    if kept is None:
         raise NotFoundError(
-            f"{run.id} has no labels of {entry.id} by {base.variant} any more",
-            hint="Name another base: --base rNNNN, or --base none to compare with nothing",
+            f"the objects of {entry.id} by {base.variant} of {base.run} that were edited are gone",
+            hint="Name a revision that holds the same objects (--base rNNNN): what the file "
+            "lacks counts as deleted, what it has besides as added",
         )
-    return found
+    return Subject(entry, kept, base)
+
+
+def record_of(subject: Subject) -> dict[str, Any]:
+    """Return what goes out with objects: which image, which picture, made from what."""
+    told = {key: value for key, value in subject.base.to_json().items() if value}
+    if "sha256" in told:
+        told["labels_sha256"] = told.pop("sha256")
+    return {
+        "image": subject.image.id,
+        "image_sha256": subject.image.sha256,
+        "source_shape": list(subject.objects.labels.shape),
+        **told,
+    }

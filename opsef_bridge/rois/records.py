@@ -27,6 +27,8 @@ class Base:
     """What objects were made from: a revision, a variant of a run, a file, or nothing known.
 
     `box` is the part of the image (Y, X, height, width) that a variant saw, if not the whole.
+    With `own`, not the objects of the revision but what its author sent, before it was joined
+    with the edits of others.
 
     Examples
     --------
@@ -40,6 +42,7 @@ class Base:
     file: str | None = None
     sha256: str | None = None
     box: tuple[int, ...] | None = None
+    own: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.revision or self.variant or self.file)
@@ -47,7 +50,7 @@ class Base:
     def __str__(self) -> str:
         if self.variant and not self.revision:
             return f"{self.variant} of {self.run}" if self.run else self.variant
-        return self.revision or self.file or "nothing"
+        return (self.revision or self.file or "nothing") + (" before joining" if self.own else "")
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold; `from_json` reads it."""
@@ -56,9 +59,10 @@ class Base:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Base:
         """Read what `to_json` gives; raises ValueError, KeyError or TypeError where it is not."""
-        box = tuple(int(side) for side in value["box"]) if value["box"] else None
+        box = tuple(int(side) for side in value["box"]) if value.get("box") else None
         names = ("revision", "run", "variant", "file", "sha256")
-        return cls(**{name: _text(value[name], or_none=True) for name in names}, box=box)
+        texts = {name: _text(value.get(name), or_none=True) for name in names}
+        return cls(**texts, box=box, own=bool(value.get("own")))
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,10 @@ class Revision:
         Whether edits of others, which the author had not seen, were joined.
     base_sha256 : str or None
         Of the labels of a base that is no revision, to know them again.
+    own_sha256 : str or None
+        Of ``<id>-own.zip``: what the author of a merged revision sent, if that has objects.
+    image_sha256 : str or None
+        Of the file of the image when this was saved.
     """
 
     id: str
@@ -127,6 +135,8 @@ class Revision:
     sha256: str | None = None
     merged: bool = False
     base_sha256: str | None = None
+    own_sha256: str | None = None
+    image_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what JSON can hold; `from_json` reads it."""
@@ -145,11 +155,12 @@ class Revision:
     def from_json(cls, value: Mapping[str, Any]) -> Revision:
         """Read what `to_json` gives; raises ValueError, KeyError or TypeError where it is not."""
         names = ("file", "sha256", "kind")
+        hashes = ("sha256", "base_sha256", "own_sha256", "image_sha256")
         return cls(
             **{name: _text(value[name]) for name in ("id", "image", "author", "at")},
             **{name: int(value[name]) for name in ("objects", "last_id")},
             **{name: bool(value[name]) for name in ("blind", "merged")},
-            **{name: _text(value[name], or_none=True) for name in ("sha256", "base_sha256")},
+            **{name: _text(value.get(name), or_none=True) for name in hashes},
             base=Base.from_json(value["base"]),
             made_from=Base.from_json(value["made_from"]),
             source=Source(*(_text(value["source"][name]) for name in names)),
@@ -163,11 +174,23 @@ class Revision:
 
 @dataclass(frozen=True)
 class Saved:
-    """What became of an edit: the revision that holds it, whether that is new, and sentences."""
+    """What became of an edit.
+
+    Attributes
+    ----------
+    revision : Revision
+        The one that holds it, or the newest where there was nothing to save.
+    new : bool
+    said : list of str
+    now : Base or None
+        What the file that came is a form of from now on: the base of further edits of it.
+        None: still of what it was.
+    """
 
     revision: Revision
     new: bool
     said: list[str] = field(default_factory=list)
+    now: Base | None = None
 
 
 def write_objects(file: Path, objects: Objects) -> str | None:

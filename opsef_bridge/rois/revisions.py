@@ -1,13 +1,8 @@
 """Every saved state of a person's edits of an image, in one chain that only grows.
 
-::
-
-    annotations/<image>/r0001.zip             the objects, exactly
-    annotations/<image>/r0001-received.zip    the file as it came, byte for byte
-    annotations/<image>/r0001.json            the record; the revision exists once this does
-
-No file is ever written over and no number given twice, also after a crash. Ids mean the same
-object in the whole chain; that of a deleted object is never given to another.
+See `opsef_bridge.rois.archive` for the files. None is ever written over, and no number of a
+saved revision is given twice. Ids mean the same object in the whole chain; that of a deleted
+object is never given to another.
 """
 
 from __future__ import annotations
@@ -23,10 +18,10 @@ from typing import Literal
 
 import numpy as np
 
-from opsef_bridge.errors import InputError, NotFoundError, ProjectError, RoiError, StaleError
-from opsef_bridge.files import atomic_path, file_sha256, lock, read_json, write_json
+from opsef_bridge.errors import InputError, StaleError
+from opsef_bridge.files import atomic_path, lock, write_json
 from opsef_bridge.measure.changes import align
-from opsef_bridge.project import Project
+from opsef_bridge.rois.archive import Archive
 from opsef_bridge.rois.merging import Merged, identify, merge, object_changes
 from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.records import (
@@ -35,7 +30,6 @@ from opsef_bridge.rois.records import (
     Saved,
     Source,
     content_of,
-    read_objects,
     write_objects,
 )
 
@@ -52,10 +46,11 @@ class _Edit:
     notes: Sequence[str] = ()
     blind: bool = False
     class_names: Mapping[int, str] = field(default_factory=dict)
+    image_sha256: str | None = None
 
 
-class History:
-    """All revisions of one image. It keeps nothing in memory: the folder is the state.
+class History(Archive):
+    """All revisions of one image, to add to them.
 
     Parameters
     ----------
@@ -63,67 +58,6 @@ class History:
     image : str
         Id of the image.
     """
-
-    def __init__(self, project: Project, image: str) -> None:
-        self.image = image
-        try:
-            self.folder = project.revisions_folder(image)
-        except ValueError as error:
-            raise InputError(str(error), hint="`opsef images list` shows the images") from None
-
-    def revisions(self) -> list[Revision]:
-        """Return the records, oldest first.
-
-        Raises
-        ------
-        ProjectError
-            A record cannot be understood.
-        """
-        return [self._read(name) for name in self._names()]
-
-    def head(self) -> Revision | None:
-        """Return the newest revision; None where nothing was saved yet."""
-        names = self._names()
-        return self._read(names[-1]) if names else None
-
-    def get(self, revision: str) -> Revision:
-        """Return the record of a revision; NotFoundError, with those that are there."""
-        names = self._names()
-        if revision not in names:
-            raise NotFoundError(
-                f"{self.image} has no revision {revision!r}",
-                hint=f"There are: {', '.join(names)}" if names else "Nothing was saved yet",
-            )
-        return self._read(revision)
-
-    def objects(self, revision: str) -> Objects:
-        """Return the objects of a revision.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such revision.
-        RoiError
-            Its zip is missing, or is not the one that was saved.
-        """
-        record = self.get(revision)
-        if record.sha256 is None:
-            return Objects(np.zeros(record.shape, np.int32))
-        file = self.folder / f"{revision}.zip"
-        if not file.is_file() or file_sha256(file) != record.sha256:
-            raise RoiError(
-                f"{file} is missing" if not file.is_file() else f"{file} was changed since saved",
-                hint="Get the file back from a backup. An edit of it is saved from a copy in "
-                "another folder: opsef rois import COPY",
-            )
-        objects = read_objects(file, record.shape)
-        if len(objects.ids) != record.objects:
-            raise ProjectError(
-                f"{file} holds {len(objects.ids)} objects of shape {record.shape}; "
-                f"{revision}.json says {record.objects}",
-                hint=f"{revision}.json was changed by hand: get it back from a backup",
-            )
-        return objects
 
     def save(
         self,
@@ -138,6 +72,7 @@ class History:
         blind: bool = False,
         resolve: Literal["ours", "theirs"] | None = None,
         class_names: Mapping[int, str] | None = None,
+        image_sha256: str | None = None,
     ) -> Saved:
         """Save edited objects as a new revision, unless they are there already.
 
@@ -165,6 +100,8 @@ class History:
             Who wins where both changed an object: this edit, or what was saved since.
         class_names : dict of int to str
             Added to those of the revision before.
+        image_sha256 : str
+            Of the file of the image.
 
         Raises
         ------
@@ -178,14 +115,16 @@ class History:
         LockedError
             Another process is saving objects of this image.
         """
-        edit = _Edit(author, source, received, list(notes), blind, dict(class_names or {}))
+        names = dict(class_names or {})
+        edit = _Edit(author, source, received, list(notes), blind, names, image_sha256)
         with lock(self.folder / ".lock"):
             known = self.revisions()
             seen = [one for one in known if _holds(one, source)]
             if seen:
-                return Saved(seen[-1], False, [self._seen(seen[-1], known[-1])])
+                now = Base(revision=seen[-1].id, own=seen[-1].merged)
+                return Saved(seen[-1], False, [self._seen(seen[-1], known[-1])], now)
             before = self._before(base, base_objects, objects)
-            if known and base.revision != known[-1].id:
+            if known and (base.revision != known[-1].id or base.own):
                 return self._join(known, base, before, objects, edit, resolve)
             last = known[-1].last_id if known else 0
             return self._add(
@@ -213,23 +152,6 @@ class History:
             back, now = self.objects(revision), self.objects(head.id)
             return self._add(head, now, back, edit, base=Base(revision=head.id))
 
-    def _names(self) -> list[str]:
-        names = [path.stem for path in self.folder.glob("r*.json")]
-        return sorted((n for n in names if re.fullmatch(r"r\d{4,}", n)), key=lambda n: int(n[1:]))
-
-    def _read(self, name: str) -> Revision:
-        file = self.folder / f"{name}.json"
-        try:
-            record = Revision.from_json(read_json(file))
-            if (record.id, record.image) != (name, self.image):
-                raise ValueError(f"it is the record of {record.id} of {record.image}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ProjectError(
-                f"{file} cannot be understood ({error})",
-                hint=f"Get it back from a backup; {name}.zip beside it still has the objects",
-            ) from None
-        return record
-
     def _seen(self, one: Revision, head: Revision) -> str:
         if one.id == head.id:
             return f"This file is saved already: it is {one.id}, the newest revision"
@@ -242,7 +164,7 @@ class History:
         """Return the objects of the base, in the shape of those that came."""
         shape = objects.labels.shape
         if base.revision:
-            given = self.objects(base.revision)
+            given = self.own(base.revision) if base.own else self.objects(base.revision)
         elif base and given is None:
             raise InputError(f"the objects of {base} are missing", hint="Give base_objects")
         elif given is None:
@@ -288,7 +210,7 @@ class History:
             raise self._stale(head, base, edit, merged, edited)
         said = f"{head.id} by {head.author} was saved since; both were joined ({merged.taken})"
         edit = replace(edit, notes=[*edit.notes, said, *map(str, merged.conflicts)])
-        saved = self._add(head, theirs, merged.objects, edit, base=on, made_from=base)
+        saved = self._add(head, theirs, merged.objects, edit, base=on, made_from=base, own=ours)
         return replace(saved, said=[said, *saved.said])
 
     def _stale(
@@ -336,13 +258,21 @@ class History:
         *,
         base: Base,
         made_from: Base | None = None,
+        own: Objects | None = None,
     ) -> Saved:
         """Write a revision on top of `head`, unless it would say the same."""
         names = {**(head.class_names if head else {}), **edit.class_names}
         made = object_changes(before, objects)
         if head and not made and names == head.class_names:
-            return Saved(head, False, [f"The objects are those of {head.id}: nothing to save"])
+            said = [f"The objects are those of {head.id}: nothing to save"]
+            same = own is None or identify(objects, own).same_as(objects)
+            return Saved(head, False, said, Base(revision=head.id) if same else None)
         ids = objects.ids
+        last = max([head.last_id if head else 0, *before.ids[-1:], *ids[-1:]])
+        if own is not None:
+            # By the ids of the result, so that both sides speak of the same objects.
+            own = identify(objects, own, after=last)
+            last = max([last, *own.ids[-1:]])
         record = Revision(
             id=self._next(),
             image=self.image,
@@ -358,26 +288,49 @@ class History:
             changes=made,
             notes=list(edit.notes),
             blind=edit.blind,
-            last_id=max([head.last_id if head else 0, *before.ids[-1:], *ids[-1:]]),
+            last_id=last,
             merged=made_from is not None,
             base_sha256=None if base.revision or not base else content_of(before),
+            image_sha256=edit.image_sha256,
         )
-        self._keep(record.id, edit.received)
-        record = replace(record, sha256=write_objects(self.folder / f"{record.id}.zip", objects))
-        write_json(self.folder / f"{record.id}.json", record.to_json())
-        return Saved(record, True, [f"{record.id}: {len(ids)} objects, {made.summary()}"])
+        record = self._write(record, objects, before if record.base_sha256 else None, own, edit)
+        said = [f"{record.id}: {len(ids)} objects, {made.summary()}"]
+        return Saved(record, True, said, Base(revision=record.id, own=record.merged))
+
+    def _write(
+        self,
+        record: Revision,
+        objects: Objects,
+        before: Objects | None,
+        own: Objects | None,
+        edit: _Edit,
+    ) -> Revision:
+        """Write the files of a revision, the record last; a failure leaves none of them."""
+        stem = self.folder / record.id
+        files = [stem.with_name(f"{record.id}{end}.zip") for end in ("", "-own", "-base")]
+        try:
+            if edit.received is not None:
+                files.append(stem.with_name(f"{record.id}-received{edit.received.suffix}"))
+                with atomic_path(files[-1]) as partial:
+                    shutil.copyfile(edit.received, partial)
+            record = replace(
+                record,
+                sha256=write_objects(files[0], objects),
+                own_sha256=write_objects(files[1], own) if own is not None else None,
+            )
+            if before is not None:
+                write_objects(files[2], before)
+            write_json(stem.with_name(f"{record.id}.json"), record.to_json())
+        except BaseException:
+            for file in files:
+                file.unlink(missing_ok=True)
+            raise
+        return record
 
     def _next(self) -> str:
         """Return the next id, above all that any file has: a crash may leave some behind."""
         used = [re.match(r"r(\d{4,})[.-]", path.name) for path in self.folder.iterdir()]
         return f"r{max((int(found[1]) for found in used if found), default=0) + 1:04d}"
-
-    def _keep(self, revision: str, received: Path | None) -> None:
-        """Copy the file that came beside the revision."""
-        if received is not None:
-            target = self.folder / f"{revision}-received{received.suffix}"
-            with atomic_path(target) as partial:
-                shutil.copyfile(received, partial)
 
 
 def _holds(one: Revision, source: Source) -> bool:

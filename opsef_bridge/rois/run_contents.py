@@ -50,6 +50,8 @@ class Entry:
         By id.
     shape : (int, int) or None
     mask_sha256, zip_sha256 : str
+    imported : frozenset of str
+        sha256 of the files in 11_, 12_ and 13_ that an import has taken, or passed over.
     """
 
     key: str
@@ -62,6 +64,7 @@ class Entry:
     shape: tuple[int, int] | None = None
     mask_sha256: str = ""
     zip_sha256: str = ""
+    imported: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -198,6 +201,7 @@ def _entry(root: Path, key: str, told: Mapping[str, Any]) -> Entry:
         (height, width),
         str(told["mask_sha256"]),
         str(told["zip_sha256"]),
+        frozenset(map(str, told.get("imported", ()))),
     )
 
 

@@ -35,7 +35,7 @@ MANY = 10
 """More images than these are named in one sentence."""
 
 UNCHANGED = (
-    "all objects are as they went out; AnnotatorJ forgets edits of the slice in view unless the "
+    "are as they went out; AnnotatorJ forgets edits of the slice in view unless the "
     "mouse wheel is turned once or class mode is on before Export"
 )
 
@@ -57,6 +57,8 @@ class Returned:
     how : {"mask", "zip"}
     notes, differences : list of str
         What there is to know; and where zip and mask do not agree.
+    files : dict of Path to str
+        Every file of this image that AnnotatorJ left, with its sha256 as it was read.
     """
 
     key: str
@@ -66,6 +68,7 @@ class Returned:
     how: Literal["mask", "zip"]
     notes: list[str]
     differences: list[str]
+    files: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -79,6 +82,7 @@ class _Found:
     mask_path: Path | None
     rois_path: Path | None
     saved: bool
+    files: dict[Path, str] = field(default_factory=dict)
     absent: bool = False
     mask: Objects | None = None
     rois: Objects | None = None
@@ -156,12 +160,21 @@ def _absent(keys: Sequence[str]) -> list[str]:
 
 def _find(contents: Contents, entry: Entry, prefer: str) -> _Found:
     """Read the files of one image; of two answers one is kept, the other compared."""
-    rois_path = contents.zip_of(entry)
-    saved = rois_path is not None and (
-        not entry.zip_sha256 or file_sha256(rois_path) != entry.zip_sha256
-    )
-    one = _Found(entry, contents.mask_of(entry), rois_path, saved)
-    one.absent = one.mask_path is None and not saved
+    rois_path, mask_path = contents.zip_of(entry), contents.mask_of(entry)
+    answers = [mask_path, *(contents.classes_of(entry)[0] or [])] if mask_path else []
+    files = {path: file_sha256(path) for path in (*answers, rois_path) if path is not None}
+    old = entry.imported
+    saved = rois_path is not None and files[rois_path] not in {entry.zip_sha256, *old}
+    one = _Found(entry, mask_path, rois_path, saved, files)
+    if mask_path is not None and all(files[path] in old for path in answers):
+        # What was imported once says nothing new; taken again it would undo what came after.
+        one.mask_path = None
+        one.said.append(
+            "the mask is the one that was imported before; the zip was saved since then"
+            if saved
+            else "as it was imported before: nothing new"
+        )
+    one.absent = mask_path is None and not saved
     base = _exported(contents.root, one)
     if base is not None:
         one.prints.add(fingerprint(base.labels))
@@ -313,7 +326,8 @@ def _keep(one: _Found, base: Objects | None, prefer: str) -> None:
         # Which classes went out is known of our own folders only.
         alike = one.entry.classes in (None, dict(kept.classes))
         if alike and np.array_equal(kept.labels, base.labels):
-            one.notes.append(UNCHANGED)
+            what = "outlines" if one.entry.classes is None else "objects"
+            one.notes.append(f"all {what} {UNCHANGED}")
 
 
 def _decide(one: _Found, owners: Mapping[str, Sequence[str]], prefer: str) -> Returned | None:
@@ -345,4 +359,6 @@ def _decide(one: _Found, owners: Mapping[str, Sequence[str]], prefer: str) -> Re
 
 def _returned(one: _Found, objects: Objects, source: Path, how: Literal["mask", "zip"]) -> Returned:
     entry = one.entry
-    return Returned(entry.key, entry.record, objects, source, how, one.notes, one.differences)
+    return Returned(
+        entry.key, entry.record, objects, source, how, one.notes, one.differences, one.files
+    )

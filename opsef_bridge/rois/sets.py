@@ -22,7 +22,18 @@ from opsef_bridge.rois.painting import Notes, paint
 from opsef_bridge.rois.palette import stroke_of
 from opsef_bridge.rois.zips import read_rois, write_rois
 
-__all__ = ["EditedError", "read_roi_set", "read_sidecar", "sidecar_path", "write_roi_set"]
+__all__ = [
+    "BASE_KEYS",
+    "EditedError",
+    "read_roi_set",
+    "read_sidecar",
+    "sidecar_path",
+    "write_roi_set",
+]
+
+
+BASE_KEYS = ("revision", "run", "variant", "blind")
+"""Entries of the JSON that say what the objects were made from."""
 
 
 class EditedError(RoiError):
@@ -79,7 +90,8 @@ def write_roi_set(
     ------
     EditedError
         A zip is there that is not the one its JSON tells of, or that has no JSON: a person
-        changed or made it. Nothing is written.
+        changed or made it; or it was made from something else than `info` says, such as the
+        revision that an edit of it has become. Nothing is written.
     InputError, RoiError
         As `opsef_bridge.measure.trace.trace_rois`.
     """
@@ -87,6 +99,8 @@ def write_roi_set(
     given = isinstance(labels, Objects)
     array, classes = (labels.labels, labels.classes) if given else (labels, {})
     rois = trace_rois(array, offset=offset, hyperstack=hyperstack)
+    if not overwrite:
+        _refuse_other(path, info or {})
     if not rois:
         if not overwrite:
             _refuse_edited(path)
@@ -134,6 +148,23 @@ def _dress(
             if number in class_names:
                 entry["class_name"] = class_names[number]
         yield roi.name, entry
+
+
+def _refuse_other(path: Path, info: Mapping[str, Any]) -> None:
+    """Refuse to replace a zip that was made from something else than `info` says.
+
+    It may be open in ImageJ; saved over the new one, it would be taken for an edit of that.
+    """
+    try:
+        told = _sidecar(sidecar_path(path)) if path.exists() else {}
+    except (RoiError, FileNotFoundError):
+        return
+    for key in BASE_KEYS:
+        if told.get(key) is not None and told[key] != info.get(key):
+            raise EditedError(
+                f"{path} was made from {key} {told[key]}, and may be open in ImageJ",
+                hint="Write to another folder (opsef rois export --to DIR), or move it away",
+            )
 
 
 def _refuse_edited(path: Path, sha256: str = "") -> None:

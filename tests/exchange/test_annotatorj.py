@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import tifffile
 
 from opsef_bridge.errors import InputError, NotFoundError, RoiError, StaleError
-from opsef_bridge.exchange.annotatorj import export_annotatorj, import_annotatorj
+from opsef_bridge.exchange.annotatorj import export_annotatorj
+from opsef_bridge.exchange.annotatorj_import import import_annotatorj
 from opsef_bridge.exchange.files import export_objects, import_path
 from opsef_bridge.exchange.saving import How
 from opsef_bridge.project import Project
@@ -71,14 +73,13 @@ def test_an_edited_run_folder_comes_back_by_its_old_ids(project):
     assert np.array_equal(np.unique(mask), np.arange(len(known) + 1)), "1..N for AnnotatorJ"
     mask[mask == 2] = 0
     run_export(done.folder, {A: mask})
-    [came], said = import_annotatorj(project, "round1", ADA)
+    [came], _ = import_annotatorj(project, "round1", ADA)
     assert came.error is None, came.error
     assert came.saved.revision.changes.deleted == (known[1],)
     assert ids(project) == [id_ for id_ in known if id_ != known[1]]
-    [again], _ = import_annotatorj(project, "round1", ADA)
-    assert not again.saved.new
+    again, said = import_annotatorj(project, "round1", ADA)
+    assert again == [] and "nothing new" in " ".join(said)
     assert len(History(project, A).revisions()) == 2
-    assert isinstance(said, list)
 
 
 def test_several_images_and_one_that_cannot_be_saved(project, tmp_path):
@@ -115,8 +116,13 @@ def test_the_way_of_zips_finds_objects_again_that_were_renumbered(project):
     before = np.unique(project.labels(None, "v0001", A))[1:].tolist()
     assert one.changes.deleted == (before[0], before[4]) and not one.changes.changed
     assert dict(one.changes.reclassified) == {before[1]: (0, 2)}
-    [again], _ = import_annotatorj(project, "careful", ADA)
-    assert not again.saved.new
+    again, said = import_annotatorj(project, "careful", ADA)
+    assert again == [] and "nothing to import" in " ".join(said)
+    # Whoever goes on edits the revision that the zip has become.
+    load_and_save(target, target, drop=[0])
+    [more], _ = import_annotatorj(project, "careful", ADA)
+    assert str(more.saved.revision.base) == "r0001"
+    assert more.saved.revision.changes.deleted == (before[1],)
 
 
 def test_two_edited_zips_of_one_image_are_a_question(project):
@@ -140,6 +146,76 @@ def test_zip_and_mask_are_compared_and_the_mask_is_taken(project):
     assert found[A].saved.revision.changes.deleted == (3,)
     assert any(B in line for line in found[A].said), found[A].said
     assert found[A].saved.revision.notes
+
+
+def test_what_was_imported_is_never_taken_for_news(project):
+    """An old mask that still lies there must not undo what was taken from the zip since."""
+    done = export_annotatorj(project, "round1", ["v0001"], images=[A])
+    mask = mask_of(done.folder, A)
+    mask[mask == 3] = 0
+    run_export(done.folder, {A: mask})
+    [zip_] = done.folder.glob(f"12_*/*{A}*.zip")
+    rois = read_rois(zip_)
+    write_rois(zip_, [roi for k, roi in enumerate(rois) if k not in (2, 4)])
+    [came], _ = import_annotatorj(project, "round1", ADA, prefer="zip")
+    assert came.saved.revision.changes.deleted == (3, 5)
+    again, said = import_annotatorj(project, "round1", ADA)
+    assert again == [] and "nothing new" in " ".join(said)
+    # Save without Export in a later session: the zip is the news.
+    write_rois(zip_, [roi for k, roi in enumerate(rois) if k not in (0, 2, 4)])
+    [more], _ = import_annotatorj(project, "round1", ADA)
+    assert more.saved.revision.changes.deleted == (1,)
+    assert any("not exported" in note for note in more.said)
+    # And an export after that is news too.
+    mask[mask == 6] = 0
+    mask[(mask == 1) | (mask == 5)] = 0
+    run_export(done.folder, {A: mask})
+    [last], _ = import_annotatorj(project, "round1", ADA)
+    assert last.saved.revision.changes.deleted == (6,)
+
+
+def test_a_zip_of_the_export_that_was_imported_by_itself(project):
+    done = export_annotatorj(project, "careful", ["v0001"], layout="zips", images=[A])
+    [file] = (done.folder / "normal").glob("*.zip")
+    write_rois(file, read_rois(file)[1:])
+    import_path(project, file, ADA)
+    write_rois(file, read_rois(file)[1:])
+    [came], _ = import_annotatorj(project, "careful", ADA)
+    assert str(came.saved.revision.base) == "r0001"
+    assert came.saved.revision.changes.deleted == (2,)
+
+
+def test_all_files_that_came_are_kept(project):
+    done = export_annotatorj(project, "round1", ["v0001"], images=[A])
+    mask = mask_of(done.folder, A)
+    mask[mask == 3] = 0
+    run_export(done.folder, {A: mask})
+    import_annotatorj(project, "round1", ADA)
+    with zipfile.ZipFile(project.revisions_folder(A) / "r0001-received.zip") as kept:
+        assert {name.partition("/")[0] for name in kept.namelist()} == {
+            "11_SegMasksFromFiji",
+            "12_TmpRoisFromFiji",
+        }
+
+
+def test_in_a_volume_renumbered_outlines_stay_with_their_objects(tmp_path):
+    project = swept(tmp_path / "p", {"v.tif": np.stack([discs(5)] * 2)})
+    image = project.images()[0].id
+    before = project.labels(None, "v0001", image)
+    done = export_annotatorj(project, "planes", ["v0001"], layout="zips")
+    [file] = (done.folder / "normal").glob("*z0001*.zip")
+    load_and_save(file, file, drop=[0])  # renumbered by the next Load
+    load_and_save(file, file)
+    rois = read_rois(file)
+    rois[0].properties = {}  # as of an edited ROI
+    rois[1].group = 2
+    write_rois(file, rois)
+    import_annotatorj(project, "planes", ADA)
+    classes = History(project, image).objects("r0001").classes
+    assert classes == {int(np.unique(before[0])[3]): 2}
+    expected = before.copy()
+    expected[0][before[0] == np.unique(before[0])[1]] = 0
+    np.testing.assert_array_equal(History(project, image).objects("r0001").labels, expected)
 
 
 def test_planes_of_a_volume_come_back_into_their_places(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 from roifile import ImagejRoi
 
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError, RoiError, StaleError
+from opsef_bridge.exchange import files as files_module
 from opsef_bridge.exchange.files import clear_objects, export_objects, import_path
 from opsef_bridge.exchange.saving import How
 from opsef_bridge.images import read_labels, write_labels
 from opsef_bridge.measure.fill import fill_rois
 from opsef_bridge.project import Project
-from opsef_bridge.rois import read_rois, write_rois
+from opsef_bridge.rois import EditedError, read_rois, write_rois
 from opsef_bridge.rois.revisions import History
 from opsef_bridge.rois.truth import read_truth
 from tests.exchange.conftest import discs, swept
@@ -192,16 +194,154 @@ def test_an_edited_file_is_never_written_over(project):
         files[0].write_bytes(content)
         with pytest.raises(RoiError, match="left as they are") as caught:
             export_objects(project, ["v0001"], format=kind)
-        assert "opsef rois import" in caught.value.hint
+        assert ("opsef rois import" in caught.value.hint) == (kind != "geojson")
+        assert "move" in caught.value.hint.lower()
         assert files[0].read_bytes() == content
 
 
-def test_after_the_import_the_file_may_be_written_anew(project):
+def test_a_file_that_has_become_a_revision_is_not_replaced_by_the_variant(project, tmp_path):
+    """It may be open in ImageJ still, and be saved again over whatever lies there then."""
     file = exported(project)
     edit(file, drop=[0])
     import_path(project, file, ADA)
-    assert exported(project) == file
-    assert len(read_rois(file)) == len(np.unique(project.labels(None, "v0001", A))) - 1
+    content = file.read_bytes()
+    with pytest.raises(EditedError, match="revision r0001"):
+        exported(project)
+    assert file.read_bytes() == content
+    assert len(read_rois(exported(project, to=tmp_path))) == len(read_rois(file)) + 1
+
+
+def test_exports_of_different_revisions_lie_apart(project):
+    file = exported(project)
+    edit(file, drop=[0])
+    import_path(project, file, ADA)
+    [old] = export_objects(project, images=[A])
+    edit(file, drop=[0])
+    import_path(project, file, How("bob"))
+    [new] = export_objects(project, images=[A])
+    assert old != new and {old.parent.name, new.parent.name} == {"r0001", "r0002"}
+    edit(old, drop=[3])  # open all the time, saved now
+    [done] = import_path(project, old, ADA)
+    assert done.saved.revision.merged, "Bob's deletion stays"
+    gone = set(np.unique(project.labels(None, "v0001", A))) - {0} - set(done_ids(project, "r0003"))
+    assert len(gone) == 3
+
+
+def test_what_is_saved_during_the_import_is_not_taken_for_imported(project, monkeypatch):
+    file = exported(project)
+    edit(file, drop=[0])
+    given = files_module.read_roi_set
+
+    def while_she_saves(path, *more, **how):
+        found = given(path, *more, **how)
+        if len(history(project).revisions()) == 0:
+            edit(file, drop=[0])
+        return found
+
+    monkeypatch.setattr(files_module, "read_roi_set", while_she_saves)
+    import_path(project, file, ADA)
+    assert history(project).head().changes.deleted == (1,)
+    done = {one.file: one for one in import_path(project, file.parent, ADA)}[file.name]
+    assert done.saved.new and done.saved.revision.changes.deleted == (2,)
+
+
+def test_after_joining_an_own_edit_can_be_taken_back(project, tmp_path):
+    mine, theirs = (exported(project, to=tmp_path / name) for name in ("mine", "theirs"))
+    rois = read_rois(mine)
+    edit(theirs, drop=[0])
+    edit(mine, groups={2: 1}, add=[square("new", 40, 60)])
+    import_path(project, theirs, BOB)
+    [joined] = import_path(project, mine, ADA)
+    assert joined.saved.revision.merged
+    write_rois(mine, rois)
+    [back] = import_path(project, mine, ADA)
+    assert back.saved.new and len(back.saved.revision.changes.deleted) == 1
+    np.testing.assert_array_equal(
+        history(project).objects("r0003").labels, history(project).objects("r0001").labels
+    )
+    assert history(project).objects("r0003").classes == {}
+
+
+def test_a_file_of_another_image_or_picture_is_refused(project):
+    file = exported(project)
+    with pytest.raises(InputError, match=f"from {A}, not from {B}"):
+        import_path(project, file, ADA, image=B)
+    entries = [replace(e, sha256="f" * 64) if e.id == A else e for e in project.images()]
+    project.write_images(entries)
+    with pytest.raises(InputError, match="another picture"):
+        import_path(project, file, ADA)
+    [done] = import_path(project, file, ADA, image=A, base="none")
+    assert done.saved.new
+
+
+def test_nobody_vouches_for_what_others_did(project, tmp_path):
+    mine, theirs = (exported(project, to=tmp_path / name) for name in ("mine", "theirs"))
+    edit(theirs, drop=[0])
+    edit(mine, drop=[1])
+    import_path(project, theirs, BOB)
+    [done] = import_path(project, mine, How("ada", truth="whole"))
+    assert any("Not vouched for" in line for line in done.saved.said)
+    with pytest.raises(NotFoundError):
+        read_truth(project, A)
+    [again] = import_path(project, mine, How("ada", truth="touched"))
+    assert not again.saved.new and any("nothing was touched" in line for line in again.saved.said)
+    with pytest.raises(InputError, match="no pixel"):
+        edit(mine, drop=[1])
+        import_path(project, mine, How("ada", truth="500,500,5,5"))
+    assert history(project).head().id == "r0002", "checked before anything is saved"
+
+
+def test_deleted_runs_lose_no_work(project, tmp_path):
+    mine, theirs = (exported(project, to=tmp_path / name) for name in ("mine", "theirs"))
+    edit(theirs, drop=[0])
+    edit(mine, drop=[1])
+    import_path(project, theirs, BOB)
+    shutil.rmtree(project.runs_folder)
+    [done] = import_path(project, mine, ADA)
+    assert done.saved.revision.merged and done.saved.revision.changes.deleted == (2,)
+    other = tmp_path / "alone"
+    shutil.copytree(tmp_path / "mine", other)
+    shutil.rmtree(project.annotations_folder)
+    record = json.loads((other / f"{A}_ROIs.json").read_text())
+    (other / f"{A}_ROIs.json").write_text(json.dumps(record | {"run": "run-0001"}))
+    with pytest.raises(NotFoundError):
+        import_path(project, other / f"{A}_ROIs.zip", ADA)
+
+
+def test_a_run_that_was_made_anew_is_not_taken_for_the_old_one(project):
+    file = exported(project)
+    label_file = project.run("run-0001").label_file("v0001", A)
+    labels = read_labels(label_file)
+    write_labels(label_file, np.where(labels == 1, 0, labels))
+    edit(file, drop=[1])
+    with pytest.raises(NotFoundError, match="are gone"):
+        import_path(project, file, ADA)
+
+
+def test_a_damaged_json_stops_only_its_own_file(project, tmp_path):
+    files = export_objects(project, ["v0001"], to=tmp_path)
+    for file in files:
+        edit(file, drop=[0])
+    files[0].with_suffix(".json").write_text("{")
+    done = {one.file: one for one in import_path(project, tmp_path, ADA)}
+    assert done[files[0].name].error is not None and done[files[1].name].saved.new
+
+
+def test_what_loses_a_conflict_stays_an_edit(project, tmp_path):
+    mine, theirs = (exported(project, to=tmp_path / name) for name in ("mine", "theirs"))
+    edit(theirs, drop=[0])
+    edit(mine, groups={0: 1})
+    import_path(project, theirs, BOB)
+    [lost] = import_path(project, mine, How("ada", resolve="theirs"))
+    assert not lost.saved.new
+    with pytest.raises(EditedError):
+        exported(project, to=tmp_path / "mine")
+
+
+def test_the_name_that_annotatorj_gives_a_second_file(project, tmp_path):
+    second = tmp_path / f"{A}_ROIs_1.zip"
+    shutil.copy(exported(project), second)
+    assert import_path(project, second, ADA)[0].image == A
 
 
 def test_of_a_folder_only_edited_files_are_saved_and_each_fails_alone(project, tmp_path):
@@ -289,14 +429,20 @@ def test_imports_that_cannot_be(project, tmp_path):
 
 
 def test_a_crop_comes_back_in_the_pixels_of_the_source(tmp_path):
-    project = swept(tmp_path / "p", {"a.tif": discs(3, (120, 130))}, crop="64")
+    image = discs(3, (120, 130))
+    image[:50, :60] = 200  # nothing to see there, so the crop is taken elsewhere
+    project = swept(tmp_path / "p", {"a.tif": image}, crop="64")
     file = exported(project)
     assert read_rois(file), "the crop has objects"
     edit(file, drop=[0])
     [done] = import_path(project, file, ADA)
     one, found = done.saved.revision, history(project).objects("r0001")
     y, x, height, width = project.run().plan()["images"][0]["box"]
-    assert (one.shape, one.base.box) == ((120, 130), (y, x, height, width))
+    assert (one.shape, one.base.box) == ((120, 130), (y, x, height, width)) and (y, x) != (0, 0)
+    kept = history(project).kept_base(one.base).labels
+    np.testing.assert_array_equal(
+        kept[y : y + height, x : x + width], project.labels(None, "v0001", A)
+    )
     crop = project.labels(None, "v0001", A)
     crop[crop == 1] = 0
     np.testing.assert_array_equal(found.labels[y : y + height, x : x + width], crop)
@@ -327,7 +473,7 @@ def test_what_is_exported_without_a_name_is_the_newest(project):
     edit(file, drop=[0])
     import_path(project, file, ADA)
     [newest] = export_objects(project, images=[A])
-    assert newest.parent.name == "imagej" and newest.parent.parent.name == "exchange"
+    assert newest.parts[-4:-1] == ("exchange", "imagej", "r0001")
     found = fill_rois(read_rois(newest), (72, 80))
     np.testing.assert_array_equal(found, history(project).objects("r0001").labels)
     old = export_objects(project, images=[A], revision="r0001", to=project.root / "old")

@@ -148,7 +148,7 @@ def test_another_file_with_the_same_objects_does_nothing(history):
     for base in ("r0001", None):
         saved = save(history, renumbered, base)
         assert not saved.new and saved.revision.id == "r0001"
-    assert set(files(history)) == {"r0001.json", "r0001.zip"}
+    assert set(files(history)) == {"r0001.json", "r0001.zip", "r0001-base.zip"}
 
 
 def test_names_of_classes_alone_are_an_edit(history):
@@ -384,13 +384,42 @@ def test_a_crash_before_the_record_loses_nothing(history, monkeypatch, tmp_path)
         with pytest.raises(OSError, match="no space"):
             save(history, mine, "r0001", content="mine", received=came)
     assert history.head().id == "r0001"
-    left = files(history)
-    assert {name: left[name] for name in acknowledged} == acknowledged
-    assert left["r0002-received.zip"] == b"mine"
+    assert files(history) == acknowledged, "a full disk is not filled further by every try"
+    (history.folder / "r0002.zip").write_bytes(b"left by a process that was killed")
     saved = save(history, mine, "r0001", content="mine", received=came)
     assert saved.new and saved.revision.id == "r0003", "the number of the crash is not used again"
-    assert {name: files(history)[name] for name in left} == left
+    assert (history.folder / "r0002.zip").read_bytes().startswith(b"left")
+    assert {name: files(history)[name] for name in acknowledged} == acknowledged
+    assert files(history)["r0003-received.zip"] == b"mine"
     assert history.objects("r0003").same_as(mine)
+
+
+def test_who_goes_on_after_a_merge_edits_what_was_sent(history):
+    """The file lacks what others did; taking back an edit of one's own is an edit too."""
+    first(history)
+    without = np.where(START.labels == 1, 0, START.labels)
+    theirs = save(history, Objects(without), "r0001", author="Bob")
+    mine = START.labels.copy()
+    mine.flat[-1] = 9
+    joined = save(history, Objects(mine, START.classes), "r0001", content="x")
+    assert joined.revision.merged and joined.now == Base(revision="r0003", own=True)
+    assert np.count_nonzero(history.own("r0003").labels) == np.count_nonzero(mine)
+    back = history.save(
+        START, base=joined.now, author="Ada", source=Source("f", "y" * 64, "imagej-zip")
+    )
+    assert back.new, "the new object was taken back"
+    np.testing.assert_array_equal(
+        history.objects("r0004").labels, history.objects(theirs.revision.id).labels
+    )
+
+
+def test_the_objects_of_a_variant_are_kept_with_the_first_revision(history):
+    first(history)
+    base = history.head().base
+    assert history.kept_base(base).same_as(START)
+    assert history.kept_base(Base(run="run-0009", variant="v0001")) is None
+    (history.folder / "r0001-base.zip").unlink()
+    assert history.kept_base(base) is None, "lost is not empty"
 
 
 def test_a_zip_that_does_not_give_back_the_objects_is_no_revision(history, monkeypatch):
@@ -556,3 +585,10 @@ def _save(history, name, objects, gate, queue):
         queue.put((name, "locked"))
     except BaseException as error:
         queue.put((name, repr(error)))
+
+
+def test_restoring_keeps_what_was_said_of_the_edit(history):
+    first(history, blind=True, class_names={1: "dividing"})
+    save(history, NOTHING, "r0001")
+    back = history.restore("r0001", author="Bob").revision
+    assert (back.blind, back.class_names, back.author) == (True, {1: "dividing"}, "Bob")
