@@ -21,8 +21,7 @@
     annotations/blind.json           which objects hide behind a token
     truth/<image>.json, .tif, .known.tif   what a person vouches for
     exchange/<name>/                 files on their way to AnnotatorJ and back
-    inbox/<id>.json, <id>.zip        requests; those that ended lie in inbox/done
-    inbox/jobs/<id>.json, <id>.log   what became of each
+    inbox/<id>.json, jobs/<id>.json  requests, and what became of each
     tables/<image>.csv               measured objects
     models/<name>/                   weights that were added
 

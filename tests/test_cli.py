@@ -121,9 +121,10 @@ APART = {("demo",), ("new",), ("batch",)} | {
     ("models", "bundle"), ("models", "publish"), ("models", "fetch"), ("models", "convert"),
     ("engines", "add"), ("rois", "import"), ("rois", "log"), ("rois", "show"),
     ("rois", "restore"), ("annotatorj", "export"), ("annotatorj", "import"), ("truth", "add"),
-    ("truth", "list"), ("import-legacy",),
+    ("truth", "list"), ("import-legacy",), ("serve",), ("invite",), ("inbox", "run"),
+    ("inbox", "watch"), ("inbox", "perform"), ("fiji", "install"), ("fiji", "bundle"),
 }  # fmt: skip
-"""Commands that have a test of their own (objects: tests/test_objects_cli.py)."""
+"""Commands that have a test of their own (tests/test_objects_cli.py, test_service_cli.py)."""
 
 
 def test_every_listed_command_is_tried_here():

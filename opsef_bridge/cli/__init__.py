@@ -18,6 +18,7 @@ from opsef_bridge.cli import (  # noqa: F401  (make commands)
     models,
     objects,
     projects,
+    service,
     sweeps,
 )
 from opsef_bridge.cli.common import Context, app, command

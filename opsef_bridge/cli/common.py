@@ -25,7 +25,9 @@ __all__ = [
     "app",
     "command",
     "engines_app",
+    "fiji_app",
     "images_app",
+    "inbox_app",
     "models_app",
     "rois_app",
     "sweep_app",
@@ -46,6 +48,8 @@ unit_app = typer.Typer(help="Units of work, for executors.", **_OPTIONS)
 rois_app = typer.Typer(help="Objects out to ImageJ and back; their revisions.", **_OPTIONS)
 annotatorj_app = typer.Typer(help="Objects to AnnotatorJ and back.", **_OPTIONS)
 truth_app = typer.Typer(help="What a person vouches for.", **_OPTIONS)
+inbox_app = typer.Typer(help="Requests that lie in the project, from Fiji.", **_OPTIONS)
+fiji_app = typer.Typer(help="The menu in Fiji and ImageJ.", **_OPTIONS)
 models_app = typer.Typer(help="Weights.", **_OPTIONS)
 engines_app = typer.Typer(help="Engines.", **_OPTIONS)
 for _name, _group in {
@@ -55,6 +59,8 @@ for _name, _group in {
     "rois": rois_app,
     "annotatorj": annotatorj_app,
     "truth": truth_app,
+    "inbox": inbox_app,
+    "fiji": fiji_app,
     "models": models_app,
     "engines": engines_app,
 }.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "check_picture",
     "newest",
     "save_objects",
+    "text_of_base",
 ]
 
 
@@ -95,7 +97,9 @@ def base_of_record(project: Project, record: Mapping[str, Any]) -> tuple[Base | 
 
 
 def base_of_text(project: Project, text: str) -> Base:
-    """Read ``r0002``, ``v0007``, ``run-0001/v0007`` or ``none`` as a base.
+    """Read ``r0002``, ``v0007``, ``run-0001/v0007`` or ``none``, as `text_of_base` writes it.
+
+    ``r0002:own`` is what the author of a revision sent before it was joined with others' edits.
 
     Raises
     ------
@@ -106,8 +110,9 @@ def base_of_text(project: Project, text: str) -> Base:
     """
     if text == "none":
         return Base()
-    if text.startswith("r") and text[1:].isdigit():
-        return Base(revision=text)
+    revision, _, own = text.partition(":")
+    if re.fullmatch(r"r\d+", revision) and own in ("", "own"):
+        return Base(revision=revision, own=bool(own))
     run, _, variant = text.rpartition("/")
     if not variant:
         raise InputError(f"{text!r} is no base", hint="Give r0002, v0007, run-0001/v0007 or none")
@@ -128,6 +133,19 @@ def newest(record: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, 
     """Return which of two records of one file was written after the later import."""
     numbers = [int((one.get("revision") or "r0")[1:]) for one in (record, other)]
     return other if numbers[1] > numbers[0] else record
+
+
+def text_of_base(base: Base) -> str:
+    """Write a base as `base_of_text` reads it.
+
+    Examples
+    --------
+    >>> text_of_base(Base(revision="r0002", own=True)), text_of_base(Base())
+    ('r0002:own', 'none')
+    """
+    if base.revision:
+        return base.revision + (":own" if base.own else "")
+    return f"{base.run}/{base.variant}" if base.variant else "none"
 
 
 def check_picture(entry: ImageEntry, record: Mapping[str, Any]) -> None:

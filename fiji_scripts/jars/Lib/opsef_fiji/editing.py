@@ -1,0 +1,299 @@
+"""Editing objects in an image window: click on the pixel, keys, undo; recorded as commands."""
+from ij import IJ
+from ij.gui import Toolbar
+from java.awt.event import KeyAdapter, KeyEvent, MouseAdapter, WindowAdapter
+
+from opsef_fiji import rois
+from opsef_fiji.dialogs import guarded, record
+from opsef_fiji.trouble import Trouble
+
+KEYS = """click: select    shift-click: select more    Esc: select none
+d or Delete: delete    m: merge    u: undo    n: next uncertain object
+c: cut by a line (draw it, then c again)    h: outlines on or off
+a: add what is drawn freehand (draw, then a again)    w: the same with the wand
+0 to 9: class of the selected objects    s: Save Back    q: stop editing"""
+DRAWING = {"c": ("line", "Draw a line across the object, then press c again."),
+           "a": ("freehand", "Draw around the new object, then press a again."),
+           "w": ("wand", "Click with the wand, then press a.")}
+
+
+class Session(object):
+    """The edits of one window. It stays with the image until the window closes."""
+
+    def __init__(self, image, model, names=None):
+        self.image, self.model = image, model
+        self.names = names or {}
+        self.drawing = rois.Drawing(model)
+        self.selected = []
+        self.brush = None
+        self.ears = None
+        self.legend = None
+        image.setOverlay(self.drawing.overlay)
+        image.setProperty("opsef.session", self)
+
+    def plane(self):
+        return self.image.getZ() - 1 if len(self.model.planes) > 1 else 0
+
+    def select(self, keys, more=False):
+        before = list(self.selected)
+        keys = [key for key in keys if key in self.model.things]
+        if more:
+            keys = [k for k in before if k not in keys] + [k for k in keys if k not in before]
+        self.selected = keys
+        self.draw(set(before) ^ set(keys))
+
+    def draw(self, keys):
+        self.drawing.update(keys, self.selected)
+        self.image.draw()
+        self.tell()
+
+    def tell(self, text=""):
+        counts = self.model.counts()
+        words = ["%d objects" % len(self.model.things)]
+        words += ["class %s: %d" % (self.names.get(str(g), g), counts[g])
+                  for g in sorted(counts) if g]
+        if self.selected:
+            words.append("selected: %s" % " ".join(str(k) for k in self.selected[:8]))
+        IJ.showStatus(text or "   ".join(words))
+        if self.legend is not None:
+            self.legend.show(counts)
+
+    def do(self, action, keys=None, group=0):
+        """Do one edit on objects (those selected, if none are named); return what changed."""
+        keys = list(keys or self.selected)
+        model = self.model
+        if action == "delete":
+            changed = model.delete(keys)
+        elif action == "merge":
+            changed = model.merge(keys)
+        elif action == "split":
+            changed = self.cut(keys)
+        elif action == "add":
+            changed = self.add()
+        elif action == "classify":
+            changed = model.classify(keys, group)
+        elif action == "undo":
+            changed = model.undo()
+        elif action == "select":
+            self.select(keys)
+            return []
+        else:
+            raise Trouble("%s is no edit." % action, "See Plugins > OpSeF > Help.")
+        chosen = list(self.selected)
+        self.selected = [] if action not in ("classify", "merge") else [
+            k for k in keys if k in model.things]
+        self.draw(set(changed) | set(chosen) | set(self.selected))
+        return changed
+
+    def cut(self, keys):
+        roi = self.image.getRoi()
+        if roi is None or not roi.isLine():
+            raise Trouble("There is no line.", DRAWING["c"][1])
+        points = roi.getFloatPolygon()
+        path = [(int(points.xpoints[k]), int(points.ypoints[k])) for k in range(points.npoints)]
+        if not keys:
+            keys = self.crossed(path)
+        if len(keys) != 1:
+            raise Trouble("The line crosses %d objects." % len(keys), "Click on one first.")
+        changed = self.model.split(keys[0], path, self.plane())
+        self.image.deleteRoi()
+        return changed
+
+    def crossed(self, path):
+        from opsef_fiji.pixels import line_pixels
+
+        found = set(self.model.at(x, y, self.plane()) for x, y in line_pixels(path))
+        return sorted(found - set([0]))
+
+    def add(self):
+        roi = self.image.getRoi()
+        if roi is None or not roi.isArea():
+            raise Trouble("There is no area selection.", DRAWING["a"][1])
+        changed = self.model.add(rois.runs_of_roi(roi), self.plane())
+        self.image.deleteRoi()
+        return changed
+
+    def next(self):
+        key = self.model.next_uncertain()
+        if not key:
+            self.model.seen.clear()
+            self.tell("Every object was shown; n begins again.")
+            return
+        z = sorted(self.model.thing(key).boxes)[0]
+        if len(self.model.planes) > 1:
+            self.image.setZ(z + 1)
+        self.select([key])
+        self.centre(self.model.thing(key).boxes[z])
+
+    def centre(self, box):
+        canvas = self.image.getCanvas()
+        if canvas is None:
+            return
+        part = canvas.getSrcRect()
+        if part.width < self.image.getWidth() or part.height < self.image.getHeight():
+            part.x = (box[0] + box[2] - part.width) // 2
+            part.y = (box[1] + box[3] - part.height) // 2
+            part.x = max(0, min(part.x, self.image.getWidth() - part.width))
+            part.y = max(0, min(part.y, self.image.getHeight() - part.height))
+            canvas.setSourceRect(part)
+            canvas.repaint()
+
+    # From here on: the window.
+
+    def listen(self, brush=None):
+        """Take the keys and clicks of the window; ImageJ gets those that we do not use."""
+        self.brush = brush
+        if self.ears is None:
+            self.ears = Ears(self)
+        if brush is None and self.legend is not None:
+            self.legend.close()
+            self.legend = None
+        if brush is not None:
+            self.select([])  # else the key that chooses a class would give it to them
+        IJ.setTool("hand")
+        self.tell()
+
+    def stop(self):
+        if self.ears is not None:
+            self.ears.leave()
+            self.ears = None
+        if self.legend is not None:
+            self.legend.close()
+            self.legend = None
+
+    def clicked(self, x, y, more):
+        key = self.model.at(x, y, self.plane())
+        if self.brush is not None and key and not more:
+            self.keyed_edit("classify", [key], self.brush)
+            self.select([])
+            return
+        self.select([key] if key else [], more)
+
+    def keyed_edit(self, action, keys=None, group=0):
+        named = list(keys or self.selected)
+        changed = self.do(action, named, group)
+        if not changed:
+            return changed
+        options = "action=%s" % action
+        if named and action in ("delete", "merge", "split", "classify"):
+            options += " objects=[%s]" % " ".join(str(key) for key in named)
+        if action == "classify":
+            record("Classify Objects", "class=%d %s" % (group, options.split(" ", 1)[1]))
+        else:
+            record("Edit Objects", options)
+        return changed
+
+    def key(self, letter):
+        """Do what a key means; return False where it means nothing here."""
+        roi = self.image.getRoi()
+        if letter in "du" or letter == "m":
+            self.keyed_edit({"d": "delete", "u": "undo", "m": "merge"}[letter])
+        elif letter == "c" and roi is not None and roi.isLine():
+            self.keyed_edit("split")
+            IJ.setTool("hand")
+        elif letter == "a" and roi is not None and roi.isArea():
+            self.keyed_edit("add")
+            IJ.setTool("hand")
+        elif letter in DRAWING:
+            tool, words = DRAWING[letter]
+            IJ.setTool(tool)
+            self.tell(words)
+        elif letter == "n":
+            self.next()
+        elif letter == "h":
+            self.image.setHideOverlay(not self.image.getHideOverlay())
+        elif letter.isdigit():
+            if self.brush is not None:
+                self.brush = int(letter)
+                self.tell("A click gives class %s" % letter)
+            else:
+                self.keyed_edit("classify", None, int(letter))
+        elif letter == "s":
+            IJ.doCommand("Save Back")
+        elif letter == "q":
+            self.stop()
+            self.tell("Editing has stopped; Edit Objects goes on.")
+        else:
+            return False
+        return True
+
+
+class Ears(object):
+    """The listeners of a window; ImageJ's own keys wait until they leave."""
+
+    def __init__(self, session):
+        self.session = session
+        image = session.image
+        self.canvas, self.window = image.getCanvas(), image.getWindow()
+        if self.canvas is None or self.window is None:
+            raise Trouble("This image has no window.", "Show it first.")
+        self.keys, self.mouse, self.closing = Keys(session), Mouse(session), Closing(session)
+        for part in (self.canvas, self.window):
+            part.removeKeyListener(IJ.getInstance())
+            part.addKeyListener(self.keys)
+        self.canvas.addMouseListener(self.mouse)
+        self.window.addWindowListener(self.closing)
+
+    def leave(self):
+        for part in (self.canvas, self.window):
+            part.removeKeyListener(self.keys)
+            part.addKeyListener(IJ.getInstance())
+        self.canvas.removeMouseListener(self.mouse)
+        self.window.removeWindowListener(self.closing)
+
+
+class Keys(KeyAdapter):
+    def __init__(self, session):
+        self.session = session
+
+    def keyPressed(self, event):
+        code, letter = event.getKeyCode(), event.getKeyChar()
+        plain = not (event.isControlDown() or event.isMetaDown() or event.isAltDown())
+        if plain and code in (KeyEvent.VK_DELETE, KeyEvent.VK_BACK_SPACE):
+            letter = u"d"
+        if plain and code == KeyEvent.VK_ESCAPE:
+            self.session.select([])
+        elif not (plain and 32 < ord(letter) < 128
+                  and guarded("Edit Objects", self.session.key, letter) is not False):
+            IJ.getInstance().keyPressed(event)
+            return
+        event.consume()
+
+    def keyReleased(self, event):
+        IJ.getInstance().keyReleased(event)
+
+
+class Mouse(MouseAdapter):
+    """A click without a drag selects; drags and multi-click tools are ImageJ's."""
+
+    def __init__(self, session):
+        self.session = session
+
+    def mouseClicked(self, event):
+        if Toolbar.getToolId() in (Toolbar.WAND, Toolbar.POLYGON, Toolbar.POLYLINE, Toolbar.ANGLE):
+            return
+        if event.isPopupTrigger():
+            return
+        canvas = event.getSource()
+        guarded("Edit Objects", self.session.clicked, canvas.offScreenX(event.getX()),
+                canvas.offScreenY(event.getY()), event.isShiftDown())
+
+
+class Closing(WindowAdapter):
+    def __init__(self, session):
+        self.session = session
+
+    def windowClosed(self, event):
+        self.session.stop()
+
+
+def session_of(image):
+    """Return the edits of a window, or None."""
+    return image.getProperty("opsef.session")
+
+
+def start(image, found, names=None):
+    """Begin to edit ROIs in an image (those that came, or those of its Overlay)."""
+    depth = image.getNSlices() if image.getNChannels() * image.getNFrames() == 1 else 1
+    model = rois.model_of(found, image.getWidth(), image.getHeight(), depth)
+    return Session(image, model, names)

@@ -1,0 +1,192 @@
+"""Analyse: a table whose rows are objects, plots, CSV. Help: what every command does."""
+import io
+
+from ij import IJ
+from ij.gui import Plot
+from ij.measure import ResultsTable
+from ij.text import TextWindow
+from java.awt import Color
+from java.awt.event import MouseAdapter
+
+from opsef_fiji import editing, images, rois, session
+from opsef_fiji.dialogs import Form
+from opsef_fiji.tables import columns_of, csv_text, decimal_mark
+from opsef_fiji.trouble import Trouble
+
+
+def analyse():
+    image = images.current()
+    work = editing.session_of(image)
+    if work is None:
+        work = editing.start(image, rois.rois_of_overlay(image))
+    if not work.model.things:
+        raise Trouble("This window shows no objects.", "Segment Image or Edit Objects first.")
+    form = Form("Analyse")
+    form.tick("Table", True)
+    form.tick("Plots", True)
+    form.file("CSV file (empty: none)", "")
+    form.choice("Decimals", [".", ","], decimal_mark())
+    table, plots, path, mark = form.ask()
+    rows = rows_of(image, work)
+    if table:
+        show_table(image, work, rows)
+    if plots:
+        show_plots(image, rows)
+    if path.strip():
+        with io.open(path.strip(), "w", encoding="utf-8", newline="") as file:
+            file.write(csv_text(rows, columns_of(rows), mark))
+        IJ.showStatus("OpSeF: %d rows are in %s" % (len(rows), path.strip()))
+
+
+def rows_of(image, work):
+    """Return the rows of the service for what was saved, or measured here for what was not."""
+    name = images.linked(image, "image")
+    if name and not work.model.touched():
+        base = (images.linked(image, "etag") or "").strip('"')
+        try:
+            rows = session.source().table(name, base if base != "none" else None)
+        except Trouble as trouble:
+            IJ.log("OpSeF: measured by ImageJ, as the service could not: " + trouble.message)
+            rows = None
+        if rows:
+            return rows
+    return measured(image, work)
+
+
+def measured(image, work):
+    """Measure objects with ImageJ: area in pixels, centroid, class, mean of what is shown."""
+    model, rows = work.model, []
+    for key in model.ids():
+        area, x, y, total = 0, 0.0, 0.0, 0.0
+        for z, runs in model.runs(key).items():
+            index = image.getStackIndex(image.getC(), z + 1, image.getT()) if len(
+                model.planes) > 1 else image.getCurrentSlice()
+            pixels = image.getStack().getProcessor(index)
+            shape = rois.shape_of(model, key, z)
+            pixels.setRoi(shape)
+            found = pixels.getStatistics()
+            area += found.pixelCount
+            total += found.mean * found.pixelCount
+            from opsef_fiji.pixels import area_of, centre_of
+
+            centre, size = centre_of(runs), area_of(runs)
+            x, y = x + centre[0] * size, y + centre[1] * size
+        if area:
+            size = float(model.area(key))
+            rows.append({"label": key, "area": area, "centroid_y": y / size,
+                         "centroid_x": x / size, "class": model.thing(key).group,
+                         "mean_intensity": total / area})
+    return rows
+
+
+def show_table(image, work, rows):
+    table = ResultsTable()
+    table.showRowNumbers(False)
+    columns = columns_of(rows)
+    for row in rows:
+        table.incrementCounter()
+        for name in columns:
+            value = row.get(name)
+            if value is None:
+                continue
+            table.addValue(name, value if isinstance(value, (str, type(u""))) else float(value))
+    table.setDecimalPlaces(0, 0)
+    title = "Objects of %s" % image.getTitle()
+    table.show(title)
+    from ij import WindowManager
+
+    window = WindowManager.getWindow(title)
+    panel = window.getTextPanel()
+    places = dict((int(row["label"]), k) for k, row in enumerate(rows))
+    listener = RowChosen(panel, work, [int(row["label"]) for row in rows])
+    for part in panel.getComponents():
+        part.addMouseListener(listener)
+    canvas = image.getCanvas()
+    if canvas is not None:
+        canvas.addMouseListener(ObjectChosen(panel, work, places))
+
+
+class RowChosen(MouseAdapter):
+    """A click on a row selects its object."""
+
+    def __init__(self, panel, work, labels):
+        self.panel, self.work, self.labels = panel, work, labels
+
+    def mouseReleased(self, event):
+        row = self.panel.getSelectionStart()
+        if 0 <= row < len(self.labels) and self.labels[row] in self.work.model.things:
+            key = self.labels[row]
+            self.work.select([key])
+            z = sorted(self.work.model.thing(key).boxes)[0]
+            self.work.centre(self.work.model.thing(key).boxes[z])
+
+
+class ObjectChosen(MouseAdapter):
+    """A click on an object selects its row."""
+
+    def __init__(self, panel, work, places):
+        self.panel, self.work, self.places = panel, work, places
+
+    def mouseClicked(self, event):
+        canvas = event.getSource()
+        key = self.work.model.at(canvas.offScreenX(event.getX()),
+                                 canvas.offScreenY(event.getY()), self.work.plane())
+        if key in self.places and self.panel.isShowing():
+            self.panel.setSelection(self.places[key], self.places[key])
+            if self.work.ears is None:
+                self.work.select([key])
+
+
+def show_plots(image, rows):
+    areas = sorted(float(row["area"]) for row in rows)
+    bins = max(5, min(30, int(len(areas) ** 0.5) + 1))
+    low, high = areas[0], areas[-1]
+    width = (high - low) / bins or 1.0
+    counts = [0] * bins
+    for area in areas:
+        counts[min(bins - 1, int((area - low) / width))] += 1
+    plot = Plot("Areas of %s" % image.getTitle(), "Area", "Objects")
+    plot.setColor(Color(60, 90, 160), Color(150, 180, 230))
+    plot.add("bar", [low + (k + 0.5) * width for k in range(bins)], [float(c) for c in counts])
+    plot.show()
+    pairs = [row for row in rows if row.get("mean_intensity") is not None]
+    if not pairs:
+        return
+    plot = Plot("Area and intensity of %s" % image.getTitle(), "Area", "Mean intensity")
+    for group in sorted(set(int(row.get("class") or 0) for row in pairs)):
+        some = [row for row in pairs if int(row.get("class") or 0) == group]
+        plot.setColor(rois.colour_of(group) if group else Color.darkGray)
+        plot.add("circle", [float(row["area"]) for row in some],
+                 [float(row["mean_intensity"]) for row in some])
+    plot.setLimitsToFit(False)
+    plot.show()
+
+
+def help():
+    from opsef_fiji.comparison import KEYS as COMPARISON_KEYS
+
+    lines = HELP.splitlines()
+    for name, keys in (("Open Comparison", COMPARISON_KEYS), ("Edit Objects", editing.KEYS)):
+        lines += ["", "Keys of " + name]
+        lines += [u"%s\t%s" % tuple(part.split(": ", 1))
+                  for row in keys.splitlines() for part in row.split("    ")]
+    TextWindow("OpSeF help", "command or key\twhat it does", "\n".join(lines), 760, 620)
+
+
+HELP = u"""Connect\topen the invitation (NAME.opsef) that you were sent, choose a project;
+\tor a project folder, where there is no service
+Segment Image\tobjects of the open image or selection, by one model, in seconds
+New Project\tfrom all open images or a folder; a line across an object tells its size
+Run Sweep\ttries all variants of the project; says before what it costs
+Open Comparison\tthe variants of an image, best first, one after the other
+Adopt Variant\ttake the one that you like
+Run Batch\tsegments all images with it
+Edit Objects\tdelete, merge, split, add; each has a key
+Classify Objects\tclass by click or key, with a legend
+Save Back\tsaves your corrections as a revision, under your name
+Analyse\ttable, plots, CSV
+Jobs\twhat runs, how far it is; stop it, or wait for it
+
+\tEsc stops what is waited for. A job goes on when the laptop sleeps; Jobs finds it again.
+\tAll commands can be recorded (Plugins > Macros > Record).
+"""

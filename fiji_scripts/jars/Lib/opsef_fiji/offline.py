@@ -1,0 +1,203 @@
+"""A project as a folder that is shared or copied: read its files, write requests to its inbox.
+
+`opsef inbox run` or `opsef inbox watch` on the workstation does what the requests ask.
+"""
+import csv
+import io
+import json
+import os
+import re
+import time
+import uuid
+
+from java.io import File, FileInputStream, FileOutputStream
+from java.lang import System
+from java.nio.file import Files, StandardCopyOption
+
+from opsef_fiji.client import bytes_of, read_all
+from opsef_fiji.online import filled
+from opsef_fiji.trouble import Trouble
+
+SAFE = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
+INBOX = "It waits in the inbox of the project; `opsef inbox run` on the workstation does it."
+
+
+class Folder(object):
+    """A project folder. The methods are those of `online.Online`."""
+
+    online = False
+
+    def __init__(self, root):
+        self.root = root
+        self.project = os.path.basename(root.rstrip("/\\"))
+        if not os.path.isfile(os.path.join(root, "opsef.yaml")):
+            raise Trouble(
+                "%s is no project: it holds no opsef.yaml." % root,
+                "Choose the folder of a project in Connect.",
+            )
+
+    def file(self, *names):
+        return os.path.join(self.root, *names)
+
+    def images(self):
+        return [row for row in self.rows("images", "index.csv") if row.get("include") != "False"]
+
+    def rows(self, *names):
+        path = self.file(*names)
+        if not os.path.isfile(path):
+            return []
+        with open(path, "rb") as file:
+            return [
+                dict((key, (value or "").decode("utf-8")) for key, value in row.items() if key)
+                for row in csv.DictReader(file)
+            ]
+
+    def json(self, *names):
+        path = self.file(*names)
+        if not os.path.isfile(path):
+            return None
+        with io.open(path, encoding="utf-8") as file:
+            return json.load(file)
+
+    def about(self):
+        return {"id": self.project, "images": self.images(), "runs": self.runs()}
+
+    def runs(self):
+        folder = self.file("runs")
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        found = []
+        for name in sorted(names):
+            plan = self.json("runs", name, "plan.json")
+            if plan is not None:
+                found.append({"id": name, "purpose": plan.get("purpose", "sweep")})
+        return found
+
+    def run(self, run):
+        folder = self.file("runs", safe(run), "compare")
+        names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        return {
+            "id": run, "variants": self.rows("runs", safe(run), "variants.csv"),
+            "images": [name[:-4] for name in names if name.endswith(".tif")],
+        }
+
+    def image_stream(self, image):
+        for row in self.images():
+            if row["id"] == image:
+                path = row["source"]
+                path = path if os.path.isabs(path) else self.file(path)
+                if os.path.isfile(path):
+                    return FileInputStream(path)
+        raise Trouble(
+            "The file of %s is not here." % image, "Open it by hand, then choose Edit Objects.")
+
+    def compare_stream(self, run, image):
+        return self.stream("runs", safe(run), "compare", safe(image) + ".tif")
+
+    def stream(self, *names):
+        path = self.file(*names)
+        if not os.path.isfile(path):
+            raise Trouble("There is no %s." % "/".join(names), "Is the folder copied whole?")
+        return FileInputStream(path)
+
+    def objects(self, image, base=None):
+        if not base:
+            base = self.newest(image)
+        if base is None:
+            raise Trouble("There are no objects of %s yet." % image, "Name a variant, run/v0001.")
+        if "/" in base:
+            run, variant = base.split("/")
+            names = ("runs", safe(run), "rois", safe(variant), safe(image) + "_ROIs.zip")
+            return read_all(self.stream(*names)), '"%s"' % base
+        told = self.json("annotations", safe(image), safe(base) + ".json") or {}
+        if not told.get("objects"):
+            return bytes_of(""), '"%s"' % base
+        data = read_all(self.stream("annotations", safe(image), safe(base) + ".zip"))
+        return data, '"%s"' % base
+
+    def newest(self, image):
+        """Return the newest revision, or else None."""
+        folder = self.file("annotations", safe(image))
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        found = [name[:-5] for name in names if re.match(r"^r[0-9]{4,}\.json$", name)]
+        return max(found, key=lambda name: int(name[1:])) if found else None
+
+    def save(self, image, data, count, etag, truth=None, resolve=None):
+        base = etag.strip('"')
+        values = {"image": image, "base": base, "truth": truth, "resolve": resolve}
+        if not count:
+            values["empty"] = True
+        asked = self.ask("rois", filled(values), data if count else None)
+        return {"revision": None, "new": False, "objects": count, "said": [INBOX], "job": asked}
+
+    def plan(self):
+        return None
+
+    def start(self, kind, **options):
+        return self.ask(kind, filled(options))
+
+    def adopt(self, variant, group=None, run=None):
+        return {"job": self.ask("adopt", filled({"variant": variant, "group": group, "run": run}))}
+
+    def verdict(self, image, run, variant, verdict):
+        values = {"image": image, "run": run, "variant": variant, "verdict": verdict}
+        return {"job": self.ask("verdict", values)}
+
+    def table(self, image, base=None):
+        return None
+
+    def jobs(self):
+        folder = self.file("inbox")
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        waiting = [name[:-5] for name in names if name.endswith(".json")]
+        done = self.file("inbox", "jobs")
+        names = os.listdir(done) if os.path.isdir(done) else []
+        known = [name[:-5] for name in names if name.endswith(".json")]
+        return [self.job(name) for name in sorted(set(waiting) | set(known))]
+
+    def job(self, job):
+        told = self.json("inbox", "jobs", safe(job) + ".json")
+        if told is None:
+            asked = self.json("inbox", safe(job) + ".json") or {}
+            told = {"id": job, "kind": asked.get("kind", ""), "state": "waiting", "message": INBOX}
+        return told
+
+    def cancel(self, job):
+        """Take a request back that was not begun yet."""
+        path = File(self.file("inbox", safe(job) + ".json"))
+        if self.json("inbox", "jobs", safe(job) + ".json") is not None or not path.delete():
+            raise Trouble("Job %s has begun; it cannot be stopped from here." % job,
+                          "Stop it on the workstation.")
+        return {}
+
+    def ask(self, kind, values, data=None):
+        """Write a request: its attachment first, its JSON last and at once."""
+        name = "q" + uuid.uuid4().hex[:16]
+        attachment = None
+        if data is not None:
+            attachment = name + ".zip"
+            self.write(attachment, data)
+        request = {
+            "opsef": 1, "id": name, "kind": kind,
+            "author": System.getProperty("user.name") or "fiji",
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "parameters": values, "attachment": attachment,
+        }
+        self.write(name + ".json", bytes_of(json.dumps(request, indent=2)))
+        return name
+
+    def write(self, name, data):
+        folder = File(self.file("inbox"))
+        folder.mkdirs()
+        partial, final = File(folder, name + ".partial"), File(folder, name)
+        out = FileOutputStream(partial)
+        try:
+            out.write(data, 0, len(data))
+        finally:
+            out.close()
+        Files.move(partial.toPath(), final.toPath(), [StandardCopyOption.REPLACE_EXISTING])
+
+
+def safe(name):
+    if not SAFE.match(name):
+        raise Trouble("%r is no id." % name, "Ids hold letters, digits, '-', '_' and '.'.")
+    return name

@@ -1,0 +1,150 @@
+"""A project on a service. `offline.Folder` has the same methods."""
+from opsef_fiji.client import path_of
+from opsef_fiji.trouble import Trouble
+
+TIFF = "image/tiff"
+ZIP = "application/zip"
+
+
+class Online(object):
+    """One project, by its id, through a Client."""
+
+    online = True
+
+    def __init__(self, client, project):
+        self.client, self.project = client, project
+
+    def path(self, *names, **query):
+        if not self.project:
+            raise Trouble("No project is chosen.", "Plugins > OpSeF > Connect, or New Project.")
+        return path_of("v1", "projects", self.project, *names, **query)
+
+    def about(self):
+        return self.client.get(self.path())
+
+    def images(self):
+        return listed(self.client.get(self.path("images")), "images")
+
+    def runs(self):
+        return listed(self.client.get(self.path("runs")), "runs")
+
+    def run(self, run):
+        return self.client.get(self.path("runs", run))
+
+    def report(self, run):
+        return self.client.send("GET", self.path("runs", run, "report")).text()
+
+    def image_stream(self, image):
+        return self._stream(self.path("images", image, "data"))
+
+    def compare_stream(self, run, image):
+        return self._stream(self.path("runs", run, "compare", image))
+
+    def _stream(self, path):
+        from opsef_fiji.client import Answer, Whole, read_all, refusal
+
+        connection, stream, status = self.client.open("GET", path)
+        if status >= 300:
+            raise refusal(Answer(status, read_all(stream), connection))
+        return Whole(stream, connection.getContentLengthLong())
+
+    def objects(self, image, base=None):
+        """Return (zip as byte[], ETag) of r0002, run-0001/v0007, or the newest there is."""
+        query = {}
+        if base and "/" in base:
+            query["run"], query["variant"] = base.split("/")
+        elif base:
+            query["revision"] = base
+        answer = self.client.send("GET", self.path("rois", image, **query))
+        return answer.data, answer.header("ETag") or '"none"'
+
+    def save(self, image, data, count, etag, truth=None, resolve=None):
+        """Save objects as a revision; return what the service says. Stale if others did too."""
+        path = self.path("rois", image, truth=truth, resolve=resolve)
+        headers = {"If-Match": etag}
+        if not count:
+            headers["X-Opsef-Objects"] = "0"
+        return self.client.send("PUT", path, data, ZIP, headers).json()
+
+    def plan(self):
+        return self.client.get(self.path("plan"))
+
+    def start(self, kind, **options):
+        """Start a sweep or a batch; return the id of its job."""
+        return job_id(self.client.post(self.path("runs"), filled(dict(options, kind=kind))))
+
+    def adopt(self, variant, group=None, run=None):
+        values = {"variant": variant, "group": group or None, "run": run or None}
+        return self.client.post(self.path("adopt"), filled(values))
+
+    def verdict(self, image, run, variant, verdict):
+        values = {"image": image, "run": run, "variant": variant, "verdict": verdict}
+        return self.client.post(self.path("verdicts"), values)
+
+    def table(self, image, base=None):
+        query = {"format": "json"}
+        if base and "/" in base:
+            query["run"], query["variant"] = base.split("/")
+        elif base:
+            query["revision"] = base
+        return listed(self.client.get(self.path("table", image, **query)), "rows")
+
+    def upload(self, name, data):
+        path = self.path("images", name=name)
+        return self.client.send("POST", path, data, TIFF).json()["image"]
+
+    def jobs(self):
+        return listed(self.client.get(self.path("jobs")), "jobs")
+
+    def job(self, job):
+        return self.client.get(self.path("jobs", job))
+
+    def cancel(self, job):
+        return self.client.send("DELETE", self.path("jobs", job)).json()
+
+
+class Segmenting(object):
+    """The jobs of Segment Image, which belong to no project."""
+
+    def __init__(self, client):
+        self.client = client
+
+    def engines(self):
+        return listed(self.client.get("/v1/models"), "engines")
+
+    def start(self, data, **options):
+        path = path_of("v1", "segment", **options)
+        return job_id(self.client.send("POST", path, data, TIFF).json())
+
+    def job(self, job):
+        return self.client.get(path_of("v1", "segment", job))
+
+    def cancel(self, job):
+        return self.client.send("DELETE", path_of("v1", "segment", job)).json()
+
+    def objects(self, job):
+        return self.client.send("GET", path_of("v1", "segment", job, "rois")).data
+
+
+def projects(client):
+    """Return the ids of the projects of a service."""
+    found = listed(client.get("/v1/projects"), "projects")
+    return [one.get("id") if isinstance(one, dict) else one for one in found]
+
+
+def new_project(client, **values):
+    return client.post("/v1/projects", filled(values))["id"]
+
+
+def job_id(answer):
+    job = answer.get("job", answer)
+    return job["id"] if isinstance(job, dict) else job
+
+
+def listed(answer, name):
+    """Return a list that comes bare, or under its name."""
+    return answer.get(name, []) if isinstance(answer, dict) else answer
+
+
+def filled(values):
+    return dict((key, value) for key, value in values.items() if value not in (None, ""))

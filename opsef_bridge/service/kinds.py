@@ -1,0 +1,333 @@
+"""The kinds of requests: their parameters, and what each does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from opsef_bridge.engines import list_weights
+from opsef_bridge.errors import InputError, NotFoundError
+from opsef_bridge.exchange.files import clear_objects
+from opsef_bridge.exchange.saving import How, Imported, base_of_text, save_objects, text_of_base
+from opsef_bridge.exchange.sources import image_shape, revision_of, subject_of, variant_of
+from opsef_bridge.execute import Event
+from opsef_bridge.files import file_sha256, lock
+from opsef_bridge.images import read_image
+from opsef_bridge.project import Project, read_csv, write_csv
+from opsef_bridge.rois.objects import Objects
+from opsef_bridge.rois.revisions import Source
+from opsef_bridge.rois.sets import read_roi_set, write_roi_set
+from opsef_bridge.rois.truth import add_truth, parse_scope
+from opsef_bridge.service.parameters import (
+    AdoptParameters,
+    ImportParameters,
+    RoisParameters,
+    Running,
+    SegmentParameters,
+    SweepParameters,
+    TableParameters,
+    TruthParameters,
+    VerdictParameters,
+)
+from opsef_bridge.service.states import patiently
+from opsef_bridge.sweep import Executor, adopt, newest_run, plan_batch, plan_sweep, segment
+from opsef_bridge.sweep import left_out as left_out_of
+from opsef_bridge.sweep.importing import import_images
+from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.predict import segmented_array
+from opsef_bridge.sweep.record import now
+from opsef_bridge.sweep.run import Result, resume_run, run_plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["KINDS", "Kind", "Task", "patiently", "table_of"]
+
+IMPORT_SECONDS = 600.0
+"""How long an import waits for another of the same project."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a kind gets to know of a request besides its parameters.
+
+    Attributes
+    ----------
+    project : Project
+    id, author : str
+    attachment : Path or None
+        The file that came along.
+    tries : int
+        1 the first time, more where an earlier try was interrupted.
+    tell : callable
+        Takes an `Event`: progress.
+    """
+
+    project: Project
+    id: str
+    author: str
+    attachment: Path | None
+    tries: int
+    tell: Callable[[Event], None]
+
+
+def _carry_out(task: Task, plan: Plan, executor: Executor) -> Result:
+    """Carry out a plan; a later try also does again what failed because the first was killed."""
+    run = newest_run(task.project, plan.purpose)
+    if task.tries > 1 and run is not None and run.plan()["key"] == plan.key:
+        return resume_run(task.project, run, executor)
+    return run_plan(task.project, plan, executor)
+
+
+def _executor(task: Task, how: Running) -> Executor:
+    profile = Path(how.profile) if how.profile else None
+    return Executor(how.executor, how.workers, profile, task.tell)
+
+
+def _ended(result: Result) -> dict[str, Any]:
+    counts = {name: getattr(result, name) for name in ("ok", "empty", "failed", "open", "passes")}
+    words = ", ".join(f"{counts[name]} {name}" for name in ("ok", "empty", "failed", "open"))
+    problems = {unit: str(error) for unit, error in result.problems.items()}
+    said = [f"{result.run}: {words}", *(f"{unit}: {text}" for unit, text in problems.items())]
+    return {"run": result.run, **counts, "problems": problems, "said": said}
+
+
+def _sweep(task: Task, given: SweepParameters) -> dict[str, Any]:
+    executor = _executor(task, given)
+    if given.resume or given.run:
+        folder = task.project.run(given.run) if given.run else newest_run(task.project, "sweep")
+        if folder is None:
+            raise NotFoundError("there is no sweep to go on with", hint="Start one: Run Sweep")
+        return _ended(resume_run(task.project, folder, executor))
+    with _importing(task.project):
+        plan = plan_sweep(task.project)
+    return _ended(_carry_out(task, plan, executor))
+
+
+def _batch(task: Task, given: Running) -> dict[str, Any]:
+    with _importing(task.project):
+        plan = plan_batch(task.project)
+    left = left_out_of(plan, task.project.images())
+    return _ended(_carry_out(task, plan, _executor(task, given))) | {"left_out": dict(left)}
+
+
+def _adopt(task: Task, given: AdoptParameters) -> dict[str, Any]:
+    project = task.project
+    chosen = adopt(project, given.variant, group=given.group, run=given.run)
+    # `adopt` writes down who runs this process; it was the author of the request.
+    chosen = {group: what | {"by": task.author} for group, what in chosen.items()}
+    with lock(project.lock_file):
+        project.write_adopted(project.adopted() | chosen)
+    said = [f"{what['id']} of {what['run']} for group {group}" for group, what in chosen.items()]
+    return {"adopted": chosen, "said": said}
+
+
+def _rois(task: Task, given: RoisParameters) -> dict[str, Any]:
+    project, entry = task.project, task.project.image(given.image)
+    how = How(task.author, given.resolve, given.truth)
+    if given.empty == (task.attachment is not None):
+        raise InputError(
+            "a zip came along with `empty`" if given.empty else "no zip came along",
+            hint="Attach a zip of ROIs; or, where all objects were deleted, say `empty` alone",
+        )
+    if task.attachment is None:
+        return _saved(clear_objects(project, entry.id, how, base=given.base or "none"))
+    objects, notes, _ = read_roi_set(task.attachment, image_shape(project, entry), sidecar=False)
+    saved = save_objects(
+        project,
+        entry,
+        objects,
+        how,
+        base=base_of_text(project, given.base) if given.base else None,
+        source=Source(task.attachment.name, file_sha256(task.attachment), "imagej-zip"),
+        received=task.attachment,
+        notes=notes.lines(),
+    )
+    return _saved(Imported(entry.id, task.attachment.name, saved, said=tuple(notes.lines())))
+
+
+def _saved(done: Imported) -> dict[str, Any]:
+    told = done.to_json()
+    names = ("image", "revision", "new", "objects", "changes", "said")
+    now = done.saved.now if done.saved else None
+    return {name: told[name] for name in names} | {"base": text_of_base(now) if now else None}
+
+
+def _verdict(task: Task, given: VerdictParameters) -> dict[str, Any]:
+    project = task.project
+    entry = project.image(given.image)
+    run, variant = variant_of(project, given.variant, given.run)
+    row = {
+        "at": now(), "author": task.author, "image": entry.id, "run": run.id,
+        "variant": variant, "verdict": given.verdict, "request": task.id,
+    }  # fmt: skip
+    file = project.annotations_folder / "verdicts.csv"
+    with lock(project.annotations_folder / ".verdicts.lock"):
+        rows = read_csv(file) if file.is_file() else []
+        if not any(known.get("request") == task.id for known in rows):
+            write_csv(file, [*rows, row], list(row))
+    return {**row, "said": [f"{variant} of {run.id} on {entry.id}: {given.verdict}"]}
+
+
+def _truth(task: Task, given: TruthParameters) -> dict[str, Any]:
+    project = task.project
+    revision = revision_of(project, given.image, given.revision)
+    scope = parse_scope(given.scope)
+    record = add_truth(project, given.image, revision.id, scope, author=task.author)
+    told = {name: record[name] for name in ("image", "objects", "known_pixels", "new")}
+    said = [f"Truth of {given.image}: {given.scope} of {revision.id}, by {task.author}"]
+    return {**told, "revision": revision.id, "scope": given.scope, "said": said}
+
+
+def table_of(
+    project: Project,
+    image: str,
+    *,
+    run: str | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
+) -> tuple[pd.DataFrame, str]:
+    """Measure the objects of an image.
+
+    Parameters
+    ----------
+    image : str
+        Id.
+    run, variant, revision : str, optional
+        Whose objects; by default the newest revision, else those of the newest batch.
+
+    Returns
+    -------
+    table : DataFrame
+        label, area, [centroid_z,] centroid_y, centroid_x, class (0: none), mean_intensity (of
+        what is segmented), unit.
+    made_from : str
+        What the objects are of, in words.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such image, or there are no such objects.
+    InputError
+        Both a variant and a revision are named.
+    ImageError
+        The image cannot be read any more.
+    """
+    from opsef_bridge.measure import region_table
+
+    entry = project.image(image)
+    if revision and (variant or run):
+        raise InputError("both a variant and a revision were named", hint="Name one of them")
+    if run and not variant:
+        raise InputError(f"{run} was named without a variant", hint="Name one of its variants")
+    chosen = variant_of(project, variant, run) if variant else None
+    subject = subject_of(project, entry, variant=chosen, revision=revision)
+    if subject is None:
+        raise NotFoundError(
+            f"there are no objects of {image}" + (f" by {variant}" if variant else ""),
+            hint="Run a sweep and name a variant, or run a batch, or save objects first",
+        )
+    labels, classes = subject.objects.labels, subject.objects.classes
+    grey = segmented_array(project, project.config, entry)
+    wanted = ["area", "centroid", "intensity_mean"]
+    table = region_table(labels, grey, entry.spacing or None, wanted)
+    table = table.rename(columns={"intensity_mean": "mean_intensity"})
+    table.insert(len(table.columns) - 1, "class", [classes.get(n, 0) for n in table["label"]])
+    table["unit"] = entry.unit if entry.spacing else "pixel"
+    return table, str(subject.base)
+
+
+def _table(task: Task, given: TableParameters) -> dict[str, Any]:
+    names = given.model_dump(exclude={"image"})
+    table, made_from = table_of(task.project, given.image, **names)
+    file = task.project.tables_folder / f"{task.project.image(given.image).id}.csv"
+    write_csv(file, table.to_dict("records"), list(table.columns))
+    return {
+        "image": given.image,
+        "file": file.relative_to(task.project.root).as_posix(),
+        "objects": len(table),
+        "of": made_from,
+        "said": [f"{len(table)} objects of {made_from}: {file.name}"],
+    }
+
+
+def _segment(task: Task, given: SegmentParameters) -> dict[str, Any]:
+    if task.attachment is None:
+        raise InputError("no image came along", hint="Attach a TIFF")
+    if given.weights and given.engine:
+        owners = {w.engine for w in list_weights() if w.name == given.weights}
+        if owners and given.engine not in owners:
+            raise InputError(
+                f"the weights {given.weights!r} are of {', '.join(sorted(owners))}, not of "
+                f"{given.engine}",
+                hint="Name the weights alone, or those of the engine",
+            )
+    model = given.weights or given.engine or ""
+    task.tell(Event(0, 1, f"{model}: segmenting"))
+    objects = Objects(segment(read_image(task.attachment), model, **given.parameters))
+    task.tell(Event(1, 1, f"{model}: {len(objects.ids)} objects"))
+    file = task.project.exchange_folder("segment") / f"{task.id}_ROIs.zip"
+    there = write_roi_set(file, objects, info={"request": task.id, "model": model}, overwrite=True)
+    return {
+        "rois": file.relative_to(task.project.root).as_posix() if there else None,
+        "objects": len(objects.ids),
+        "shape": list(objects.labels.shape),
+        "said": [f"{len(objects.ids)} objects by {model}"],
+    }
+
+
+def _import(task: Task, given: ImportParameters) -> dict[str, Any]:
+    with _importing(task.project):
+        entries = import_images(task.project, task.project.config)
+    unread = [entry.id for entry in entries if not entry.axes]
+    said = [f"{len(entries)} images", *(f"{image} cannot be read" for image in unread)]
+    return {"images": [entry.id for entry in entries], "unreadable": unread, "said": said}
+
+
+@contextlib.contextmanager
+def _importing(project: Project) -> Iterator[None]:
+    """Let imports of one project follow each other: ids are given by counting."""
+    with patiently(project.index_file.with_name(".index.lock"), IMPORT_SECONDS):
+        yield
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request.
+
+    Attributes
+    ----------
+    model : type
+        Pydantic model of the parameters.
+    perform : callable
+        Takes a `Task` and the parameters; returns what the state file keeps. It may be called
+        again after it was killed in the middle, and must then end as if it had not been. The
+        first of the sentences under ``said`` becomes the message.
+    fast : bool
+        Whether a person can wait for it, so that no process of its own is started.
+    suffixes : tuple of str
+        Kinds of files that may come along.
+    """
+
+    model: type[BaseModel]
+    perform: Callable[[Task, Any], dict[str, Any]]
+    fast: bool = False
+    suffixes: tuple[str, ...] = ()
+
+
+KINDS: Mapping[str, Kind] = {
+    "sweep": Kind(SweepParameters, _sweep),
+    "batch": Kind(Running, _batch),
+    "import": Kind(ImportParameters, _import),
+    "segment": Kind(SegmentParameters, _segment, suffixes=(".tif", ".tiff", ".png")),
+    "adopt": Kind(AdoptParameters, _adopt, fast=True),
+    "rois": Kind(RoisParameters, _rois, fast=True, suffixes=(".zip",)),
+    "verdict": Kind(VerdictParameters, _verdict, fast=True),
+    "truth": Kind(TruthParameters, _truth, fast=True),
+    "table": Kind(TableParameters, _table, fast=True),
+}

@@ -1,0 +1,181 @@
+"""A folder of projects for a service: small, swept once, copied for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from opsef_bridge.engines.registry import engine_class
+from opsef_bridge.execute import run_unit
+from opsef_bridge.project import Project
+from opsef_bridge.service.jobs import Jobs
+from opsef_bridge.sweep import Executor, plan_sweep, run_plan
+
+PLUGINS = Path(__file__).parents[1] / "sweep" / "plugins"
+
+CONFIG = """\
+opsef: 1
+images: {source: [data/*]}
+models: {classic: {engine: watershed, threshold: [otsu, 0.8]}}
+classes: {1: resting, 2: dividing}
+sweep: {crop: none}
+"""
+
+
+class Here(Executor):
+    """All units in this process."""
+
+    def run(self, project, run, plan):
+        for unit in plan.units:
+            run_unit(str(project.root), run.id, unit.id)
+        return {}
+
+
+def discs(seed: int, shape: tuple[int, int] = (72, 80)) -> np.ndarray:
+    """Return bright discs on a dark ground, well apart."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.indices(shape)
+    image = rng.normal(200, 12, shape)
+    for y in range(12, shape[0], 24):
+        for x in range(12, shape[1], 24):
+            radius = rng.integers(5, 9)
+            image[np.hypot(rows - y, columns - x) < radius] += 1500
+    return image.clip(0).astype(np.uint16)
+
+
+def make_project(folder: Path, images: int = 2, config: str = CONFIG) -> Project:
+    (folder / "data").mkdir(parents=True)
+    for number in range(images):
+        tifffile.imwrite(folder / "data" / f"{number}.tif", discs(number))
+    (folder / "opsef.yaml").write_text(config, "utf-8")
+    return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def swept_once(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("service") / "cells"
+    project = make_project(folder)
+    result = run_plan(project, plan_sweep(project), Here())
+    assert result.failed == 0 and result.ok > 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bytecode(tmp_path_factory) -> Path:
+    """Where processes keep the modules that they compiled, so that they start fast."""
+    return tmp_path_factory.mktemp("bytecode")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """The folder that a service serves; blanks and umlauts are usual there."""
+    folder = tmp_path / "Projekte der Ärzte"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def project(swept_once, root) -> Project:
+    """A copy of a swept project, for a test to change."""
+    return Project(shutil.copytree(swept_once, root / "cells"))
+
+
+@pytest.fixture(scope="session")
+def probe_site(tmp_path_factory) -> Path:
+    """What an installed package of the engine ``probe`` would leave behind."""
+    folder = tmp_path_factory.mktemp("site")
+    metadata = folder / "probe_engine-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: probe-engine\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(
+        "[opsef_bridge.engines]\nprobe = probe_engine:Probe\n"
+    )
+    return folder
+
+
+@pytest.fixture
+def probe(probe_site, tmp_path, monkeypatch) -> Iterator[Callable[..., Project]]:
+    """Return ``probe(folder, pause=...)``: a project whose sweep takes its time.
+
+    ``probe.passes()`` tells how often the network was used, in whatever process.
+    """
+    log = tmp_path / "passes.txt"
+    paths = [str(probe_site), str(PLUGINS)]
+    monkeypatch.setattr(sys, "path", [*sys.path, *paths])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PROBE_LOG", str(log))
+    monkeypatch.setenv("PROBE_DEADLY", str(tmp_path / "deadly"))
+    engine_class.cache_clear()
+
+    def make(folder: Path, *, pause: float = 0.5, images: int = 4, **models: Any) -> Project:
+        probe = {"engine": "probe", "pause": pause, "threshold": [0.3, 0.6]}
+        settings = {
+            "opsef": 1,
+            "images": {"source": ["data/*"]},
+            "models": models or {"probe": probe},
+            "sweep": {"crop": "none"},
+        }
+        return make_project(folder, images, yaml.safe_dump(settings))
+
+    make.here = Here()
+    make.passes = lambda: len(log.read_text().splitlines()) if log.exists() else 0
+    yield make
+    engine_class.cache_clear()
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """Return ``until(condition)``, which waits for it, but not for ever."""
+
+    def wait(condition: Callable[[], Any], timeout: float = 60) -> Any:
+        end = time.monotonic() + timeout
+        while not (value := condition()):
+            assert time.monotonic() < end, "it never came"
+            time.sleep(0.02)
+        return value
+
+    return wait
+
+
+CODE = """
+import sys
+from opsef_bridge.service.inbox import perform_main
+sys.exit(perform_main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def perform_code() -> str:
+    """Python code that does a request, by folder and id."""
+    return CODE
+
+
+@pytest.fixture
+def service(root, bytecode, monkeypatch) -> Iterator[Callable[..., Jobs]]:
+    """Return ``service()``, the `Jobs` of the root; what they began ends with the test."""
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(bytecode))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    made: list[Jobs] = []
+
+    def make(**more: Any) -> Jobs:
+        command = {"command": lambda folder, id: [sys.executable, "-c", CODE, str(folder), id]}
+        made.append(Jobs(root, **(command | more)))
+        return made[-1]
+
+    yield make
+    for jobs in made:
+        for process in jobs._mine.values():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
