@@ -21,11 +21,15 @@ def serve(
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Listen for other computers, with TLS.")
     ] = False,
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="Name under which clients ask for it (repeatable)."),
+    ] = None,
 ) -> None:
     """Serve the projects of a folder to the Fiji menu, until Ctrl-C."""
     from opsef_bridge.service.serve import serve as run
 
-    run(root, host, port, allow_remote=allow_remote)
+    run(root, host, port, allow_remote=allow_remote, names=tuple(name or ()))
 
 
 @app.command()

@@ -108,11 +108,11 @@ def base_of_text(project: Project, text: str) -> Base:
     NotFoundError
         There is no such run or variant.
     """
-    if text == "none":
-        return Base()
     revision, _, own = text.partition(":")
     if re.fullmatch(r"r\d+", revision) and own in ("", "own"):
         return Base(revision=revision, own=bool(own))
+    if text == "none":
+        return Base(empty=True)
     run, _, variant = text.rpartition("/")
     if not variant:
         raise InputError(f"{text!r} is no base", hint="Give r0002, v0007, run-0001/v0007 or none")

@@ -27,6 +27,7 @@ class Base:
     """What objects were made from: a revision, a variant of a run, a file, or nothing known.
 
     `box` is the part of the image (Y, X, height, width) that a variant saw, if not the whole.
+    `empty` is an image without objects, which is not the same as nothing known.
     With `own`, not the objects of the revision but what its author sent, before it was joined
     with the edits of others.
 
@@ -43,9 +44,10 @@ class Base:
     sha256: str | None = None
     box: tuple[int, ...] | None = None
     own: bool = False
+    empty: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.revision or self.variant or self.file)
+        return bool(self.revision or self.variant or self.file or self.empty)
 
     def __str__(self) -> str:
         if self.variant and not self.revision:
@@ -62,7 +64,7 @@ class Base:
         box = tuple(int(side) for side in value["box"]) if value.get("box") else None
         names = ("revision", "run", "variant", "file", "sha256")
         texts = {name: _text(value.get(name), or_none=True) for name in names}
-        return cls(**texts, box=box, own=bool(value.get("own")))
+        return cls(**texts, box=box, own=bool(value.get("own")), empty=bool(value.get("empty")))
 
 
 @dataclass(frozen=True)

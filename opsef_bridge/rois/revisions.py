@@ -119,7 +119,7 @@ class History(Archive):
         edit = _Edit(author, source, received, list(notes), blind, names, image_sha256)
         with lock(self.folder / ".lock"):
             known = self.revisions()
-            seen = [one for one in known if _holds(one, source)]
+            seen = [one for one in known if _holds(one, source) and not _before(one, base)]
             if seen:
                 now = Base(revision=seen[-1].id, own=seen[-1].merged)
                 return Saved(seen[-1], False, [self._seen(seen[-1], known[-1])], now)
@@ -165,7 +165,7 @@ class History(Archive):
         shape = objects.labels.shape
         if base.revision:
             given = self.own(base.revision) if base.own else self.objects(base.revision)
-        elif base and given is None:
+        elif base and given is None and not base.empty:
             raise InputError(f"the objects of {base} are missing", hint="Give base_objects")
         elif given is None:
             head = self.head()
@@ -331,6 +331,14 @@ class History(Archive):
         """Return the next id, above all that any file has: a crash may leave some behind."""
         used = [re.match(r"r(\d{4,})[.-]", path.name) for path in self.folder.iterdir()]
         return f"r{max((int(found[1]) for found in used if found), default=0) + 1:04d}"
+
+
+def _before(one: Revision, base: Base) -> bool:
+    """Tell whether a revision is older than the one that was edited.
+
+    The same bytes then are no second import: an edit was taken back on purpose.
+    """
+    return base.revision is not None and int(one.id[1:]) < int(base.revision[1:])
 
 
 def _holds(one: Revision, source: Source) -> bool:

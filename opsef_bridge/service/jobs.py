@@ -7,6 +7,7 @@ A job outlives the service. What is known of it lies in the folders of the proje
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -32,6 +33,8 @@ from opsef_bridge.service.states import (
 )
 
 __all__ = ["SCRATCH", "Jobs", "command_of"]
+
+log = logging.getLogger("opsef_bridge.service")
 
 SCRATCH = "_scratch"
 """Id of a folder of the service itself, for images that belong to no project."""
@@ -85,6 +88,7 @@ class Jobs:
         self._later: dict[Key, float] = {}
         self._sent: dict[Key, int] = {}
         self._tidied = 0.0
+        self._broken: dict[str, str] = {}
         self._known: dict[Path, tuple[tuple[int, ...], Job]] = {}
 
     def projects(self) -> list[str]:
@@ -184,7 +188,7 @@ class Jobs:
             running = len(self._mine)
             waiting: list[tuple[str, Project, Job]] = []
             for name, project in self._all():
-                for job in open_jobs(project, self._job_of):
+                for job in self._open(name, project):
                     state = self._look(name, project, job)
                     if state == "running" and (name, job.id) not in self._mine:
                         busy.add(name)
@@ -192,15 +196,32 @@ class Jobs:
                     elif state == "waiting":
                         waiting.append((name, project, job))
             for name, project, job in sorted(waiting, key=lambda one: one[2].at):
-                if running >= self._at_most:
-                    break
-                if name not in busy:
+                # Whoever segments an open image waits at the window: a sweep does not stand before.
+                if running >= self._at_most + (name == SCRATCH) or name in busy:
+                    continue
+                try:
                     self._launch(name, project, job)
-                    busy.add(name)
-                    running += 1
+                except OSError as error:
+                    log.warning("job %s of %s cannot be begun: %s", job.id, name, error)
+                    continue
+                busy.add(name)
+                running += 1
             if time.monotonic() - self._tidied > 3600 or not self._tidied:
                 self._tidied = time.monotonic()
                 self._tidy()
+
+    def _open(self, name: str, project: Project) -> list[Job]:
+        """Return the jobs of a project that have not ended; none where its folder is broken.
+
+        One project must not stop those of the others.
+        """
+        try:
+            return open_jobs(project, self._job_of)
+        except (OpsefError, OSError) as error:
+            if self._broken.get(name) != str(error):
+                log.warning("the inbox of %s cannot be read: %s", name, error)
+            self._broken[name] = str(error)
+            return []
 
     def recover(self) -> None:
         """Begin again what was killed with an earlier service, and follow what still runs.
@@ -351,7 +372,8 @@ def _is_at_hand(project: Project, job: Job) -> bool:
     if kind is None or not kind.fast:
         return False
     with contextlib.suppress(OSError):
-        return time.time() - project.request_file(job.id).stat().st_mtime < FAST_SECONDS
+        # A clock that was ahead says nothing of how old a file is.
+        return 0 <= time.time() - project.request_file(job.id).stat().st_mtime < FAST_SECONDS
     return True
 
 

@@ -117,12 +117,8 @@ def _batch(task: Task, given: Running) -> dict[str, Any]:
 
 
 def _adopt(task: Task, given: AdoptParameters) -> dict[str, Any]:
-    project = task.project
-    chosen = adopt(project, given.variant, group=given.group, run=given.run)
-    # `adopt` writes down who runs this process; it was the author of the request.
-    chosen = {group: what | {"by": task.author} for group, what in chosen.items()}
-    with lock(project.lock_file):
-        project.write_adopted(project.adopted() | chosen)
+    how = {"group": given.group, "run": given.run, "by": task.author}
+    chosen = adopt(task.project, given.variant, **how)
     said = [f"{what['id']} of {what['run']} for group {group}" for group, what in chosen.items()]
     return {"adopted": chosen, "said": said}
 
@@ -135,20 +131,40 @@ def _rois(task: Task, given: RoisParameters) -> dict[str, Any]:
             "a zip came along with `empty`" if given.empty else "no zip came along",
             hint="Attach a zip of ROIs; or, where all objects were deleted, say `empty` alone",
         )
+    base = _base_text(project, given.base)
     if task.attachment is None:
-        return _saved(clear_objects(project, entry.id, how, base=given.base or "none"))
+        return _saved(clear_objects(project, entry.id, how, base=base or "none"))
     objects, notes, _ = read_roi_set(task.attachment, image_shape(project, entry), sidecar=False)
     saved = save_objects(
         project,
         entry,
         objects,
         how,
-        base=base_of_text(project, given.base) if given.base else None,
+        base=base_of_text(project, base) if base else None,
         source=Source(task.attachment.name, file_sha256(task.attachment), "imagej-zip"),
         received=task.attachment,
         notes=notes.lines(),
     )
     return _saved(Imported(entry.id, task.attachment.name, saved, said=tuple(notes.lines())))
+
+
+def _base_text(project: Project, text: str | None) -> str | None:
+    """Return the name of what was edited; a request that was sent before stands for its result.
+
+    Without a service a window does not learn what became of its last save, and goes on.
+    """
+    from opsef_bridge.service.ledger import is_known, job_of  # it knows the kinds
+
+    if text is None or not text.startswith("q") or not is_known(project, text):
+        return text
+    job = job_of(project, text)
+    told = (job.result or {}).get("base")
+    if job.state != "done" or not told:
+        raise InputError(
+            f"the edit before this one, {text}, was not saved",
+            hint="See what became of it (Jobs), open the image again, and edit that",
+        )
+    return str(told)
 
 
 def _saved(done: Imported) -> dict[str, Any]:

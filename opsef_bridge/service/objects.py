@@ -204,6 +204,11 @@ def put_rois(
             "the body is empty",
             hint="Send a zip of ROIs; or X-Opsef-Objects: 0, where all objects were deleted",
         )
+    if not empty and x_opsef_objects == 0:
+        raise InputError(
+            "X-Opsef-Objects is 0, but a body came along",
+            hint="Where all objects were deleted send no body",
+        )
     wanted = {"image": image, "base": base_of_etag(if_match), "truth": truth, "resolve": resolve}
     result = perform_now(
         opened, "rois", {**wanted, "empty": empty}, author, None if empty else body

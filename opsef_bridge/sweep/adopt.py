@@ -16,7 +16,12 @@ __all__ = ["adopt"]
 
 
 def adopt(
-    project: Project, variant: str, *, group: str | None = None, run: str | None = None
+    project: Project,
+    variant: str,
+    *,
+    group: str | None = None,
+    run: str | None = None,
+    by: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Adopt `variant` of a run for `group`, or for all groups of the run.
 
@@ -28,6 +33,8 @@ def adopt(
         All groups of the run by default.
     run : str, optional
         Id of the run; the newest sweep by default.
+    by : str, optional
+        Who adopts; the user of this process by default.
 
     Returns
     -------
@@ -59,7 +66,7 @@ def adopt(
             "variant": chosen.to_json(),
             "rank": int(rows[name]["rank"]),
             "score": float(rows[name]["score"]),
-            "by": getpass.getuser(),
+            "by": by or getpass.getuser(),
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         for name in ([group] if group else groups)

@@ -126,10 +126,33 @@ def test_the_same_file_twice_does_nothing(history):
     assert not again.new and again.revision.id == "r0001" and files(history) == before
     assert "r0001, the newest" in again.said[0]
     save(history, NOTHING, "r0001")
-    again = save(history, START, "r0002", content="one")
+    again = first(history, content="one")
     assert not again.new and again.revision.id == "r0001"
     assert f"opsef rois restore {IMAGE} r0001" in again.said[0]
     assert len(history.revisions()) == 2
+
+
+def test_going_back_to_an_earlier_state_is_an_edit(history):
+    """The same bytes again, but made from a later revision: taken back on purpose."""
+    first(history, content="one")
+    save(history, NOTHING, "r0001", content="two")
+    back = save(history, START, "r0002", content="one")
+    assert back.new and back.revision.id == "r0003"
+    np.testing.assert_array_equal(history.objects("r0003").labels > 0, START.labels > 0)
+    again = save(history, NOTHING, "r0003", content="two")
+    assert again.new and history.head().objects == 0
+    twice = save(history, NOTHING, "r0004", content="two")
+    assert not twice.new and twice.revision.id == "r0004"
+
+
+def test_two_people_may_draw_on_an_image_without_objects(history):
+    save(history, of(1, 1, *[0] * 8), Base(empty=True), author="Bob")
+    joined = save(history, of(*[0] * 8, 1, 1), Base(empty=True))
+    assert joined.revision.merged and joined.revision.objects == 2
+    with pytest.raises(StaleError, match="both changed: "):
+        save(history, of(0, 5, 5, *[0] * 7), Base(empty=True))
+    with pytest.raises(StaleError, match="not known which"):
+        save(history, of(0, 0, 0, 7, *[0] * 6), None)
 
 
 def test_the_zip_of_a_revision_is_that_revision(history):

@@ -451,3 +451,23 @@ def test_a_list_sees_what_changed(service, project):
     assert jobs.get("cells", id).state == "done"
     write_json(project.job_file(id), read_json(project.job_file(id)) | {"message": "changed"})
     assert jobs.get("cells", id).message == "changed"
+
+
+def test_an_inbox_that_cannot_be_read_stops_nobody_else(service, project, root, ended, caplog):
+    broken = root / "broken"
+    broken.mkdir()
+    (broken / "opsef.yaml").write_text((project.root / "opsef.yaml").read_text())
+    (broken / "inbox").write_text("no folder")
+    id = ask(project, "adopt", {"variant": "v0001"})
+    os.utime(project.request_file(id), (1, 1))
+    jobs = service()
+    assert ended(jobs, project, id).state == "done"
+    jobs.pump()
+    assert sum("inbox of broken" in line for line in caplog.messages) <= 1
+
+
+def test_a_clock_that_was_ahead_keeps_nobody_waiting(service, project, ended):
+    id = ask(project, "adopt", {"variant": "v0001"})
+    later = time.time() + 3600
+    os.utime(project.request_file(id), (later, later))
+    assert ended(service(), project, id).state == "done"

@@ -517,3 +517,20 @@ def test_a_sweep_in_this_process(root, project):
     assert np.array_equal(labels, project.labels("run-0001", "v0001", IMAGE))
     with pytest.raises(NotFoundError, match="run-0077"):
         done(project, "sweep", {"resume": True, "run": "run-0077"})
+
+
+def test_a_request_stands_for_its_result_as_what_was_edited(project, tmp_path):
+    """Without a service a window saves twice and learns of neither."""
+    one = ask(project, "rois", {"image": IMAGE, "base": "run-0001/v0001"},
+              attachment=edited(tmp_path, project, without_first))  # fmt: skip
+    labels = project.labels(None, "v0001", IMAGE)
+    labels[(labels == 1) | (labels == 2)] = 0
+    write_roi_set(tmp_path / "two.zip", Objects(labels), overwrite=True)
+    two = ask(project, "rois", {"image": IMAGE, "base": one}, attachment=tmp_path / "two.zip")
+    with pytest.raises(InputError, match="was not saved"):
+        perform(project, two)
+    perform(project, one)
+    three = ask(project, "rois", {"image": IMAGE, "base": one}, attachment=tmp_path / "two.zip")
+    found = perform(project, three)
+    assert found["changes"]["deleted"] == [2] and found["base"] == "r0002"
+    assert History(project, IMAGE).head().base.revision == "r0001"

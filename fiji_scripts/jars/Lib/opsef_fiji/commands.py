@@ -70,7 +70,13 @@ def connect():
 
 
 def segment_image():
+    from opsef_fiji import editing
+
     image = images.current()
+    old = editing.session_of(image)
+    if old is not None and images.linked(image, "image") and old.model.touched():
+        raise Trouble("This window has edits that are not saved.",
+                      "Save Back first, or segment a duplicate (Image > Duplicate).")
     service = Segmenting(session.client())
     choices = model_choices(service.engines())
     form = Form("Segment Image")
@@ -120,6 +126,8 @@ def show_objects(image, data, box, volume):
     old = editing.session_of(image)
     if old is not None:
         old.stop()
+    # These objects are of no project: Save Back must not take them for edits of what was here.
+    images.link(image, project=None, image=None, etag=None, place=None)
     editing.start(image, found)
     IJ.showStatus("OpSeF: %d objects. Edit Objects corrects them." % len(found))
 
@@ -191,6 +199,7 @@ def reader_of(image):
     def read():
         title = image.getTitle()
         stem = title[:-4] if title.lower().endswith(".tif") else title
+        stem = file_stem(stem)
         bare = image.duplicate() if image.getOverlay() is not None else image
         bare.setHideOverlay(False)
         if bare is not image:
@@ -198,6 +207,12 @@ def reader_of(image):
         return stem + ".tif", FileSaver(bare).serialize()
 
     return read
+
+
+def file_stem(title):
+    """Return a title as the service takes file names: "a.lif - Series/1" has more than letters."""
+    kept = u"".join(c if c.isalnum() or c in u" ._-()" else u"-" for c in u"%s" % title)
+    return kept.strip(u" .-") or u"image"
 
 
 def files_of(folder):
@@ -222,13 +237,14 @@ def opener_of(path):
 
             from opsef_fiji.client import read_all
 
-            return name, read_all(FileInputStream(path))
+            stem, dot, end = name.rpartition(".")
+            return file_stem(stem) + dot + end, read_all(FileInputStream(path))
         image = IJ.openImage(path)
         if image is None:
             raise Trouble("ImageJ cannot open %s." % name, "Move it out of the folder.")
         from ij.io import FileSaver
 
-        return name + ".tif", FileSaver(image).serialize()
+        return file_stem(name) + ".tif", FileSaver(image).serialize()
 
     return read
 

@@ -79,6 +79,8 @@ class Session(object):
             return []
         else:
             raise Trouble("%s is no edit." % action, "See Plugins > OpSeF > Help.")
+        if changed:
+            self.image.changes = True  # ImageJ asks before it closes the window
         chosen = list(self.selected)
         self.selected = [] if action not in ("classify", "merge") else [
             k for k in keys if k in model.things]

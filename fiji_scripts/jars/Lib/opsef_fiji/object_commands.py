@@ -100,7 +100,7 @@ def begin(shown, name, base):
     if image.getNChannels() > 1 and image.getNSlices() == 1 and image.getNFrames() == 1:
         image.setDimensions(1, image.getStackSize(), 1)
     image.show()
-    images.link(image, project=source.project, image=name, etag=etag)
+    images.link(image, project=source.project, place=source.place, image=name, etag=etag)
     classes = source.about().get("classes") or {}
     rois.set_groups(classes)
     return editing.start(image, rois.decode(data) if len(data) else [], classes)
@@ -158,19 +158,39 @@ def save_back():
     truth = scope_of(checked, image)
     session.remember(checked=checked)
     source = session.source()
-    if images.linked(image, "project") != source.project:
+    if (images.linked(image, "project") != source.project
+            or images.linked(image, "place") != source.place):
         raise Trouble("This image is of project %s." % images.linked(image, "project"),
                       "Choose that project with Connect, then save.")
-    data, count = rois.pack(work.model)
-    if not count:
-        data = data[0:0]
-    etag = images.linked(image, "etag")
+    # What is edited while the answer is awaited would be lost: the objects come anew then.
+    listening, brush = work.ears is not None, work.brush
+    work.stop()
     try:
+        data, count = rois.pack(work.model)
+        if not count:
+            data = data[0:0]
+        etag = images.linked(image, "etag")
         said = source.save(name, data, count, etag, truth, RESOLVE[conflicts])
+        images.link(image, etag=said.get("base") or etag)
     except Stale as stale:
+        go_on(work, listening, brush)
         show_report(name, stale)
         raise
-    saved(image, work, source, name, said)
+    except:  # whatever it is, also of Java: the edits stay, and can be gone on with
+        go_on(work, listening, brush)
+        raise
+    image.changes = False
+    saved(image, work, source, name, said, listening, brush)
+
+
+def go_on(work, listening, brush):
+    """Take keys and clicks again as before."""
+    if listening:
+        work.listen(brush)
+        if brush is not None:
+            from opsef_fiji.legend import Legend
+
+            work.legend = Legend(work)
 
 
 def scope_of(checked, image):
@@ -185,24 +205,23 @@ def scope_of(checked, image):
     return scopes[checked]
 
 
-def saved(image, work, source, name, said):
+def saved(image, work, source, name, said, listening, brush):
     """Go on from the new revision: its ids are the service's from now on."""
     words = " ".join(said.get("said") or [])
     if said.get("revision"):
-        data, etag = source.objects(name, said["revision"])
+        try:
+            data, etag = source.objects(name, said["revision"])
+        except:  # it is saved; only what others did is not shown yet
+            go_on(work, listening, brush)
+            raise
         images.link(image, etag=etag)
-        listening, brush = work.ears is not None, work.brush
-        work.stop()
         image.deleteRoi()
         work = editing.start(image, rois.decode(data) if len(data) else [], work.names)
-        if listening:
-            work.listen(brush)
-            if brush is not None:
-                from opsef_fiji.legend import Legend
-
-                work.legend = Legend(work)
+        go_on(work, listening, brush)
         words = "%s %s. %s" % ("saved as" if said.get("new") else "nothing new since",
                                said["revision"], words)
+    else:
+        go_on(work, listening, brush)
     IJ.log("OpSeF: %s: %s" % (name, words))
     IJ.showStatus("OpSeF: " + words)
 

@@ -30,6 +30,7 @@ class Folder(object):
     def __init__(self, root):
         self.root = root
         self.project = os.path.basename(root.rstrip("/\\"))
+        self.place = root
         if not os.path.isfile(os.path.join(root, "opsef.yaml")):
             raise Trouble(
                 "%s is no project: it holds no opsef.yaml." % root,
@@ -127,7 +128,9 @@ class Folder(object):
         if not count:
             values["empty"] = True
         asked = self.ask("rois", filled(values), data if count else None)
-        return {"revision": None, "new": False, "objects": count, "said": [INBOX], "job": asked}
+        # The request stands for its result, which is not known here: the base of further edits.
+        return {"revision": None, "new": False, "objects": count, "said": [INBOX], "job": asked,
+                "base": '"%s"' % asked}
 
     def plan(self):
         return None

@@ -13,6 +13,7 @@ class Online(object):
 
     def __init__(self, client, project):
         self.client, self.project = client, project
+        self.place = "service"
 
     def path(self, *names, **query):
         if not self.project:
@@ -64,7 +65,9 @@ class Online(object):
         headers = {"If-Match": etag}
         if not count:
             headers["X-Opsef-Objects"] = "0"
-        return self.client.send("PUT", path, data, ZIP, headers).json()
+        answer = self.client.send("PUT", path, data, ZIP, headers)
+        # What was sent is a form of this from now on: the base of what is edited after it.
+        return dict(answer.json(), base=answer.header("ETag"))
 
     def plan(self):
         return self.client.get(self.path("plan"))
