@@ -21,7 +21,7 @@ from opsef_bridge.measure.trace import trace_rois
 from opsef_bridge.rois import read_rois, write_rois, zips
 
 LABELS = np.kron([[1, 0, 3], [0, 70_000, 3]], np.ones((4, 4), int))
-SAVED = Path(__file__).parents[2].parent / "shared" / "data" / "annotatorj" / "load_save"
+SAVED = Path(__file__).parents[1] / "data" / "annotatorj" / "load_save"
 
 
 @pytest.fixture
@@ -363,7 +363,6 @@ def test_missing_file(tmp_path):
         read_rois(tmp_path / "none.zip")
 
 
-@pytest.mark.skipif(not SAVED.is_dir(), reason="../shared/data/annotatorj is not beside us")
 @pytest.mark.parametrize("name", ["plain", "gap"])
 def test_what_a_real_annotatorj_saved(name):
     import tifffile

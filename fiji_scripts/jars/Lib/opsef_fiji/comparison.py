@@ -8,6 +8,7 @@ from ij.text import TextWindow
 from jarray import array, zeros
 from java.awt.event import ActionListener, KeyAdapter, KeyEvent
 from java.io import ByteArrayInputStream, DataInputStream, IOException, SequenceInputStream
+from java.lang import Runnable, Thread
 from java.util import Arrays
 from javax.swing import Timer
 
@@ -239,16 +240,33 @@ class Comparison(object):
 
     def key(self, image, letter):
         if letter in VERDICTS:
-            self.judge(image, VERDICTS[letter])
+            aside(self.judge, image, VERDICTS[letter])
         elif letter in VIEWS:
             self.view(image, VIEWS[letter])
         elif letter == " ":
             self.step(image, 1)
-        elif letter in "awbe":
-            {"a": self.adopt, "w": self.why, "b": self.beside, "e": self.edit}[letter](image)
+        elif letter in "aw":
+            aside({"a": self.adopt, "w": self.why}[letter], image)
+        elif letter in "be":
+            {"b": self.beside, "e": self.edit}[letter](image)
         else:
             return False
         return True
+
+
+class Aside(Runnable):
+    def __init__(self, action, arguments):
+        self.action, self.arguments = action, arguments
+
+    def run(self):
+        guarded("Open Comparison", self.action, *self.arguments)
+
+
+def aside(action, *arguments):
+    """Ask the service beside the thread of the windows: a hung tunnel must not freeze ImageJ."""
+    thread = Thread(Aside(action, arguments), "OpSeF")
+    thread.setDaemon(True)
+    thread.start()
 
 
 MEANING = {
