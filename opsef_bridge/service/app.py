@@ -90,6 +90,7 @@ def create_app(
             yield
             return
         _clear(uploads(root))
+        await anyio.to_thread.run_sync(services.jobs.catch_up)
         thread = threading.Thread(target=_pump, args=(services,), name="jobs", daemon=True)
         thread.start()
         try:

@@ -23,7 +23,14 @@ from opsef_bridge.project import Project
 from opsef_bridge.service.forms import files_of, is_id
 from opsef_bridge.service.inbox import BUSY
 from opsef_bridge.service.kinds import KINDS
-from opsef_bridge.service.requests import close, job_of, jobs_of, open_jobs, settle
+from opsef_bridge.service.requests import (
+    close,
+    job_of,
+    jobs_of,
+    open_jobs,
+    perform,
+    settle,
+)
 from opsef_bridge.service.states import (
     Job,
     cancel_mark,
@@ -229,6 +236,22 @@ class Jobs:
         All that is known of jobs lies in the folders, so there is nothing else to do.
         """
         self.pump()
+
+    def catch_up(self) -> None:
+        """Do what is quick and was left waiting, such as edits, before anything new comes.
+
+        An edit that a service was killed with must not be saved after newer ones.
+        """
+        for name, project in self._all():
+            waiting = [job for job in self._open(name, project) if job.state == "waiting"]
+            for job in sorted(waiting, key=lambda one: one.at):
+                kind = KINDS.get(job.kind)
+                if kind is None or not kind.fast:
+                    continue
+                try:
+                    perform(project, job.id)
+                except (OpsefError, OSError) as error:  # its own state says so
+                    log.warning("%s of %s: %s", job.id, name, error)
 
     def stop(self, *, patience: float = 10.0) -> None:
         """End the processes that this object began; their requests go on at the next start.

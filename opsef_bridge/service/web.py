@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -159,6 +160,8 @@ def answer_invalid(request: Request, error: Exception) -> Response:
 def answer_http(request: Request, error: Exception) -> Response:
     """Answer for addresses and methods that are not there."""
     assert isinstance(error, HTTPException)
+    if error.status_code == 400 and request.headers.get("content-type", "").endswith("json"):
+        return _problem(422, "bad-input", "the body is no JSON")
     codes = {404: "not-found", 405: "wrong-method", 413: "too-large"}
     answer = _problem(error.status_code, codes.get(error.status_code, "error"), str(error.detail))
     answer.headers.update(error.headers or {})
@@ -167,6 +170,8 @@ def answer_http(request: Request, error: Exception) -> Response:
 
 def answer_unexpected(request: Request, error: Exception) -> Response:
     """Answer for a fault of ours; the server writes what it was into its log."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _problem(507, "disk-full", "the disk of the service is full", "Make room there")
     return _problem(
         500, "internal", "the service failed; its log says why", "Please report this, with the log"
     )

@@ -471,3 +471,14 @@ def test_a_clock_that_was_ahead_keeps_nobody_waiting(service, project, ended):
     later = time.time() + 3600
     os.utime(project.request_file(id), (later, later))
     assert ended(service(), project, id).state == "done"
+
+
+def test_edits_that_were_left_are_saved_before_new_ones(service, project):
+    left = ask(project, "adopt", {"variant": "v0002"})
+    sweep = ask(project)
+    broken = ask(project, "adopt", {"variant": "v0099"})
+    service().catch_up()
+    assert job_of(project, left).state == "done"
+    assert project.adopted()["default"]["id"] == "v0002"
+    assert job_of(project, broken).state == "failed"
+    assert job_of(project, sweep).state == "waiting", "what is long has its own process"

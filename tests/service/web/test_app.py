@@ -326,6 +326,21 @@ def test_a_stack_comes_in_parts(site):
         assert site.ask("GET", path, headers={"Range": bad}).status_code in (200, 400, 416)
 
 
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[1", b'{"variant": "v0001"}x'])
+def test_what_is_no_json_is_a_bad_request(site, body):
+    headers = {"Content-Type": "application/json"}
+    answer = site.ask("POST", "/projects/demo/adopt", content=body, headers=headers)
+    assert answer.status_code == 422 and code(answer) == "bad-input"
+
+
+def test_a_full_disk_is_said():
+    from opsef_bridge.service import web
+
+    answer = web.answer_unexpected(None, OSError(28, "No space left on device"))
+    assert answer.status_code == 507 and b"disk" in answer.body
+    assert web.answer_unexpected(None, ValueError("x")).status_code == 500
+
+
 def test_a_variant_is_adopted_by_its_author(site):
     answer = site.ask("POST", "/projects/demo/adopt", json={"variant": "v0002"}, who="bob")
     assert answer.status_code == 200
