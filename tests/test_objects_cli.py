@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from opsef_bridge import cli
 from opsef_bridge.cli.common import Context
@@ -77,6 +78,18 @@ def test_revisions_without_an_image_are_not_forgotten(opsef, project):  # noqa: 
     code, _, err = opsef("rois", "log")
     assert code == 0 and f"annotations/{A} belongs to no image" in err
     assert f"truth/{A}.json belongs to no image" in err
+
+
+def test_a_picture_that_was_replaced_is_noticed(opsef, project):  # noqa: F811
+    _, out, _ = opsef("rois", "export", "v0001", "--image", A)
+    assert opsef("rois", "import", out.strip())[0] == 0
+    assert opsef("rois", "log")[2] == ""
+    picture = tifffile.imread(project.root / "data" / "a.tif")
+    tifffile.imwrite(project.root / "data" / "a.tif", picture[::-1], imagej=True)
+    assert opsef("images", "import")[0] == 0
+    for words in (("rois", "log"), ("rois", "export"), ("annotatorj", "export", "x")):
+        code, _, err = opsef(*words)
+        assert code == 0 and f"{A}: data/a.tif is another picture than when r0001" in err
 
 
 def test_before_there_is_anything_the_next_step_is_said(opsef):

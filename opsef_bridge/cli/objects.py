@@ -92,9 +92,13 @@ def rois_export(
 ) -> None:
     """Write the objects of each image: of a variant, a revision, or the newest there are."""
     from opsef_bridge.exchange.files import export_objects
+    from opsef_bridge.exchange.sources import outdated
 
+    project = Context.project()
+    if not variants:
+        Context.console.warn(*outdated(project, image or ()))
     files = export_objects(
-        Context.project(),
+        project,
         variants or (),
         run=run,
         revision=revision,
@@ -146,13 +150,14 @@ def rois_log(
     image: Annotated[str | None, typer.Argument(help="Id of the image (all).")] = None,
 ) -> None:
     """List the revisions, oldest first."""
-    from opsef_bridge.exchange.sources import chosen_images, orphans
+    from opsef_bridge.exchange.sources import chosen_images, orphans, outdated
     from opsef_bridge.rois.revisions import History
 
     project = Context.project()
     rows = []
     for name in orphans(project):
         Context.console.warn(f"{name} belongs to no image of images/index.csv; was its id changed?")
+    Context.console.warn(*outdated(project, [image] if image else []))
     for entry in chosen_images(project, [image] if image else []):
         for one in History(project, entry.id).revisions():
             rows.append(
@@ -230,9 +235,13 @@ def annotatorj_export(
 ) -> None:
     """Write pictures and objects so that AnnotatorJ opens them."""
     from opsef_bridge.exchange.annotatorj import export_annotatorj
+    from opsef_bridge.exchange.sources import outdated
 
+    project = Context.project()
+    if not variants:
+        Context.console.warn(*outdated(project, image or ()))
     done = export_annotatorj(
-        Context.project(),
+        project,
         name,
         variants or (),
         run=run,

@@ -30,6 +30,7 @@ __all__ = [
     "exchange_folder",
     "image_shape",
     "orphans",
+    "outdated",
     "record_of",
     "revision_of",
     "subject_of",
@@ -161,6 +162,19 @@ def subject_of(
     if head is not None:
         return Subject(entry, history.objects(head.id), Base(revision=head.id))
     return None if revision else _of_batch(project, entry)
+
+
+def outdated(project: Project, images: Iterable[str] = ()) -> list[str]:
+    """Return sentences about images whose file was replaced since objects of them were saved."""
+    said = []
+    for entry in chosen_images(project, images):
+        head = History(project, entry.id).head()
+        if head and head.image_sha256 and entry.sha256 not in ("", head.image_sha256):
+            said.append(
+                f"{entry.id}: {entry.source} is another picture than when {head.id} was saved; "
+                "its objects may lie elsewhere"
+            )
+    return said
 
 
 def orphans(project: Project) -> list[str]:
