@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 import zipfile
 from pathlib import Path
 
@@ -92,3 +93,11 @@ def test_the_package_brings_the_scripts():
     text = (root / "pyproject.toml").read_text()
     assert '"fiji_scripts" = "opsef_bridge/fiji_scripts"' in text
     assert (root / "fiji_scripts" / "plugins" / "OpSeF").is_dir()
+
+
+def test_without_the_extra_the_way_out_is_said(opsef, tmp_path, monkeypatch):  # noqa: F811
+    for name in [name for name in sys.modules if name.startswith("opsef_bridge.service.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
+    code, _, err = opsef("serve", tmp_path, "--port", "0")
+    assert code == 2 and "opsef_bridge[service]" in err and "Traceback" not in err

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from opsef_bridge.cli.common import Context, app, fiji_app, inbox_app
+from opsef_bridge.errors import NotFoundError
 
 Root = Annotated[Path, typer.Argument(help="Folder of projects.")]
 
@@ -27,7 +28,13 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the projects of a folder to the Fiji menu, until Ctrl-C."""
-    from opsef_bridge.service.serve import serve as run
+    try:
+        from opsef_bridge.service.serve import serve as run
+    except ModuleNotFoundError as error:
+        raise NotFoundError(
+            f"the package {error.name} is not installed",
+            hint="The service is an extra: pip install 'opsef_bridge[service]', or make install",
+        ) from None
 
     run(root, host, port, allow_remote=allow_remote, names=tuple(name or ()))
 
@@ -43,7 +50,6 @@ def invite(
     revoke: Annotated[bool, typer.Option("--revoke", help="Shut the person out.")] = False,
 ) -> None:
     """Write NAME.opsef, with which a person gets in from Fiji (OpSeF > Connect)."""
-    from opsef_bridge.errors import NotFoundError
     from opsef_bridge.service import people
 
     if revoke:
