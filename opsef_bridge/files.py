@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -20,7 +21,16 @@ from typing import Any
 
 from opsef_bridge.errors import LockedError
 
-__all__ = ["atomic_path", "file_sha256", "key_of", "lock", "read_json", "write_json", "write_text"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "file_sha256",
+    "key_of",
+    "lock",
+    "read_json",
+    "write_json",
+    "write_text",
+]
 
 
 @contextlib.contextmanager
@@ -48,6 +58,24 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a new folder beside `folder`; on success it becomes `folder`.
+
+    `folder` must not exist, or be empty. On any exception all that was written is removed.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f".{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -8,8 +8,6 @@ comes back into its place (`opsef_bridge.exchange.annotatorj_import`).
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +16,15 @@ from typing import Any, Literal
 import numpy as np
 
 from opsef_bridge.compare.stack import display_range, to_8bit
-from opsef_bridge.errors import InputError, NotFoundError, RoiError
-from opsef_bridge.exchange.blind import draw, hidden
+from opsef_bridge.errors import RoiError
+from opsef_bridge.exchange.blind import hidden
 from opsef_bridge.exchange.sources import (
     Subject,
-    chosen_images,
     exchange_folder,
     record_of,
-    subject_of,
-    variant_of,
+    subjects,
 )
-from opsef_bridge.files import write_json
+from opsef_bridge.files import atomic_folder, write_json
 from opsef_bridge.images import write_hyperstack
 from opsef_bridge.project import Project
 from opsef_bridge.rois.annotatorj import (
@@ -88,36 +84,22 @@ def export_annotatorj(
     NotFoundError
         There are no objects.
     """
-    if len(variants) > 1 and not blind:
-        raise InputError(
-            f"{len(variants)} variants were named", hint="Name one, or add --blind to draw one"
-        )
     folder = exchange_folder(project, name)
     if folder.is_dir() and any(folder.iterdir()):
         raise RoiError(
             f"{folder} holds an export, and perhaps edits, already",
             hint=f"Bring it in with `opsef annotatorj import {name}`, then use another name",
         )
-    choices = [variant_of(project, variant, run) for variant in variants]
-    subjects = [
-        subject
-        for entry in chosen_images(project, images)
-        if (
-            subject := subject_of(
-                project,
-                entry,
-                variant=draw(choices) if choices else None,
-                revision=revision,
-            )
-        )
-    ]
-    if not subjects:
-        raise NotFoundError(
-            "there are no objects to export",
-            hint=f"Name a variant (opsef annotatorj export {name} v0007), or adopt one and "
-            "run `opsef batch`",
-        )
-    items = (item for subject in subjects for item in _items(project, subject, blind))
+    wanted = subjects(
+        project,
+        variants,
+        run=run,
+        revision=revision,
+        images=images,
+        blind=blind,
+        way=f"opsef annotatorj export {name} v0007",
+    )
+    items = (item for subject in wanted for item in _items(project, subject, blind))
     if layout == "opsef":
         written = write_run_folder(folder, items, name=name, class_names=project.config.classes)
         return Exported(folder, tuple(written.lists), tuple(written.left_out), tuple(written.notes))
@@ -151,10 +133,9 @@ def _write_zips(
     check_stems([item.key for item in items])
     for item in items:
         check_objects(item.objects)
-    partial = folder.with_name(f".{uuid.uuid4().hex[:8]}.partial")
     manifest: dict[str, Any] = {}
     left_out = []
-    try:
+    with atomic_folder(folder) as partial:
         for item in items:
             key = item.key
             write_hyperstack(partial / f"{key}.tif", item.picture, "YX")
@@ -165,10 +146,5 @@ def _write_zips(
                 left_out.append(key)
             manifest[key] = {"record": dict(item.record), "shape": list(item.picture.shape)}
         write_json(partial / MANIFEST, {"version": 1, "layout": "zips", "items": manifest})
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     notes = [f"{key} has no objects, so no zip: draw them and save" for key in left_out]
     return Exported(folder, (folder,), tuple(left_out), tuple(notes))

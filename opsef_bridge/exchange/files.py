@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError, RoiError
-from opsef_bridge.exchange.blind import draw, hidden, new_token
+from opsef_bridge.exchange.blind import hidden, new_token
 from opsef_bridge.exchange.saving import (
     How,
     Imported,
@@ -26,11 +26,9 @@ from opsef_bridge.exchange.saving import (
 )
 from opsef_bridge.exchange.sources import (
     Subject,
-    chosen_images,
     image_shape,
     record_of,
-    subject_of,
-    variant_of,
+    subjects,
 )
 from opsef_bridge.files import file_sha256, read_json, write_json
 from opsef_bridge.images import read_labels, write_labels
@@ -88,34 +86,25 @@ def export_objects(
     NotFoundError
         There is no such image, variant or revision, or there are no objects at all.
     """
-    if len(variants) > 1 and not blind:
-        raise InputError(
-            f"{len(variants)} variants were named", hint="Name one, or add --blind to draw one"
-        )
-    if variants and revision:
-        raise InputError("both a variant and a revision were named", hint="Name one of them")
-    choices = [variant_of(project, variant, run) for variant in variants]
     token = new_token() if blind else ""
     written: list[Path] = []
     edited: list[EditedError] = []
-    found = False
-    for entry in chosen_images(project, images):
-        chosen = draw(choices) if choices else None
-        subject = subject_of(project, entry, variant=chosen, revision=revision)
-        if subject is None:
-            continue
-        found = True
+    wanted = subjects(
+        project,
+        variants,
+        run=run,
+        revision=revision,
+        images=images,
+        blind=blind,
+        way="opsef rois export v0007",
+    )
+    for subject in wanted:
         file = _target(project, subject, format, to, token)
         try:
             if _write(file, subject, format, project, token):
                 written.append(file)
         except EditedError as error:
             edited.append(error)
-    if not found:
-        raise NotFoundError(
-            "there are no objects to export",
-            hint="Name a variant (opsef rois export v0007), or run `opsef adopt` and `opsef batch`",
-        )
     if edited:
         raise EditedError(
             f"{len(written)} files are written, {len(edited)} are left as they are: "

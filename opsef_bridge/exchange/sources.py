@@ -6,7 +6,7 @@ compared with that and with nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.errors import InputError, NotFoundError
+from opsef_bridge.exchange.blind import draw
 from opsef_bridge.images import read_labels
 from opsef_bridge.project import ImageEntry, Project, Run
 from opsef_bridge.rois.objects import Objects
@@ -34,6 +35,7 @@ __all__ = [
     "record_of",
     "revision_of",
     "subject_of",
+    "subjects",
     "variant_of",
     "variant_subject",
 ]
@@ -207,6 +209,55 @@ def revision_of(project: Project, image: str, revision: str = "latest") -> Revis
             f"{image} has no revision yet", hint="`opsef rois import FILE` saves one"
         )
     return head
+
+
+def subjects(
+    project: Project,
+    variants: Sequence[str],
+    *,
+    run: str | None,
+    revision: str | None,
+    images: Iterable[str],
+    blind: bool,
+    way: str,
+) -> Iterator[Subject]:
+    """Yield the objects of each image that an export takes; images without any are left out.
+
+    Parameters
+    ----------
+    variants : sequence of str
+        Variants (ids or slugs); of several one is drawn for each image, if `blind`.
+    run, revision, images
+        As `variant_of`, `subject_of` and `chosen_images`.
+    way : str
+        A command that names a variant, for the message where there is nothing.
+
+    Raises
+    ------
+    InputError
+        More was named than can be taken.
+    NotFoundError
+        There is no such image, variant or revision, or there are no objects at all.
+    """
+    if len(variants) > 1 and not blind:
+        raise InputError(
+            f"{len(variants)} variants were named", hint="Name one, or add --blind to draw one"
+        )
+    if variants and revision:
+        raise InputError("both a variant and a revision were named", hint="Name one of them")
+    choices = [variant_of(project, variant, run) for variant in variants]
+    found = False
+    for entry in chosen_images(project, images):
+        chosen = draw(choices) if choices else None
+        subject = subject_of(project, entry, variant=chosen, revision=revision)
+        if subject is not None:
+            found = True
+            yield subject
+    if not found:
+        raise NotFoundError(
+            "there are no objects to export",
+            hint=f"Name a variant ({way}), or run `opsef adopt` and `opsef batch`",
+        )
 
 
 def _of_batch(project: Project, entry: ImageEntry) -> Subject | None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +19,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from opsef_bridge.errors import InputError, RoiError
-from opsef_bridge.files import atomic_path, file_sha256, write_json, write_text
+from opsef_bridge.files import atomic_folder, atomic_path, file_sha256, write_json, write_text
 from opsef_bridge.rois.annotatorj import check_objects
 from opsef_bridge.rois.file_pairs import (
     FOLDERS,
@@ -128,15 +126,8 @@ def write_run_folder(
             hint="Import them (opsef annotatorj import), or choose another name",
         )
     _check_name(name)
-    partial = folder.with_name(f".{uuid.uuid4().hex[:8]}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with atomic_folder(folder) as partial:
         written = _fill(partial, items, name, class_names)
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     lists = [folder / LISTS / path for path in written.lists]
     return Written(folder, lists, written.left_out, written.notes)
 

@@ -19,7 +19,7 @@ from opsef_bridge.exchange.saving import How
 from opsef_bridge.project import Project
 from opsef_bridge.rois import read_rois, write_rois
 from opsef_bridge.rois.revisions import History
-from tests.exchange.conftest import discs, swept
+from tests.small_projects import discs, swept
 
 A, B = "i00001-a", "i00002-b"
 ADA = How("ada")

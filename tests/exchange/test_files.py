@@ -21,7 +21,7 @@ from opsef_bridge.project import Project
 from opsef_bridge.rois import EditedError, read_rois, write_rois
 from opsef_bridge.rois.revisions import History
 from opsef_bridge.rois.truth import read_truth
-from tests.exchange.conftest import discs, swept
+from tests.small_projects import discs, swept
 
 A, B = "i00001-a", "i00002-b"
 ADA, BOB = How("ada"), How("bob")

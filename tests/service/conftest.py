@@ -11,54 +11,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tifffile
 import yaml
 
 from opsef_bridge.engines.registry import engine_class
-from opsef_bridge.execute import run_unit
 from opsef_bridge.project import Project
 from opsef_bridge.service.jobs import Jobs
-from opsef_bridge.sweep import Executor, plan_sweep, run_plan
+from opsef_bridge.sweep import plan_sweep, run_plan
+from tests.small_projects import CONFIG, Here, discs
 
 PLUGINS = Path(__file__).parents[1] / "sweep" / "plugins"
 
-CONFIG = """\
-opsef: 1
-images: {source: [data/*]}
-models: {classic: {engine: watershed, threshold: [otsu, 0.8]}}
-classes: {1: resting, 2: dividing}
-sweep: {crop: none}
-"""
 
-
-class Here(Executor):
-    """All units in this process."""
-
-    def run(self, project, run, plan):
-        for unit in plan.units:
-            run_unit(str(project.root), run.id, unit.id)
-        return {}
-
-
-def discs(seed: int, shape: tuple[int, int] = (72, 80)) -> np.ndarray:
-    """Return bright discs on a dark ground, well apart."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.indices(shape)
-    image = rng.normal(200, 12, shape)
-    for y in range(12, shape[0], 24):
-        for x in range(12, shape[1], 24):
-            radius = rng.integers(5, 9)
-            image[np.hypot(rows - y, columns - x) < radius] += 1500
-    return image.clip(0).astype(np.uint16)
-
-
-def make_project(folder: Path, images: int = 2, config: str = CONFIG) -> Project:
+def make_project(folder: Path, images: int = 2, config: str = "") -> Project:
     (folder / "data").mkdir(parents=True)
     for number in range(images):
-        tifffile.imwrite(folder / "data" / f"{number}.tif", discs(number))
-    (folder / "opsef.yaml").write_text(config, "utf-8")
+        tifffile.imwrite(folder / "data" / f"{number}.tif", discs(number, first=(12, 12)))
+    (folder / "opsef.yaml").write_text(config or CONFIG.replace("CROP", "none"), "utf-8")
     return Project(folder)
 
 

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tifffile
 
-from opsef_bridge.execute import run_unit
 from opsef_bridge.project import Project
 from opsef_bridge.service.jobs import Jobs
 from opsef_bridge.service.people import invite
-from opsef_bridge.sweep import Executor, plan_sweep, run_plan
+from opsef_bridge.sweep import plan_sweep, run_plan
+from tests.small_projects import Here, discs
 
 CONFIG = """\
 opsef: 1
@@ -25,27 +24,6 @@ models: {classic: {engine: watershed, threshold: [otsu, 0.8]}}
 classes: {1: resting, 2: dividing}
 sweep: {crop: none}
 """
-
-
-class Here(Executor):
-    """All units in this process."""
-
-    def run(self, project, run, plan):
-        for unit in plan.units:
-            run_unit(str(project.root), run.id, unit.id)
-        return {}
-
-
-def discs(seed: int, shape: tuple[int, int] = (72, 80)) -> np.ndarray:
-    """Return bright discs on a dark ground, well apart, some of them at the border."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.indices(shape)
-    image = rng.normal(200, 12, shape)
-    for y in range(0, shape[0], 24):
-        for x in range(4, shape[1], 24):
-            radius = rng.integers(5, 9)
-            image[np.hypot(rows - y, columns - x) < radius] += 1500
-    return image.clip(0).astype(np.uint16)
 
 
 @pytest.fixture(scope="session")
