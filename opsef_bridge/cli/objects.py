@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opsef_bridge.exchange.saving import How, Imported
+    from opsef_bridge.project import Project
 
 
 class Format(StrEnum):
@@ -92,13 +93,9 @@ def rois_export(
 ) -> None:
     """Write the objects of each image: of a variant, a revision, or the newest there are."""
     from opsef_bridge.exchange.files import export_objects
-    from opsef_bridge.exchange.sources import outdated
 
-    project = Context.project()
-    if not variants:
-        Context.console.warn(*outdated(project, image or ()))
     files = export_objects(
-        project,
+        _project_of(variants, image),
         variants or (),
         run=run,
         revision=revision,
@@ -235,13 +232,9 @@ def annotatorj_export(
 ) -> None:
     """Write pictures and objects so that AnnotatorJ opens them."""
     from opsef_bridge.exchange.annotatorj import export_annotatorj
-    from opsef_bridge.exchange.sources import outdated
 
-    project = Context.project()
-    if not variants:
-        Context.console.warn(*outdated(project, image or ()))
     done = export_annotatorj(
-        project,
+        _project_of(variants, image),
         name,
         variants or (),
         run=run,
@@ -355,6 +348,16 @@ def truth_list() -> None:
     else:
         Context.console.say(f"Nothing yet; {command('truth add IMAGE whole')} vouches for one")
     Context.console.answer(rows)
+
+
+def _project_of(variants: list[str] | None, images: list[str] | None) -> Project:
+    """Return the project of an export; warn of revisions that fit the picture no more."""
+    from opsef_bridge.exchange.sources import outdated
+
+    project = Context.project()
+    if not variants:
+        Context.console.warn(*outdated(project, images or ()))
+    return project
 
 
 def _how(author: str | None, resolve: Side | None, truth: str | None) -> How:

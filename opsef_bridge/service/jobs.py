@@ -35,8 +35,10 @@ from opsef_bridge.service.states import (
     Job,
     cancel_mark,
     error_json,
+    last_line,
     lives,
     log_of,
+    signal_group,
 )
 
 __all__ = ["SCRATCH", "Jobs", "command_of"]
@@ -266,7 +268,7 @@ class Jobs:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, end - time.monotonic()))
                 if process.poll() is None:
-                    _signal_group(process.pid, signal.SIGKILL)
+                    signal_group(process.pid, signal.SIGKILL)
                     process.wait()
             self._reap()
 
@@ -296,7 +298,7 @@ class Jobs:
         if process.returncode == BUSY:
             self._later[key] = time.monotonic() + LATER
         elif job.pid != process.pid:  # it would not begin the next time either
-            said = _last_line(log_of(project, job.id))
+            said = last_line(log_of(project, job.id))
             error = WorkerError(
                 f"the process of {job.id} ended with exit code {process.returncode} before it "
                 f"began{said}",
@@ -363,7 +365,7 @@ class Jobs:
                 # The process alone: it ends its workers itself, and none of them as a failure.
                 os.kill(pid, signal.SIGINT)
             else:
-                _signal_group(pid, signal.SIGTERM if step == 2 else signal.SIGKILL)
+                signal_group(pid, signal.SIGTERM if step == 2 else signal.SIGKILL)
 
     def _tidy(self) -> None:
         """Remove old images that belong to no project, and what became of them."""
@@ -398,18 +400,3 @@ def _is_at_hand(project: Project, job: Job) -> bool:
         # A clock that was ahead says nothing of how old a file is.
         return 0 <= time.time() - project.request_file(job.id).stat().st_mtime < FAST_SECONDS
     return True
-
-
-def _signal_group(pid: int, number: int) -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(pid, number)
-
-
-def _last_line(log: Path) -> str:
-    """Return the last line of a log in brackets, or nothing."""
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 2000))
-        lines = file.read().decode("utf-8", "replace").strip().splitlines()
-        if lines:
-            return f" ({lines[-1].strip()[:300]})"
-    return ""

@@ -27,6 +27,7 @@ __all__ = [
     "error_json",
     "error_of",
     "here",
+    "last_line",
     "lives",
     "lock_of",
     "log_of",
@@ -34,6 +35,7 @@ __all__ = [
     "patiently",
     "process_start",
     "read_state",
+    "signal_group",
     "write_state",
 ]
 
@@ -310,3 +312,19 @@ def error_of(told: Mapping[str, Any]) -> OpsefError:
     error = OpsefError(message, hint=hint)
     error.code = code  # a class of a module that is not loaded here
     return error
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to a process and those that it began; nothing if it is gone."""
+    with contextlib.suppress(OSError):
+        os.killpg(pid, number)
+
+
+def last_line(log: Path) -> str:
+    """Return the last line of a log in brackets, or nothing."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 2000))
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        if lines:
+            return f" ({lines[-1].strip()[:300]})"
+    return ""

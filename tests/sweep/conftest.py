@@ -18,23 +18,14 @@ import tifffile
 import yaml
 
 from opsef_bridge.engines.registry import engine_class
-from opsef_bridge.execute import run_unit
 from opsef_bridge.images import read_labels
-from opsef_bridge.project import Project, Run, read_csv
+from opsef_bridge.project import Project, read_csv
 from opsef_bridge.sweep import Executor, Result, plan_sweep, run_plan
+from tests.small_projects import Here
 
 PLUGINS = Path(__file__).parent / "plugins"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "data" / "images"
 PROBE = {"probe": {"engine": "probe", "threshold": [0.4, 0.6]}}
-
-
-class Here(Executor):
-    """All units in this process, one after the other: no time is spent on starting others."""
-
-    def run(self, project: Project, run: Run, plan: Any) -> dict[str, Any]:
-        for unit in plan.units:
-            run_unit(str(project.root), run.id, unit.id)
-        return {}
 
 
 class Bench:
