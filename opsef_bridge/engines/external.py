@@ -60,8 +60,8 @@ from opsef_bridge.engines.base import Engine, Parameters, Raw, Scaled, Weights
 from opsef_bridge.engines.devices import gpu_names
 from opsef_bridge.engines.far_side import END
 from opsef_bridge.engines.scaling import drop_small, finite_plane, resize, resize_labels
-from opsef_bridge.engines.shared_arrays import SharedArrays
 from opsef_bridge.errors import InputError, OpsefError, WorkerError
+from opsef_bridge.workers.shared_arrays import SharedArrays
 
 __all__ = ["ExternalEngine", "describe", "external_class"]
 

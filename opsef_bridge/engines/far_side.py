@@ -30,7 +30,7 @@ def _engine(target: str) -> Any:
 def answer(target: str, function: str, arguments: dict[str, Any]) -> Any:
     """Call a method of the engine; or ``collect`` what it made.
 
-    Arrays come in places that the caller has made (see `opsef_bridge.engines.shared_arrays`),
+    Arrays come in places that the caller has made (see `opsef_bridge.workers.shared_arrays`),
     as ``arrays``, by name. Of arrays that are returned the caller gets dtype and shape by
     name, makes places for them, and collects them with the next call.
     """

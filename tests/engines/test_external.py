@@ -24,15 +24,16 @@ import yaml
 from PIL import Image
 
 from opsef_bridge.demo import example_data
-from opsef_bridge.engines import Weights, engine_class, engine_names, registry, shared_arrays
+from opsef_bridge.engines import Weights, engine_class, engine_names, registry
 from opsef_bridge.engines.external import describe, external_class
 from opsef_bridge.engines.registry import use_engine
-from opsef_bridge.engines.shared_arrays import MEMORY
 from opsef_bridge.errors import InputError, ProjectError, WorkerError
 from opsef_bridge.files import read_json, write_json
 from opsef_bridge.images import read_image
 from opsef_bridge.project import Project
 from opsef_bridge.testing.engines import EngineSuite
+from opsef_bridge.workers import shared_arrays
+from opsef_bridge.workers.shared_arrays import MEMORY
 
 MODULE = """
 import os, sys, time

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from opsef_bridge.errors import NotFoundError
+from opsef_bridge.imagej import worker
 from opsef_bridge.imagej.jars import find_jar
 
 PRELUDE = """
@@ -74,6 +75,17 @@ def in_imagej(tmp_path: Path) -> Callable[..., dict[str, np.ndarray]]:
             return dict(found)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def imagej_worker() -> Iterator[dict[str, str]]:
+    """Start the worker of the provider ij1, once; skip or fail where that cannot be."""
+    try:
+        yield worker.provider("ij1")
+    except NotFoundError as error:
+        missing(str(error))
+    finally:
+        worker.close()
 
 
 @pytest.fixture

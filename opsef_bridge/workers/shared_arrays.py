@@ -13,14 +13,14 @@ import math
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["SharedArrays"]
+__all__ = ["SharedArrays", "read_place", "write_place"]
 
 MEMORY = Path("/dev/shm")
 """Where Linux shows shared memory as files."""
@@ -93,6 +93,47 @@ class SharedArrays:
     def _view(self, place: dict[str, Any]) -> np.ndarray:
         buffer = self._segments[place["segment"]].buf
         return np.ndarray(place["shape"], place["dtype"], buffer=buffer)
+
+
+def read_place(place: dict[str, Any]) -> np.ndarray:
+    """Return, in the other process, a copy of the array in a place."""
+    if "file" in place:
+        read: np.ndarray = np.load(place["file"], allow_pickle=False)
+        return read
+    with _attached(place) as array:
+        return array.copy()
+
+
+def write_place(place: dict[str, Any], array: np.ndarray) -> None:
+    """Copy, in the other process, an array to its place.
+
+    Raises
+    ------
+    ValueError
+        It has another shape or dtype than the place.
+    """
+    if (array.dtype.str, list(array.shape)) != (place["dtype"], list(place["shape"])):
+        raise ValueError(
+            f"an array of {array.dtype.str} and shape {array.shape} is no "
+            f"{place['dtype']} of shape {tuple(place['shape'])}"
+        )
+    if "file" in place:
+        np.save(place["file"], array, allow_pickle=False)
+        return
+    with _attached(place) as shared:
+        shared[...] = array
+
+
+@contextlib.contextmanager
+def _attached(place: dict[str, Any]) -> Iterator[np.ndarray]:
+    # Appose's class, because it leaves the tracker of resources to the process that made it.
+    from appose import SharedMemory as AttachedMemory
+
+    segment = AttachedMemory(name=place["segment"])
+    try:
+        yield np.ndarray(place["shape"], place["dtype"], buffer=segment.buf)
+    finally:
+        segment.close()
 
 
 def _segment(size: int) -> SharedMemory:

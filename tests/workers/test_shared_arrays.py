@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from opsef_bridge.engines import shared_arrays
-from opsef_bridge.engines.shared_arrays import MEMORY, SharedArrays
+from opsef_bridge.workers import Worker, WorkerFailed, shared_arrays
+from opsef_bridge.workers.shared_arrays import MEMORY, SharedArrays
 
 
 def left() -> list[str]:
@@ -82,3 +82,37 @@ def test_an_array_that_shared_memory_cannot_hold_goes_through_a_file():
         assert left() == []
         assert "segment" in arrays.put(np.arange(3)), "smaller ones still fit"
     assert left() == [] and not Path(place["file"]).parent.exists()
+
+
+OTHER_PROCESS = """
+from opsef_bridge.workers.shared_arrays import read_place, write_place
+
+def double(progress, source, target):
+    write_place(target, read_place(source) * 2)
+"""
+
+
+@pytest.fixture
+def other(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("other")
+    (folder / "other_process.py").write_text(OTHER_PROCESS)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    with Worker() as worker:
+        yield lambda **given: worker.call("other_process:double", given)
+
+
+def test_another_process_reads_and_writes(way, other):
+    array = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    with SharedArrays() as arrays:
+        source, target = arrays.put(array), arrays.place("<u2", (3, 4))
+        other(source=source, target=target)
+        np.testing.assert_array_equal(arrays.take(target), array * 2)
+        np.testing.assert_array_equal(arrays.take(source), array)
+
+
+@pytest.mark.parametrize(("dtype", "shape"), [("<f4", (3, 4)), ("<u2", (4, 3)), ("<u2", (12,))])
+def test_what_does_not_fit_its_place_is_not_written(way, other, dtype, shape):
+    with SharedArrays() as arrays:
+        source = arrays.put(np.ones((3, 4), np.uint16))
+        with pytest.raises(WorkerFailed, match=r"<u2 and shape \(3, 4\)"):
+            other(source=source, target=arrays.place(dtype, shape))
