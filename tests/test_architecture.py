@@ -25,6 +25,7 @@ FLOORS = [
     ("postprocess",),
     ("engines",),
     ("config",),
+    ("presets",),
     ("project",),
     ("execute",),
     ("rois",),
@@ -42,7 +43,10 @@ FLOORS = [
 
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
-HEAVY = ("torch", "tensorflow", "pandas", "scyjava", "matplotlib", "onnxruntime", "numba")
+HEAVY = (
+    "torch", "tensorflow", "pandas", "scyjava", "matplotlib", "onnxruntime", "numba", "zarr",
+    "readlif", "bioio", "dask", "fastapi",
+)  # fmt: skip
 
 
 def imports_of(text: str, package: list[str]) -> Iterator[tuple[int, str]]:

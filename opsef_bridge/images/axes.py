@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from opsef_bridge.errors import ImageError
 from opsef_bridge.images.image import AXES
+from opsef_bridge.images.region import Region, part_index
 
-__all__ = ["arrange", "name_axes"]
+__all__ = ["arrange", "arrange_part", "name_axes", "without_pixels"]
 
 
 def name_axes(shape: tuple[int, ...], found: str, given: str | None, name: str) -> str:
@@ -70,7 +74,7 @@ def _ambiguous(shape: tuple[int, ...], found: str, name: str) -> ImageError:
         choices = f"axes={'TZCYX'[-len(shape) :]!r}, letters of {AXES} in the order of the file"
     return ImageError(
         f"{name} ({sizes}) does not say what its axes mean: {found.translate(_UNKNOWN)!r}",
-        hint=f"Say it: {choices}",
+        hint=f"Say it: {choices} (in opsef.yaml under images: axes)",
     )
 
 
@@ -109,7 +113,7 @@ def arrange(data: np.ndarray, letters: str, *, colour: bool = False) -> tuple[np
     if "S" in letters:
         samples = data.shape[letters.index("S")]
         if colour and samples == 4:
-            data = np.take(data, range(3), axis=letters.index("S"))
+            data = data[(slice(None),) * letters.index("S") + (slice(3),)]
         elif not (colour and samples == 3) and "C" not in letters:
             letters = letters.replace("S", "C")
         elif not colour or samples != 3:
@@ -119,3 +123,63 @@ def arrange(data: np.ndarray, letters: str, *, colour: bool = False) -> tuple[np
             )
     order = sorted(range(data.ndim), key=lambda i: AXES.index(letters[i]))
     return data.transpose(order), "".join(letters[i] for i in order)
+
+
+def without_pixels(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Return an array of that shape and dtype that takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), tuple(shape))
+
+
+def arrange_part(
+    load: Callable[[tuple[slice | list[int], ...]], np.ndarray],
+    letters: str,
+    shape: Sequence[int],
+    region: Region | None,
+    *,
+    colour: bool = False,
+) -> tuple[np.ndarray, str]:
+    """Return a part of a file as `arrange` would give it, reading only that part.
+
+    Parameters
+    ----------
+    load : callable
+        Called once with what is wanted of each dimension of the file: slices of step 1,
+        or a list of channels. Returns that part, all dimensions kept.
+    letters, colour
+        As those of `arrange`.
+    shape : sequence of int
+        Shape as the file has it.
+    region : Region or None
+
+    Returns
+    -------
+    data : ndarray
+    axes : str
+
+    Raises
+    ------
+    ImageError
+        The region does not fit into the image.
+
+    Examples
+    --------
+    >>> file = np.arange(24).reshape(2, 3, 4)
+    >>> arrange_part(lambda index: file[index], "YXC", (2, 3, 4), Region(c=(3,), x=(1, 3)))
+    (array([[ 7, 11],
+           [19, 23]]), 'YX')
+    """
+    whole, axes = arrange(without_pixels(shape, np.uint8), letters, colour=colour)
+    if region is None:
+        return arrange(load(tuple(slice(0, size) for size in shape)), letters, colour=colour)
+    region.shape(axes, whole.shape)
+    if "S" not in axes:
+        # What is left of samples that are channels must not be taken for colours.
+        letters, colour = _samples_as_channels(letters, shape), False
+    index = part_index(region, letters, shape)
+    return arrange(load(index), letters, colour=colour)
+
+
+def _samples_as_channels(letters: str, shape: Sequence[int]) -> str:
+    if "S" not in letters or shape[letters.index("S")] == 1:
+        return letters
+    return letters.replace("C", "?").replace("S", "C")

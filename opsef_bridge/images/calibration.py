@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 
 from opsef_bridge.errors import InputError
 
-__all__ = ["MICROMETRES", "print_resolution", "spacing_of", "to_micrometres"]
+__all__ = [
+    "MICROMETRES",
+    "print_resolution",
+    "spacing_along",
+    "spacing_of",
+    "to_micrometres",
+    "to_seconds",
+]
 
 MICROMETRES = {
     "um": 1.0,
@@ -20,13 +27,42 @@ MICROMETRES = {
     "micrometre": 1.0,
     "pm": 1e-6,
     "nm": 1e-3,
+    "nanometer": 1e-3,
+    "nanometre": 1e-3,
+    "angstrom": 1e-4,
+    "\u00c5": 1e-4,
     "mm": 1e3,
+    "millimeter": 1e3,
+    "millimetre": 1e3,
     "cm": 1e4,
+    "centimeter": 1e4,
     "m": 1e6,
+    "meter": 1e6,
+    "metre": 1e6,
     "in": 25400.0,
     "inch": 25400.0,
 }
 """Micrometres in one unit, by the names that ImageJ and OME use."""
+
+SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+WRITTEN = {
+    "sec": "s",
+    "secs": "s",
+    "second": "s",
+    "seconds": "s",
+    "msec": "ms",
+    "millisecond": "ms",
+    "milliseconds": "ms",
+    "microsecond": "us",
+    "nanosecond": "ns",
+    "minute": "min",
+    "minutes": "min",
+    "hr": "h",
+    "hour": "h",
+    "hours": "h",
+    "day": "d",
+}
+"""Other ways to write the units of time."""
 
 COARSEST = 20.0
 """Micrometres a pixel above which a bare TIFF resolution (72 dpi, 300 dpi, 1200 dpi) is
@@ -53,6 +89,21 @@ def to_micrometres(size: float | None, unit: str) -> float | None:
     return float(f"{size * factor:.9g}")
 
 
+def to_seconds(time: float | None, unit: str) -> float:
+    """Return a length of time in seconds; 0 where it is none.
+
+    Examples
+    --------
+    >>> to_seconds(500, "ms"), to_seconds(2, "minutes"), to_seconds(-1, "s"), to_seconds(1, "?")
+    (0.5, 120.0, 0.0, 0.0)
+    """
+    name = unit.strip().lower().replace("\u00b5", "u").replace("\u03bc", "u")
+    factor = SECONDS.get(WRITTEN.get(name, name))
+    if factor is None or time is None or not (math.isfinite(time) and time > 0):
+        return 0.0
+    return float(f"{time * factor:.9g}")
+
+
 def print_resolution(size: float) -> bool:
     """Tell whether a bare TIFF pixel size, in micrometres, is a print setting.
 
@@ -62,6 +113,18 @@ def print_resolution(size: float) -> bool:
     (True, False)
     """
     return size > COARSEST
+
+
+def spacing_along(spacing: Mapping[str, float], axes: str) -> tuple[dict[str, float], str]:
+    """Return the spacing of the axes that an image has, and its unit.
+
+    Examples
+    --------
+    >>> spacing_along({"X": 0.5, "Z": 2.0}, "YX"), spacing_along({}, "YX")
+    (({'X': 0.5}, 'um'), ({}, 'pixel'))
+    """
+    kept = {axis: spacing[axis] for axis in "ZYX" if axis in axes and axis in spacing}
+    return kept, "um" if kept else "pixel"
 
 
 def spacing_of(

@@ -7,7 +7,9 @@ ranges, colour tables and the Info text (a test opens one in ImageJ).
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -45,6 +47,8 @@ def write_hyperstack(
     unit: str = "um",
     luts: Sequence[np.ndarray] | None = None,
     mode: Mode | None = None,
+    time_step: float = 0.0,
+    channels: Sequence[str] = (),
 ) -> None:
     """Write an array as an ImageJ hyperstack.
 
@@ -56,9 +60,12 @@ def write_hyperstack(
         Never changed; not copied as a whole.
     axes : str
         One letter of ``TZCYX`` per dimension of `data`, in its order, whatever that is.
-    spacing, labels, ranges, info, unit, luts, mode
+    spacing, labels, ranges, info, unit, luts, mode, time_step
         As those of `write_planes`; a sequence `spacing` has one value per spatial axis
         in the order of `axes`.
+    channels : sequence of str
+        Channel names: without `labels` they become the slice labels, which is where
+        ImageJ shows and `opsef_bridge.images.read_image` finds them.
 
     Raises
     ------
@@ -85,6 +92,8 @@ def write_hyperstack(
     arranged = data.transpose([axes.index(axis) for axis in AXES if axis in axes])
     missing = tuple(i for i, axis in enumerate(AXES) if axis not in axes)
     arranged = np.expand_dims(arranged, missing)
+    if channels and labels is None:
+        labels = _slice_labels(channels, arranged.shape)
     write_planes(
         path,
         (arranged[index] for index in np.ndindex(arranged.shape[:3])),
@@ -97,7 +106,16 @@ def write_hyperstack(
         unit=unit,
         luts=luts,
         mode=mode,
+        time_step=time_step,
     )
+
+
+def _slice_labels(channels: Sequence[str], shape: tuple[int, ...]) -> list[str]:
+    if len(channels) != shape[2]:
+        raise InputError(
+            f"{len(channels)} channel names for {shape[2]} channels", hint="Give one per channel"
+        )
+    return list(channels) * (shape[0] * shape[1])
 
 
 def write_planes(
@@ -114,6 +132,8 @@ def write_planes(
     luts: Sequence[np.ndarray] | None = None,
     mode: Mode | None = None,
     compress: bool = False,
+    time_step: float = 0.0,
+    rows: int | None = None,
 ) -> None:
     """Write an ImageJ hyperstack from planes as they come; no more than two are held.
 
@@ -143,6 +163,11 @@ def write_planes(
         that many (7), else "color"; "grayscale" without.
     compress : bool
         Deflate. ImageJ reads it but for slice labels, so those are then refused.
+    time_step : float
+        Seconds from one time point to the next; 0 where it is not known.
+    rows : int, optional
+        `planes` come in strips of so many rows, the last of a plane as it is left over:
+        planes that are too large to be held. Needs `compress`.
 
     Raises
     ------
@@ -153,17 +178,19 @@ def write_planes(
     shape = tuple(int(size) for size in shape)
     _check(shape, dtype, labels, ranges, luts, compress)
     options = _metadata(shape, spacing_of(spacing, "ZYX"), unit, labels, ranges, info, luts, mode)
+    options["metadata"].update(_interval(time_step))
     size = int(np.prod(shape)) * dtype.itemsize
     with atomic_path(path) as partial:
         tifffile.imwrite(
             partial,
-            _checked(planes, shape, dtype),
+            _checked(planes, shape, dtype) if rows is None else _strips(planes, shape, dtype, rows),
             shape=(*shape, 1),  # one sample: else tifffile takes an X of 1 for it
             dtype=dtype,
             byteorder="<",
             imagej=True,
             photometric="minisblack",
             compression="zlib" if compress else None,
+            rowsperstrip=rows,
             maxworkers=1,
             truncate=size > CLASSIC_LIMIT and not compress,
             software=False,
@@ -210,6 +237,13 @@ def _check(
         )
 
 
+def _interval(time_step: float) -> dict[str, Any]:
+    """Return the time step as ImageJ's ``Image > Properties`` has it."""
+    if not (math.isfinite(time_step) and time_step >= 0):
+        raise InputError(f"time step {time_step!r}", hint="Give seconds, or 0 if it is not known")
+    return {"finterval": time_step, "fps": 1 / time_step} if time_step else {}
+
+
 def _metadata(
     shape: tuple[int, ...],
     spacing: dict[str, float],
@@ -254,6 +288,23 @@ def _metadata(
             table = (np.asarray(luts[0]).astype(np.uint16) * 257).ravel()
             options["extratags"] = [(320, "H", 768, table.tolist(), True)]
     return options
+
+
+def _strips(
+    strips: Iterable[np.ndarray], shape: tuple[int, ...], dtype: np.dtype, rows: int
+) -> Iterator[bytes]:
+    """Yield deflated strips, as many and as large as promised; more are not asked for."""
+    heights = [min(rows, shape[3] - row) for row in range(0, shape[3], rows)]
+    given = iter(strips)
+    for height in heights * math.prod(shape[:3]):
+        strip = next(given, None)
+        if strip is None or strip.shape != (height, shape[4]):
+            raise InputError(
+                f"a strip is {None if strip is None else strip.shape} where "
+                f"{(height, shape[4])} is due",
+                hint=f"Give all planes in strips of {rows} rows",
+            )
+        yield zlib.compress(np.ascontiguousarray(strip, dtype=dtype).tobytes(), 6)
 
 
 def _checked(

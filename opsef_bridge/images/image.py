@@ -32,6 +32,8 @@ class Image:
         Unit of `spacing`; ``"pixel"`` where there is none.
     channels : tuple of str
         Channel names; empty where the file has none.
+    time_step : float
+        Seconds from one time point to the next; 0 where it is not known.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class Image:
     spacing: dict[str, float] = field(default_factory=dict)
     unit: str = "pixel"
     channels: tuple[str, ...] = ()
+    time_step: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.axes) != self.data.ndim or len(set(self.axes)) != len(self.axes):
@@ -68,7 +71,7 @@ class ImageInfo:
 
     Parameters
     ----------
-    axes, spacing, unit, channels
+    axes, spacing, unit, channels, time_step
         As those of the `Image` that the file would give.
     shape : tuple of int
         One size per letter of `axes`.
@@ -85,3 +88,4 @@ class ImageInfo:
     spacing: dict[str, float] = field(default_factory=dict)
     unit: str = "pixel"
     channels: tuple[str, ...] = ()
+    time_step: float = 0.0

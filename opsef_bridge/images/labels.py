@@ -11,8 +11,10 @@ import numpy as np
 from opsef_bridge.errors import ImageError, InputError
 from opsef_bridge.images.calibration import spacing_of
 from opsef_bridge.images.hyperstack import Spacing, write_planes
+from opsef_bridge.images.ome_zarr import read_zarr
 from opsef_bridge.images.png import png_array
 from opsef_bridge.images.read import reading
+from opsef_bridge.images.region import Region, part_index
 from opsef_bridge.images.tiff import tiff_array
 
 __all__ = ["label_lut", "read_labels", "write_labels"]
@@ -112,14 +114,16 @@ def write_labels(
     )
 
 
-def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read a label image.
+def read_labels(path: str | os.PathLike[str], region: Region | None = None) -> np.ndarray:
+    """Read a label image, or a part of it.
 
     Parameters
     ----------
     path : path-like
-        TIFF or PNG of any integer or float dtype; a stack without named axes is a volume.
-        Of a palette image the indices are the ids.
+        TIFF, PNG or OME-Zarr of any integer or float dtype; a stack without named axes
+        is a volume. Of a palette image the indices are the ids.
+    region : Region, optional
+        The part wanted (its z, y and x). A volume of which one plane is taken is a plane.
 
     Returns
     -------
@@ -132,12 +136,19 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
         values are negative, fractions or above 2**31 - 1.
     """
     path = Path(path)
-    with reading(path):
-        if path.suffix.lower() == ".png":
+    folder = path.suffix.lower() == ".zarr"
+    with reading(path, folder=folder):
+        if folder:
+            image = read_zarr(path, region=region)
+            data, axes = image.data, image.axes
+        elif path.suffix.lower() == ".png":
             data = png_array(path, indices=True)
             axes = "YXS"[: data.ndim]
+            if region is not None:
+                region.shape(axes, data.shape)
+                data = data[part_index(region, axes, data.shape)]
         else:
-            data, axes = tiff_array(path)
+            data, axes = tiff_array(path, region)
     many = [axis for axis, size in zip(axes, data.shape, strict=True) if size > 1]
     large = [axis for axis in many if axis not in "YX"]
     if len(large) > 1 or set(large) & set("SCT"):
@@ -155,7 +166,7 @@ def read_labels(path: str | os.PathLike[str]) -> np.ndarray:
 def _as_ids(path: Path, data: np.ndarray) -> np.ndarray:
     low, high = (data.min(), data.max()) if data.dtype.kind in "iubf" else (-1, -1)
     ok = bool(low >= 0 and high < 2**31)  # False for NaN too
-    ids = data.astype(np.int32) if ok else None
+    ids = data.astype(np.int32, copy=False) if ok else None
     if ids is None or (data.dtype.kind == "f" and not np.array_equal(ids, data)):
         raise ImageError(
             f"{path} holds values ({data.dtype}, {low} to {high}) that are no ids",

@@ -8,24 +8,27 @@ import numpy as np
 import PIL.Image
 
 from opsef_bridge.errors import ImageError
-from opsef_bridge.images.axes import arrange, name_axes
+from opsef_bridge.images.axes import arrange, arrange_part, name_axes, without_pixels
 from opsef_bridge.images.image import Image, ImageInfo
+from opsef_bridge.images.region import Region
 
 __all__ = ["png_array", "png_info", "read_png"]
 
 GREY, COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6  # colour types of PNG
 
 
-def read_png(path: Path, series: int = 0, axes: str | None = None) -> Image:
-    """Read a PNG; see `opsef_bridge.images.read_image`.
+def read_png(
+    path: Path, series: int = 0, axes: str | None = None, region: Region | None = None
+) -> Image:
+    """Read a PNG; see `opsef_bridge.images.read_image`. A region is cut from the whole.
 
     Alpha is dropped, whatever its values. A palette becomes colours, or grey values
     where all its entries are grey. PNG has no calibration.
     """
     _check_series(path, series)
     data = png_array(path)
-    found = "YXS" if data.ndim == 3 else "YX"
-    return Image(*arrange(data, name_axes(data.shape, found, axes, path.name), colour=True))
+    letters = name_axes(data.shape, "YXS"[: data.ndim], axes, path.name)
+    return Image(*arrange_part(data.__getitem__, letters, data.shape, region, colour=True))
 
 
 def png_info(path: Path, series: int = 0, axes: str | None = None) -> ImageInfo:
@@ -37,9 +40,8 @@ def png_info(path: Path, series: int = 0, axes: str | None = None) -> ImageInfo:
         return ImageInfo(image.axes, image.data.shape, str(image.data.dtype))
     dtype = "bool" if bits == 1 else f"uint{max(bits, 8)}"
     shape = (height, width, 3) if kind in (COLOUR, COLOUR_ALPHA) else (height, width)
-    nothing = np.broadcast_to(np.zeros((), dtype), shape)
     letters = name_axes(shape, "YXS"[: len(shape)], axes, path.name)
-    data, axes = arrange(nothing, letters, colour=True)
+    data, axes = arrange(without_pixels(shape, dtype), letters, colour=True)
     return ImageInfo(axes, data.shape, dtype)
 
 

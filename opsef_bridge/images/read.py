@@ -1,14 +1,17 @@
 """Read any image file: readers by suffix behind one contract.
 
-A reader is two functions, ``read`` and ``info``, called as ``(path, series, axes)``.
-They raise what their library raises; `read_image` turns that into an `ImageError` that
-names the file. To add a format, make a `Reader` and pass it to `register_reader`;
-`opsef_bridge.testing.readers.ReaderSuite` is what it should pass.
+A reader is two functions, ``read``, called as ``(path, series, axes, region)``, and
+``info``, called as ``(path, series, axes)``. They raise what their library raises;
+`read_image` turns that into an `ImageError` that names the file. To add a format, make a
+`Reader` and pass it to `register_reader`; `opsef_bridge.testing.readers.ReaderSuite` is
+what it should pass.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,11 +20,31 @@ from pathlib import Path
 import numpy as np
 
 from opsef_bridge.errors import ImageError, OpsefError
+from opsef_bridge.images.by_bioio import (
+    PLUGINS,
+    bioio_info,
+    bioio_names,
+    bioio_suffixes,
+    read_bioio,
+)
 from opsef_bridge.images.image import Image, ImageInfo
+from opsef_bridge.images.jpeg import jpeg_info, read_jpeg
+from opsef_bridge.images.lif import lif_info, lif_names, read_lif
+from opsef_bridge.images.ome_zarr import read_zarr, zarr_info, zarr_names
 from opsef_bridge.images.png import png_info, read_png
-from opsef_bridge.images.tiff import read_tiff, tiff_info
+from opsef_bridge.images.region import Region
+from opsef_bridge.images.tiff import read_tiff, tiff_info, tiff_names
 
-__all__ = ["Reader", "image_info", "read_image", "reading", "register_reader", "suffixes"]
+__all__ = [
+    "Reader",
+    "image_info",
+    "is_image",
+    "read_image",
+    "reading",
+    "register_reader",
+    "series_names",
+    "suffixes",
+]
 
 DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 
@@ -37,18 +60,27 @@ class Reader:
     suffixes : tuple of str
         Lower case, with the dot: ``(".tif", ".tiff")``.
     read : callable
-        ``read(path, series, axes) -> Image``. `axes` is None or the letters of the
-        caller, which win over the file's. Pixels keep the dtype of the file, singleton
-        axes are dropped, the rest is in the order ``TZCYXS``. A file whose axes are not
-        known is an `ImageError` that lists the choices; so is a series that is missing.
+        ``read(path, series, axes, region) -> Image``. `axes` is None or the letters of
+        the caller, which win over the file's. Pixels keep the dtype of the file,
+        singleton axes are dropped, the rest is in the order ``TZCYXS``. A file whose
+        axes are not known is an `ImageError` that lists the choices; so is a series that
+        is missing. `region` is None or the `Region` wanted, of which no more should be
+        read than needed (`opsef_bridge.images.axes.arrange_part` helps); a function
+        without that parameter works too: its image is cut afterwards.
     info : callable
         ``info(path, series, axes) -> ImageInfo``: the same without reading pixels.
+    names : callable, optional
+        ``names(path) -> list of str``: the name of each series, empty where it has none.
+    folder : bool
+        What is read is a folder (OME-Zarr), not a file.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    read: Callable[[Path, int, str | None], Image]
+    read: Callable[..., Image]
     info: Callable[[Path, int, str | None], ImageInfo]
+    names: Callable[[Path], list[str]] | None = None
+    folder: bool = False
 
 
 _READERS: dict[str, Reader] = {}
@@ -60,33 +92,59 @@ def register_reader(reader: Reader) -> None:
         _READERS[suffix.lower()] = reader
 
 
-register_reader(Reader("TIFF", (".tif", ".tiff"), read_tiff, tiff_info))
+BIOIO = Reader("bioio", (), read_bioio, bioio_info, bioio_names)
+"""Asked where no reader is registered for a suffix."""
+
+register_reader(Reader("TIFF", (".tif", ".tiff", ".tf8", ".btf"), read_tiff, tiff_info, tiff_names))
 register_reader(Reader("PNG", (".png",), read_png, png_info))
+register_reader(Reader("JPEG", (".jpg", ".jpeg"), read_jpeg, jpeg_info))
+register_reader(Reader("OME-Zarr", (".zarr",), read_zarr, zarr_info, zarr_names, folder=True))
+register_reader(Reader("Leica", (".lif",), read_lif, lif_info, lif_names))
 
 
 def suffixes() -> tuple[str, ...]:
-    """Return the suffixes that can be read, sorted.
+    """Return the suffixes that can be read, sorted; those of bioio's plug-ins if installed.
 
     Examples
     --------
-    >>> suffixes()
-    ('.png', '.tif', '.tiff')
+    >>> {".png", ".tif", ".tiff"} <= set(suffixes())
+    True
     """
-    return tuple(sorted(_READERS))
+    return tuple(sorted({*_READERS, *bioio_suffixes()}))
 
 
-def read_image(path: str | os.PathLike[str], series: int = 0, *, axes: str | None = None) -> Image:
-    """Read an image file.
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Tell whether `path` is a file, or a folder, of a kind that can be read.
+
+    Only the name is looked at, and whether it is a file or a folder.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    folder = suffix in _READERS and _READERS[suffix].folder
+    return suffix in suffixes() and (path.is_dir() if folder else path.is_file())
+
+
+def read_image(
+    path: str | os.PathLike[str],
+    series: int = 0,
+    *,
+    axes: str | None = None,
+    region: Region | None = None,
+) -> Image:
+    """Read an image file, or a part of one.
 
     Parameters
     ----------
     path : path-like
-        TIFF (plain, ImageJ or OME) or PNG, by suffix.
+        An image of one of the kinds of `suffixes`.
     series : int
         Which image of the file, from 0.
     axes : str, optional
         Letters of ``TZCYXS`` for the dimensions of the file, in its order; needed where
         the file does not say (a plain 3D TIFF) or is wrong.
+    region : Region, optional
+        The part wanted, in the axes of the image that would be read without it. Little
+        more is read from the disk than that, and nothing more is kept in memory.
 
     Returns
     -------
@@ -98,8 +156,8 @@ def read_image(path: str | os.PathLike[str], series: int = 0, *, axes: str | Non
     ------
     ImageError
         The file is missing, empty, damaged, incomplete, or of an unknown kind; its axes
-        are not known; or its dtype (64-bit integers, half floats, complex numbers) is
-        none to work on.
+        are not known; the region does not fit; or its dtype (64-bit integers, half
+        floats, complex numbers) is none to work on.
 
     Examples
     --------
@@ -110,10 +168,17 @@ def read_image(path: str | os.PathLike[str], series: int = 0, *, axes: str | Non
     >>> image = read_image(path)
     >>> image.data.shape, image.axes, image.spacing, image.unit
     ((5, 8, 9), 'ZYX', {'Z': 2.0, 'Y': 0.5, 'X': 0.5}, 'um')
+    >>> read_image(path, region=Region(z=(1, 3), y=(0, 4))).data.shape
+    (2, 4, 9)
     """
     path = Path(path)
-    with reading(path):
-        image = _reader(path).read(path, series, axes)
+    reader = _reader(path)
+    with reading(path, folder=reader.folder):
+        if region is None or not _takes_region(reader.read):
+            image = reader.read(path, series, axes)
+            image = image if region is None else region.cut(image)
+        else:
+            image = reader.read(path, series, axes, region)
     _check_dtype(path, image.data.dtype)
     native = image.data.astype(image.data.dtype.newbyteorder("="), copy=False)
     return image.with_data(native)
@@ -127,18 +192,44 @@ def image_info(
     Parameters and errors are those of `read_image`; damage behind the header is not seen.
     """
     path = Path(path)
-    with reading(path):
-        info = _reader(path).info(path, series, axes)
+    reader = _reader(path)
+    with reading(path, folder=reader.folder):
+        info = reader.info(path, series, axes)
     _check_dtype(path, np.dtype(info.dtype))
     return info
 
 
+def series_names(path: str | os.PathLike[str]) -> list[str]:
+    """Return the name of each series of a file; empty where it has none.
+
+    Raises
+    ------
+    ImageError
+        As those of `read_image`.
+    """
+    path = Path(path)
+    reader = _reader(path)
+    with reading(path, folder=reader.folder):
+        if reader.names is not None:
+            return reader.names(path)
+        return [""] * reader.info(path, 0, None).series
+
+
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong while `path` is read into an `ImageError` that names it."""
-    if not path.is_file():
+def reading(path: Path, *, folder: bool = False) -> Iterator[None]:
+    """Turn whatever goes wrong while `path` is read into an `ImageError` that names it.
+
+    Parameters
+    ----------
+    path : Path
+    folder : bool
+        What is read is a folder.
+    """
+    if folder and not path.is_dir():
+        raise ImageError(f"{path} is not a folder", hint="Check the name")
+    if not folder and not path.is_file():
         raise ImageError(f"{path} is not a file", hint="Check the name")
-    if path.stat().st_size == 0:
+    if not folder and path.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes)", hint="Copy it again from its source")
     try:
         yield
@@ -153,14 +244,27 @@ def reading(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _takes_region(read: Callable[..., Image]) -> bool:
+    parameters = inspect.signature(read).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return (
+        any(one.kind == inspect.Parameter.VAR_POSITIONAL for one in parameters)
+        or sum(one.kind in positional for one in parameters) > 3
+    )
+
+
 def _reader(path: Path) -> Reader:
-    try:
-        return _READERS[path.suffix.lower()]
-    except KeyError:
-        raise ImageError(
-            f"{path.name} is of a kind that cannot be read ({path.suffix or 'no suffix'})",
-            hint=f"Bring one of {', '.join(suffixes())}; ImageJ saves most formats as TIFF",
-        ) from None
+    suffix = path.suffix.lower()
+    if suffix in _READERS:
+        return _READERS[suffix]
+    if not path.is_file():
+        raise ImageError(f"{path} is not a file", hint="Check the name")
+    if suffix in PLUGINS or (importlib.util.find_spec("bioio") is not None and suffix):
+        return BIOIO
+    raise ImageError(
+        f"{path.name} is of a kind that cannot be read ({path.suffix or 'no suffix'})",
+        hint=f"Bring one of {', '.join(suffixes())}; ImageJ saves most formats as TIFF",
+    )
 
 
 def _check_dtype(path: Path, dtype: np.dtype) -> None:

@@ -131,3 +131,10 @@ def test_planes_unlike_the_promise_leave_the_old_file(tmp_path, planes):
     with pytest.raises(InputError):
         write_planes(path, iter(planes), (2, 1, 2, 4, 5), np.uint8)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("wrong", [{"time_step": -1.0}, {"time_step": np.nan}, {"channels": ["a"]}])
+def test_time_steps_and_channel_names_that_do_not_fit(tmp_path, wrong):
+    with pytest.raises(InputError):
+        write_hyperstack(tmp_path / "a.tif", np.zeros((2, 3, 4), np.uint8), "CYX", **wrong)
+    assert not list(tmp_path.iterdir())

@@ -36,6 +36,7 @@ for path in sys.argv[1:]:
         "hyperstack": bool(image.isHyperStack()),
         "pixel": [size.pixelWidth, size.pixelHeight, size.pixelDepth],
         "unit": str(size.getUnit()),
+        "interval": [float(size.frameInterval), str(size.getTimeUnit()), float(size.fps)],
         "labels": [str(stack.getSliceLabel(i + 1)) for i in range(stack.size())],
         "sums": [float(p.view("u2" if p.dtype.itemsize == 2 else p.dtype).sum()) for p in planes],
         "range": [image.getDisplayRangeMin(), image.getDisplayRangeMax()],
@@ -64,6 +65,7 @@ def opened(tmp_path_factory):
         [(10, 1000), (20, 2000)],
         "id,score\nv0001,0.9",
         luts=[label_lut(), label_lut()[::-1]],
+        time_step=2.5,
     )
     labels = np.zeros((3, 20, 30), int)
     labels[:, 2:9, 2:9], labels[1:, 12:19, 12:19] = 1, 60000
@@ -85,6 +87,7 @@ def test_a_hyperstack(opened):
     found = opened[0]["stack"]
     assert found["dimensions"] == [30, 20, 2, 3, 2] and found["hyperstack"]
     assert found["pixel"] == [0.25, 0.5, 2] and found["unit"] == "µm"
+    assert found["interval"] == [2.5, "sec", 0.4]
     assert found["labels"] == [f"#{i} v{i:04d}" for i in range(12)]
     assert found["sums"] == STACK.reshape(12, -1).sum(1, dtype=float).tolist()
     assert found["range"] == [10, 1000]

@@ -254,11 +254,10 @@ def test_an_animation_is_refused(tmp_path):
         read_image(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a", "a.czi"])
-def test_other_suffixes_list_what_can_be_read(tmp_path, name):
-    (tmp_path / name).write_bytes(b"x")
+def test_a_file_without_a_suffix_lists_what_can_be_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(ImageError) as caught:
-        read_image(tmp_path / name)
+        read_image(tmp_path / "a")
     assert all(suffix in str(caught.value) for suffix in suffixes())
 
 
