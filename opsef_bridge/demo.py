@@ -8,6 +8,7 @@ from pathlib import Path
 from opsef_bridge.engines.store import convert
 from opsef_bridge.errors import NotFoundError, ProjectError
 from opsef_bridge.files import write_text
+from opsef_bridge.presets import SOURCE, preset_text
 from opsef_bridge.sweep.importing import find_files
 
 __all__ = ["example_data", "make_demo", "make_project"]
@@ -62,10 +63,11 @@ def example_data() -> Path:
     raise NotFoundError("the bundled images are missing", hint="Install the package again")
 
 
-def make_project(folder: Path, sources: list[str]) -> Path:
+def make_project(folder: Path, sources: list[str], preset: str | None = None) -> Path:
     """Write an ``opsef.yaml`` for images of the user and return its path.
 
-    It names the core engines, and Cellpose where that is installed.
+    It names the core engines, and Cellpose where that is installed; or what the preset
+    names (`opsef_bridge.presets`).
 
     Raises
     ------
@@ -73,13 +75,18 @@ def make_project(folder: Path, sources: list[str]) -> Path:
         There is one already.
     ConfigError
         A source finds no image.
+    NotFoundError
+        There is no such preset.
     """
+    text = None if preset is None else preset_text(preset)
     file = Path(folder) / "opsef.yaml"
     if file.exists():
         raise ProjectError(f"there is a project in {folder} already", hint="Edit its opsef.yaml")
     find_files(Path.cwd(), sources)
     listed = ", ".join(_quoted(Path(source).absolute().as_posix()) for source in sources)
-    write_text(file, _NEW.format(sources=listed, models=_MODELS + _cellpose()))
+    if text is None:
+        text = _NEW.format(sources=listed, models=_MODELS + _cellpose())
+    write_text(file, text.replace(SOURCE, f"source: [{listed}]"))
     return file
 
 

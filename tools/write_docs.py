@@ -1,4 +1,4 @@
-"""Write docs/configuration.md and docs/models.md from the code and the model cards.
+"""Write docs/configuration.md, preprocessing.md and models.md from code and model cards.
 
 Usage: python tools/write_docs.py [--check]
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 import inspect
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +21,7 @@ from opsef_bridge.config import Compare, Config, Images, Segment, Sweep
 from opsef_bridge.engines import engine_class, engine_names, list_weights
 from opsef_bridge.postprocess import Postprocess
 from opsef_bridge.preprocess import DEFAULT_ORDER, STEPS
+from opsef_bridge.presets import PRESETS, preset_title
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -57,8 +60,7 @@ Unknown keys, wrong types and impossible values are errors that name the line.
 ## preprocess: the steps
 
 A recipe is an ordered list of steps: `even: [{{white_tophat: {{radius: 50}}}}, {{clahe: {{}}}}]`.
-Any order works; where there is no reason for another, this one is good:
-{order}.
+[preprocessing.md](preprocessing.md) describes each step with its parameters.
 
 {steps}
 
@@ -83,7 +85,11 @@ MODELS = """\
 
 
 def main() -> int:
-    texts = {"configuration.md": configuration(), "models.md": models()}
+    texts = {
+        "configuration.md": configuration(),
+        "preprocessing.md": preprocessing(),
+        "models.md": models(),
+    }
     stale = [n for n, text in texts.items() if not (DOCS / n).is_file() or _read(n) != text]
     if "--check" in sys.argv[1:]:
         print("\n".join(f"docs/{name} is not up to date" for name in stale) or "up to date")
@@ -100,10 +106,36 @@ def configuration() -> str:
     sections |= {"compare": Compare, "postprocess": Postprocess}
     return CONFIGURATION.format(
         **{name: _table(model) for name, model in sections.items()},
-        order=", ".join(f"`{name}`" for name in DEFAULT_ORDER),
-        steps="\n".join(_step(name) for name in DEFAULT_ORDER),
+        steps="\n".join(["| step | what it does |", "|---|---|", *map(_step_line, _steps())]),
         engines="\n".join(_engine(name) for name in engine_names()),
     )
+
+
+def preprocessing() -> str:
+    """Return docs/preprocessing.md: its text, with the parts between markers made anew."""
+    made = {
+        "order": ", ".join(f"`{name}`" for name in DEFAULT_ORDER),
+        "presets": "\n".join(f"- `{name}`: {preset_title(name)}" for name in PRESETS),
+        "steps": "\n".join(map(_step, _steps())).rstrip(),
+    }
+    text = _read("preprocessing.md")
+    for name, part in made.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- end of {name} -->\n")
+        if not end:
+            raise SystemExit(f"docs/preprocessing.md has no markers for {name}")
+        text = f"{before}{start}{part}\n{end}{after}"
+    return text
+
+
+def _steps() -> list[str]:
+    """All steps: those of the recommended order, then the others."""
+    return [*DEFAULT_ORDER, *sorted(set(STEPS) - set(DEFAULT_ORDER))]
+
+
+def _step_line(name: str) -> str:
+    text = (inspect.getdoc(STEPS[name].function) or "").split("\n\n")[0]
+    return f"| [`{name}`](preprocessing.md#{name}) | {' '.join(text.split())} |"
 
 
 def models() -> str:
@@ -116,7 +148,23 @@ def _step(name: str) -> str:
     step = STEPS[name]
     text = inspect.getdoc(step.function) or ""
     head = text.split("\n\nParameters\n")[0]
-    return f"### {name}\n\n{head}\n\n{_table(step.Parameters)}\n"
+    returns = text.partition("\nReturns\n-------\n")[2].split("\n\n")[0]
+    kind, _, result = returns.partition("\n")
+    table = _table(step.Parameters, _meanings(text))
+    return f"### {name}\n\n{head}\n\n{table}\n\nResult: {kind}. {' '.join(result.split())}\n"
+
+
+def _meanings(text: str) -> dict[str, str]:
+    """What a docstring says of each parameter."""
+    section = text.partition("\nParameters\n")[2].partition("\nReturns\n")[0]
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in section.splitlines()[1:]:
+        if line and not line.startswith(" "):
+            names = line.partition(" : ")[0].split(", ")
+        for name in names if line.startswith(" ") else ():
+            found[name] = f"{found.get(name, '')} {line.strip()}".strip()
+    return found
 
 
 def _engine(name: str) -> str:
@@ -135,7 +183,7 @@ def _engine(name: str) -> str:
     )
 
 
-def _table(model: type[BaseModel]) -> str:
+def _table(model: type[BaseModel], meanings: Mapping[str, str] = MappingProxyType({})) -> str:
     """A table of the fields of a model: name, values, default, meaning."""
     if not model.model_fields:
         return "No parameters."
@@ -145,7 +193,7 @@ def _table(model: type[BaseModel]) -> str:
     for name, field in schema["properties"].items():
         default = field.get("default", "needed" if name in schema.get("required", ()) else "")
         shown = "" if isinstance(default, (dict, list)) and name != "source" else f"`{default}`"
-        meaning = " ".join(field.get("description", "").split())
+        meaning = " ".join(field.get("description", meanings.get(name, "")).split())
         rows.append(f"| `{name}` | {_values(field, definitions)} | {shown} | {meaning} |")
     return "\n".join(rows)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from opsef_bridge.cli.common import Context, Workers, app, command, images_app
+from opsef_bridge.presets import PRESETS
 
 
 @app.command()
@@ -30,11 +31,14 @@ def demo(
 def new(
     folder: Annotated[Path, typer.Argument(help="The project to make.")],
     images: Annotated[list[str], typer.Option("--images", help="File, folder or glob.")],
+    preset: Annotated[
+        str | None, typer.Option("--preset", help=f"Kind of sample: {', '.join(PRESETS)}.")
+    ] = None,
 ) -> None:
     """Make a project: an opsef.yaml to start from."""
     from opsef_bridge.demo import make_project
 
-    file = make_project(folder, images)
+    file = make_project(folder, images, preset)
     Context.folder = folder
     Context.console.say(f"Wrote {file}. Look at it, then: {command('sweep run')}")
     Context.console.answer({"config": str(file)})

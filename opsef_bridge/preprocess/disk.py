@@ -7,7 +7,7 @@ from math import isqrt
 
 import numpy as np
 
-__all__ = ["disk", "disk_mean", "disk_opening"]
+__all__ = ["ball", "disk", "disk_mean", "disk_opening", "legacy_disk_mean"]
 
 
 def _lines(radius: int) -> dict[int, list[int]]:
@@ -58,6 +58,51 @@ def disk_mean(plane: np.ndarray, radius: int) -> np.ndarray:
         for row in rows:
             total += line[row : row + height]
     return total / int(disk(radius).sum())
+
+
+def ball(radius: int, z_radius: int) -> np.ndarray:
+    """Return the ellipsoid that is `disk` in its middle plane.
+
+    In plane ``z`` that is ``x**2 + y**2 <= (radius**2 + 1) * (1 - z**2 / (z_radius**2 + 1))``.
+
+    Returns
+    -------
+    ndarray of bool, shape (2 z_radius + 1, 2 radius + 1, 2 radius + 1)
+    """
+    z, y, x = np.ogrid[-z_radius : z_radius + 1, -radius : radius + 1, -radius : radius + 1]
+    # Whole numbers on both sides, so that no pixel on the rim depends on rounding.
+    deep, wide = z_radius**2 + 1, radius**2 + 1
+    return (x**2 + y**2) * deep <= wide * (deep - z**2)
+
+
+def legacy_disk_mean(plane: np.ndarray, radius: int) -> np.ndarray:
+    """Return the mean over scikit-image's disk, of pixels inside the plane only.
+
+    That disk is ``x**2 + y**2 <= radius**2``. As `skimage.filters.rank.mean` the mean of an
+    integer image is cut to a whole number (towards minus infinity).
+
+    Returns
+    -------
+    ndarray
+        Same dtype.
+    """
+    height, width = plane.shape
+    work = np.float64 if plane.dtype.kind == "f" else np.int64
+    total, count = np.zeros(plane.shape, work), np.zeros(plane.shape, np.int64)
+    padded = np.pad(plane, ((0, 0), (radius + 1, radius)))
+    running = np.cumsum(padded, axis=1, dtype=work)
+    columns = np.arange(width)
+    for down in range(-radius, radius + 1):
+        half = isqrt(radius**2 - down**2)
+        inside = np.minimum(columns + half + 1, width) - np.maximum(columns - half, 0)
+        left, right = radius - half, radius + half + 1
+        top, bottom = max(0, -down), min(height, height - down)
+        if top < bottom:
+            lines = running[top + down : bottom + down]
+            total[top:bottom] += lines[:, right : right + width] - lines[:, left : left + width]
+            count[top:bottom] += inside
+    mean = total / count if plane.dtype.kind == "f" else total // count
+    return mean.astype(plane.dtype)
 
 
 def disk_opening(plane: np.ndarray, radius: int) -> np.ndarray:

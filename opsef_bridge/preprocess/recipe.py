@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from opsef_bridge.errors import ConfigError, InputError
+from opsef_bridge.files import file_sha256
 from opsef_bridge.images.image import Image
-from opsef_bridge.images.plane import segment_plane
+from opsef_bridge.images.plane import segment_plane, segment_samples
 from opsef_bridge.preprocess.registry import find_step
 
 __all__ = [
@@ -19,6 +22,8 @@ __all__ = [
     "normalise_recipe",
     "recipe_identity",
     "recipe_scale",
+    "resolve_files",
+    "takes_colour",
     "to_source_grid",
 ]
 
@@ -26,23 +31,36 @@ Entry = str | Mapping[str, Mapping[str, Any] | None] | tuple[str, Mapping[str, A
 Recipe = Sequence[Entry]
 
 DEFAULT_ORDER = (
+    "colour_deconvolution",
+    "colour_deconvolution_fiji",
+    "single_channel",
+    "grey",
     "bin",
+    "flat_field",
     "subtract",
+    "rolling_ball",
+    "gaussian_background",
     "white_tophat",
     "median",
     "mean",
     "gaussian",
+    "denoise",
     "normalise",
     "clahe",
+    "clahe_fiji",
     "edges",
     "invert",
+    "to_8bit",
 )
-"""The order that is recommended where there is no reason for another: make smaller, remove
-background, smooth, adjust contrast, find edges, invert. A recipe runs as it is written."""
+"""The order that is recommended where there is no reason for another: choose of colour, make
+smaller, remove background, smooth, adjust contrast, find edges, invert, reduce to 8 bits. A
+recipe runs as it is written. (The step `imagej` has no place: it does what it is told.)"""
 
 
 def normalise_recipe(recipe: Recipe) -> tuple[tuple[str, dict[str, Any]], ...]:
-    """Return the steps of `recipe` with all parameters, defaults filled in.
+    """Return the steps of `recipe` with their parameters, defaults filled in.
+
+    (But for parameters that came later than the step: see `Step`.)
 
     Parameters
     ----------
@@ -53,12 +71,13 @@ def normalise_recipe(recipe: Recipe) -> tuple[tuple[str, dict[str, Any]], ...]:
     Raises
     ------
     ConfigError
-        A step or parameter does not exist, or a value is out of its limits.
+        A step or parameter does not exist, or a value is out of its limits; or two steps
+        make grey of colour.
 
     Examples
     --------
-    >>> normalise_recipe(["invert", {"clahe": {"tiles": 4}}])
-    (('invert', {}), ('clahe', {'tiles': 4, 'clip': 0.01}))
+    >>> normalise_recipe(["invert", {"subtract": {"value": 4}}])
+    (('invert', {}), ('subtract', {'value': 4.0}))
     """
     if isinstance(recipe, str) or not isinstance(recipe, Sequence):
         raise ConfigError(
@@ -68,6 +87,12 @@ def normalise_recipe(recipe: Recipe) -> tuple[tuple[str, dict[str, Any]], ...]:
     for entry in recipe:
         name, parameters = _name_and_parameters(entry)
         steps.append((name, find_step(name).validate(parameters)))
+    colour = [name for name, _ in steps if find_step(name).colour]
+    if len(colour) > 1:
+        raise ConfigError(
+            f"a recipe with {' and '.join(colour)}: the second would find no colour any more",
+            hint="Leave one, or make two recipes of it",
+        )
     return tuple(steps)
 
 
@@ -88,6 +113,8 @@ def _name_and_parameters(entry: Entry) -> tuple[str, Mapping[str, Any] | None]:
 def recipe_identity(recipe: Recipe) -> list[list[Any]]:
     """Return what the result depends on beside the image, for content keys.
 
+    Of a file that a step names it is what is in it, wherever it lies.
+
     Returns
     -------
     list of [name, version, parameters]
@@ -99,8 +126,66 @@ def recipe_identity(recipe: Recipe) -> list[list[Any]]:
     [['invert', 1, {}]]
     """
     return [
-        [name, find_step(name).version, parameters] for name, parameters in normalise_recipe(recipe)
+        [name, find_step(name).version, _with_contents(name, parameters)]
+        for name, parameters in normalise_recipe(recipe)
     ]
+
+
+def _with_contents(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    named = {key: parameters[key] for key in find_step(name).files if parameters[key] is not None}
+    return parameters | {key: f"sha256:{_sha256(name, file)}" for key, file in named.items()}
+
+
+def _sha256(name: str, file: str) -> str:
+    try:
+        status = Path(file).stat()
+        return _sha256_of(file, status.st_mtime_ns, status.st_size)
+    except OSError as error:
+        raise InputError(
+            f"step {name}: {file} cannot be read: {error.strerror}",
+            hint="Check its path",
+        ) from None
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(file: str, mtime: int, size: int) -> str:
+    return file_sha256(file)
+
+
+def resolve_files(recipe: Recipe, folder: str | Path) -> list[Entry]:
+    """Return `recipe` with the files that its steps name as whole paths.
+
+    Parameters
+    ----------
+    recipe : sequence
+    folder : path
+        What their paths are relative to, such as that of the project.
+
+    Examples
+    --------
+    >>> resolve_files(["invert", {"flat_field": {"reference": "/flat.tif"}}], "project")
+    ['invert', {'flat_field': {'reference': '/flat.tif'}}]
+    """
+    resolved: list[Entry] = []
+    for entry in recipe:
+        name, given = _name_and_parameters(entry)
+        parameters = dict(given or {})
+        files = [key for key in find_step(name).files if parameters.get(key) is not None]
+        for key in files:
+            parameters[key] = str(Path(folder, parameters[key]).absolute())
+        resolved.append({name: parameters} if files else entry)
+    return resolved
+
+
+def takes_colour(recipe: Recipe) -> bool:
+    """Return whether `recipe` takes the samples of a colour image, not its luminance.
+
+    Examples
+    --------
+    >>> takes_colour(["bin", "colour_deconvolution"]), takes_colour(["bin"])
+    (True, False)
+    """
+    return any(find_step(name).colour for name, _ in normalise_recipe(recipe))
 
 
 def default_order(recipe: Recipe) -> list[Entry]:
@@ -119,7 +204,9 @@ def default_order(recipe: Recipe) -> list[Entry]:
     return sorted(recipe, key=place)
 
 
-def apply_recipe(image: np.ndarray | Image, recipe: Recipe) -> np.ndarray:
+def apply_recipe(
+    image: np.ndarray | Image, recipe: Recipe, *, samples: bool | None = None
+) -> np.ndarray:
     """Apply the steps of `recipe` in their order.
 
     Parameters
@@ -127,22 +214,28 @@ def apply_recipe(image: np.ndarray | Image, recipe: Recipe) -> np.ndarray:
     image : ndarray, axes YX or ZYX, or Image
         Any real dtype, finite, in any byte order or memory layout; never changed. Of an
         `Image` the first channel is taken, of a colour image its luminance
-        (`opsef_bridge.images.segment_plane`).
+        (`opsef_bridge.images.segment_plane`), or, if the recipe takes colour, its samples.
     recipe : sequence
         See `normalise_recipe`.
+    samples : bool, optional
+        Whether the last axis of an array is its samples: YXS or ZYXS. By default it is if
+        the recipe takes colour (`takes_colour`). Steps before the one that makes grey, or
+        all if there is none, work on each sample by itself.
 
     Returns
     -------
     ndarray
         In native byte order; bool becomes uint8. With an empty recipe it may be `image`
-        itself. With `bin` in the recipe it is smaller: see `recipe_scale`.
+        itself. With `bin` in the recipe it is smaller: see `recipe_scale`. Samples are left
+        only of an array with samples, by a recipe that does not take colour.
 
     Raises
     ------
     ConfigError
         `recipe` is wrong.
     InputError
-        `image` is no plane or volume of finite real numbers.
+        `image` is no plane or volume of finite real numbers; or no colour image, which the
+        recipe takes.
 
     Examples
     --------
@@ -151,17 +244,34 @@ def apply_recipe(image: np.ndarray | Image, recipe: Recipe) -> np.ndarray:
            [254, 248]], dtype=uint8)
     """
     steps = normalise_recipe(recipe)
-    result = _checked(segment_plane(image) if isinstance(image, Image) else np.asarray(image))
+    colour = takes_colour(steps)
+    samples = colour if samples is None else samples
+    if isinstance(image, Image):
+        samples = colour
+        image = np.moveaxis(segment_samples(image), 0, -1) if colour else segment_plane(image)
+    result = _checked(np.asarray(image), samples)
+    if colour and (not samples or result.shape[-1] != 3):
+        count = result.shape[-1] if samples else 0
+        raise InputError(
+            f"the recipe takes a colour image with 3 samples, this one has {count or 'none'}",
+            hint="Leave out the step that makes grey of colour",
+        )
     for name, parameters in steps:
-        result = find_step(name).function(result, **parameters)
+        step = find_step(name)
+        if samples and not step.colour:
+            parts = [step.function(part, **parameters) for part in np.moveaxis(result, -1, 0)]
+            result = np.stack(parts, axis=-1)
+        else:
+            result = step.function(result, **parameters)
+            samples = False
     return result
 
 
-def _checked(image: np.ndarray) -> np.ndarray:
-    if image.ndim not in (2, 3) or image.size == 0 or image.dtype.kind not in "biuf":
+def _checked(image: np.ndarray, samples: bool) -> np.ndarray:
+    if image.ndim - samples not in (2, 3) or image.size == 0 or image.dtype.kind not in "biuf":
         raise InputError(
             f"an image of shape {image.shape} and dtype {image.dtype} cannot be preprocessed",
-            hint="Give real numbers with axes YX or ZYX",
+            hint=f"Give real numbers with axes {'YXS or ZYXS' if samples else 'YX or ZYX'}",
         )
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         raise InputError(

@@ -6,7 +6,8 @@ A new step is one decorated function::
     def halve(image: np.ndarray, *, by: Annotated[float, Field(gt=0, le=8)] = 2) -> np.ndarray:
         ...
 
-It is then a step of recipes by its name. A package brings its steps through the entry
+It is then a step of recipes by its name. A parameter without a default must be given. A
+package brings its steps through the entry
 point group ``opsef_bridge.steps`` (entry name = step name, value = the function).
 `opsef_bridge.testing.steps.StepSuite` is what every step passes.
 """
@@ -21,12 +22,15 @@ from typing import Any, Literal, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic.fields import FieldInfo
 
 from opsef_bridge.errors import ConfigError
 
 __all__ = ["STEPS", "Step", "find_step", "step", "step_schema"]
 
 GROUP = "opsef_bridge.steps"
+
+Dtype = Literal["same", "float32", "uint8"]
 
 
 @dataclass(frozen=True)
@@ -42,24 +46,39 @@ class Step:
         dtype in native byte order (never bool), and never changed.
     Parameters : type of BaseModel
         Made from the signature: types, limits, defaults.
-    dtype : {"same", "float32"}
+    dtype : {"same", "float32", "uint8"}
         Dtype of the result.
     version : int
         Part of every content key: goes up whenever the result of the same input may
         change.
     shrinks : str
         Name of the parameter by which Y and X shrink; empty for most.
+    colour : bool
+        Whether it makes grey of colour: its `image` is YXS or ZYXS with three samples
+        (red, green, blue), its result YX or ZYX.
+    files : tuple of str
+        Parameters that name files, each a path or None. Content keys hold what is in them.
+    later : tuple of str
+        Parameters that were added when results had been kept already. At their defaults
+        they are left out of recipes, so that content keys stay what they were.
+    check : callable, optional
+        ``check(**parameters)`` returns what is wrong with values that are right one by one,
+        or None.
     """
 
     name: str
     function: Callable[..., np.ndarray]
     Parameters: type[BaseModel]
-    dtype: Literal["same", "float32"]
+    dtype: Dtype
     version: int = 1
     shrinks: str = ""
+    colour: bool = False
+    files: tuple[str, ...] = ()
+    later: tuple[str, ...] = ()
+    check: Callable[..., str | None] | None = None
 
     def validate(self, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return `parameters` with the defaults filled in.
+        """Return `parameters` with the defaults filled in, but for those that came `later`.
 
         Raises
         ------
@@ -67,23 +86,37 @@ class Step:
             Names the step, the parameter, its value and its limit.
         """
         try:
-            return self.Parameters.model_validate(dict(parameters or {})).model_dump()
+            values = self.Parameters.model_validate(dict(parameters or {})).model_dump()
+            wrong = self.check(**values) if self.check else None
         except ValidationError as error:
+            wrong = "; ".join(_said(e) for e in error.errors())
+        if wrong:
             raise ConfigError(
-                f"step {self.name}: " + "; ".join(_said(e) for e in error.errors()),
-                hint=f"Its parameters are {self.summary()}",
-            ) from None
+                f"step {self.name}: {wrong}", hint=f"Its parameters are {self.summary()}"
+            )
+        fields = self.Parameters.model_fields
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in self.later or value != fields[name].default
+        }
 
     def summary(self) -> str:
         """Return the parameters and their defaults as text."""
-        fields = self.Parameters.model_fields
-        return ", ".join(f"{name} (default {f.default})" for name, f in fields.items()) or "none"
+        fields = self.Parameters.model_fields.items()
+        return ", ".join(f"{name} ({_default(field)})" for name, field in fields) or "none"
+
+
+def _default(field: FieldInfo) -> str:
+    return "needed" if field.is_required() else f"default {field.default}"
 
 
 def _said(error: Any) -> str:
     name = ".".join(str(part) for part in error["loc"]) or "the whole"
     if error["type"] == "extra_forbidden":
         return f"there is no parameter {name!r}"
+    if error["type"] == "missing":
+        return f"{name} is missing"
     return f"{name} is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
@@ -92,14 +125,16 @@ STEPS: dict[str, Step] = {}
 
 
 def step(
-    *, dtype: Literal["same", "float32"], version: int = 1, shrinks: str = ""
+    *, dtype: Dtype, **more: Any
 ) -> Callable[[Callable[..., np.ndarray]], Callable[..., np.ndarray]]:
     """Register the decorated function as a step; it stays the plain function it was.
 
     Parameters
     ----------
-    dtype, version, shrinks
+    dtype
         See `Step`.
+    **more
+        Any of ``version``, ``shrinks``, ``colour``, ``files``, ``later``, ``check`` of `Step`.
     """
 
     def register(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
@@ -107,13 +142,13 @@ def step(
         hints = get_type_hints(function, include_extras=True)
         signature = inspect.signature(function)
         fields: dict[str, Any] = {
-            key: (hints[key], parameter.default)
+            key: (hints[key], ... if parameter.default is parameter.empty else parameter.default)
             for key, parameter in signature.parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
         config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
         model = create_model(name, __config__=config, **fields)
-        STEPS[name] = Step(name, function, model, dtype, version, shrinks)
+        STEPS[name] = Step(name, function, model, dtype, **more)
         return function
 
     return register

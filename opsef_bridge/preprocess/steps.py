@@ -1,65 +1,41 @@
 """The preprocessing steps: pure functions from image to image.
 
-All work on YX and ZYX; in a volume those that look at neighbours or tiles work plane by
-plane, because planes are further apart than pixels. Rules for the dtype of the result:
+This module has those that smooth, invert and bin; `opsef_bridge.preprocess.background`,
+`contrast` and `colour` have the others. All work on YX and ZYX; in a volume those that look
+at neighbours or tiles work plane by plane, because planes are further apart than pixels,
+unless a parameter says otherwise. Rules for the dtype of the result:
 
-- filters, `subtract`, `invert` and `bin` keep the dtype; results are rounded, nothing wraps;
-- `clahe`, `edges` and `normalise` give float32.
+- filters, background, `invert` and `bin` keep the dtype; results are rounded, nothing wraps;
+- `clahe`, `edges`, `normalise` and `colour_deconvolution` give float32, `to_8bit` uint8.
 
 Lengths are in pixels of the image as it is when the step runs (so after `bin`, of the
 binned one). A disk is ImageJ's: ``x**2 + y**2 <= radius**2 + 1``. Beyond the border,
-filters see the nearest pixel.
+filters see the nearest pixel. ``legacy: true`` computes what OpSeF-IV computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
 import scipy.ndimage
 from pydantic import Field
-from skimage.exposure import equalize_adapthist
-from skimage.filters import roberts, sobel
 
-from opsef_bridge.preprocess.disk import disk, disk_mean, disk_opening
+from opsef_bridge.preprocess.arrays import as_dtype, as_float, by_plane, fraction
+from opsef_bridge.preprocess.disk import ball, disk, disk_mean, legacy_disk_mean
 from opsef_bridge.preprocess.registry import step
 
-__all__ = [
-    "bin",
-    "clahe",
-    "edges",
-    "gaussian",
-    "invert",
-    "mean",
-    "median",
-    "normalise",
-    "subtract",
-    "white_tophat",
-]
-
-Radius = Annotated[int, Field(ge=1, le=100)]
+__all__ = ["bin", "denoise", "gaussian", "invert", "mean", "median"]
 
 
-def _by_plane(function: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:
-    return function(image) if image.ndim == 2 else np.stack([function(plane) for plane in image])
-
-
-def _as_dtype(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return `values` as `dtype`, rounded and kept within its range where it is an integer."""
-    if dtype.kind == "f":
-        return values.astype(dtype, copy=False)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
-
-
-def _float(image: np.ndarray) -> np.ndarray:
-    """Return `image` in a float dtype that holds its values exactly."""
-    return image.astype(np.float64 if image.dtype.itemsize > 2 else np.float32, copy=False)
-
-
-@step(dtype="same")
-def median(image: np.ndarray, *, radius: Annotated[int, Field(ge=1, le=20)] = 1) -> np.ndarray:
+@step(dtype="same", later=("z_radius", "legacy"))
+def median(
+    image: np.ndarray,
+    *,
+    radius: Annotated[int, Field(ge=1, le=20)] = 1,
+    z_radius: Annotated[int, Field(ge=0, le=20)] = 0,
+    legacy: bool = False,
+) -> np.ndarray:
     """Median over a disk: removes single bright or dark pixels, keeps edges.
 
     Equal to ImageJ's Process > Filters > Median with the same radius.
@@ -69,21 +45,37 @@ def median(image: np.ndarray, *, radius: Annotated[int, Field(ge=1, le=20)] = 1)
     image : ndarray, axes YX or ZYX
     radius : int
         In pixels, 1 to 20 (1 is 3 x 3 pixels). The time grows with its square.
+    z_radius : int
+        Planes above and below that count too, 0 to 20: the disk becomes an ellipsoid. With 0
+        a volume is worked on plane by plane.
+    legacy : bool
+        As OpSeF: the square of ``2 radius + 1`` pixels a side (its kernel 3 is radius 1).
 
     Returns
     -------
     ndarray
         Same dtype.
     """
-    footprint = disk(radius)
-    return _by_plane(
+    if legacy:
+        footprint = np.ones((2 * radius + 1, 2 * radius + 1), bool)
+    elif z_radius and image.ndim == 3:
+        return scipy.ndimage.median_filter(image, footprint=ball(radius, z_radius), mode="nearest")
+    else:
+        footprint = disk(radius)
+    return by_plane(
         lambda plane: scipy.ndimage.median_filter(plane, footprint=footprint, mode="nearest"),
         image,
     )
 
 
-@step(dtype="same")
-def mean(image: np.ndarray, *, radius: Radius = 1) -> np.ndarray:
+@step(dtype="same", later=("z_radius", "legacy"))
+def mean(
+    image: np.ndarray,
+    *,
+    radius: Annotated[int, Field(ge=1, le=100)] = 1,
+    z_radius: Annotated[int, Field(ge=0, le=20)] = 0,
+    legacy: bool = False,
+) -> np.ndarray:
     """Mean over a disk. (The original's "mean 7" was a disk of radius 7, not 7 x 7 pixels.)
 
     Parameters
@@ -91,18 +83,47 @@ def mean(image: np.ndarray, *, radius: Radius = 1) -> np.ndarray:
     image : ndarray, axes YX or ZYX
     radius : int
         In pixels, 1 to 100 (1 is 3 x 3 pixels).
+    z_radius : int
+        Planes above and below that count too, 0 to 20: the disk becomes an ellipsoid. With 0
+        a volume is worked on plane by plane.
+    legacy : bool
+        As OpSeF: the disk ``x**2 + y**2 <= radius**2``, cut at the border, the mean of an
+        integer image cut to a whole number (`skimage.filters.rank.mean`).
 
     Returns
     -------
     ndarray
         Same dtype, rounded where it is an integer.
     """
-    return _by_plane(lambda plane: _as_dtype(disk_mean(plane, radius), image.dtype), image)
+    if legacy:
+        return by_plane(lambda plane: legacy_disk_mean(plane, radius), image)
+    if z_radius and image.ndim == 3:
+        return as_dtype(_ball_mean(image, radius, z_radius), image.dtype)
+    return by_plane(lambda plane: as_dtype(disk_mean(plane, radius), image.dtype), image)
 
 
-@step(dtype="same")
+def _ball_mean(volume: np.ndarray, radius: int, z_radius: int) -> np.ndarray:
+    """Return the mean over the ellipsoid: a sum of lines of pixels, as that over the disk."""
+    inside = ball(radius, z_radius)
+    padded = np.pad(volume, [(z_radius, z_radius), (radius, radius), (radius, radius)], "edge")
+    work = np.float64 if volume.dtype.kind == "f" else np.int64
+    running = np.pad(np.cumsum(padded, axis=2, dtype=work), [(0, 0), (0, 0), (1, 0)])
+    depth, height, width = volume.shape
+    total = np.zeros(volume.shape, work)
+    for z, y in np.argwhere(inside.any(axis=2)):
+        half = int(inside[z, y].sum()) // 2
+        lines = running[z : z + depth, y : y + height]
+        left, right = radius - half, radius + half + 1
+        total += lines[..., right : right + width] - lines[..., left : left + width]
+    return total / int(inside.sum())
+
+
+@step(dtype="same", later=("z_sigma",))
 def gaussian(
-    image: np.ndarray, *, sigma: Annotated[float, Field(gt=0, le=100)] = 1.0
+    image: np.ndarray,
+    *,
+    sigma: Annotated[float, Field(gt=0, le=100)] = 1.0,
+    z_sigma: Annotated[float, Field(ge=0, le=100)] = 0.0,
 ) -> np.ndarray:
     """Gaussian blur.
 
@@ -111,128 +132,89 @@ def gaussian(
     image : ndarray, axes YX or ZYX
     sigma : float
         Standard deviation in pixels, above 0 up to 100; the kernel ends at 4 sigma.
+    z_sigma : float
+        The same across planes, in planes, 0 to 100. With 0 a volume is worked on plane by
+        plane.
 
     Returns
     -------
     ndarray
         Same dtype, rounded where it is an integer.
     """
-    return _by_plane(
-        lambda plane: _as_dtype(
-            scipy.ndimage.gaussian_filter(_float(plane), sigma, mode="nearest"), image.dtype
-        ),
-        image,
-    )
+    sigmas = (z_sigma, sigma, sigma)[-image.ndim :]
+    blurred = scipy.ndimage.gaussian_filter(as_float(image), sigmas, mode="nearest")
+    return as_dtype(blurred, image.dtype)
 
 
 @step(dtype="same")
-def subtract(
-    image: np.ndarray, *, value: Annotated[float, Field(ge=0, le=2**32)] = 0.0
-) -> np.ndarray:
-    """Subtract a constant background; what would be negative becomes 0.
-
-    Parameters
-    ----------
-    image : ndarray, axes YX or ZYX
-    value : float
-        In grey levels of the image, 0 to 2**32.
-
-    Returns
-    -------
-    ndarray
-        Same dtype, rounded where it is an integer, never below 0.
-
-    Examples
-    --------
-    >>> subtract(np.array([[3, 200]], np.uint8), value=50)
-    array([[  0, 150]], dtype=uint8)
-    """
-    return _as_dtype(np.maximum(_float(image) - value, 0), image.dtype)
-
-
-@step(dtype="same")
-def white_tophat(image: np.ndarray, *, radius: Radius = 50) -> np.ndarray:
-    """Remove background that is wider than a disk: the image minus its opening.
-
-    Objects that hold the whole disk go too: the radius must be larger than theirs.
-
-    Parameters
-    ----------
-    image : ndarray, axes YX or ZYX
-    radius : int
-        In pixels, 1 to 100. The disk is whole, not approximated by smaller shapes.
-
-    Returns
-    -------
-    ndarray
-        Same dtype; for a float or unsigned image never below 0.
-    """
-
-    def tophat(plane: np.ndarray) -> np.ndarray:
-        # In float, because a signed integer cannot always hold the difference.
-        difference = _float(plane) - disk_opening(plane, radius)
-        return _as_dtype(difference, image.dtype)
-
-    return _by_plane(tophat, image)
-
-
-@step(dtype="float32")
-def clahe(
+def denoise(
     image: np.ndarray,
     *,
-    tiles: Annotated[int, Field(ge=1, le=64)] = 8,
-    clip: Annotated[float, Field(gt=0, le=1)] = 0.01,
+    method: Literal["tv", "nl_means", "bilateral"] = "tv",
+    strength: Annotated[float, Field(gt=0, le=10)] = 0.1,
+    radius: Annotated[int, Field(ge=1, le=15)] = 5,
 ) -> np.ndarray:
-    """Contrast limited adaptive histogram equalisation (scikit-image's, not ImageJ's).
+    """Remove noise and keep edges: total variation, non-local means, or a bilateral filter.
+
+    Slower than the other filters, bilateral at large radii most.
 
     Parameters
     ----------
     image : ndarray, axes YX or ZYX
-    tiles : int
-        Tiles along each side, 1 to 64.
-    clip : float
-        Limit of the slope, above 0 up to 1; more gives more contrast.
+        A volume is worked on plane by plane.
+    method : {"tv", "nl_means", "bilateral"}
+        Total variation makes areas even; non-local means averages places that look alike
+        (5 x 5 pixels are compared) and keeps texture; bilateral averages neighbours of
+        similar grey.
+    strength : float
+        Above 0 up to 10, as part of the plane's range from minimum to maximum: the weight
+        of total variation, the ``h`` of non-local means, the ``sigma_color`` of bilateral.
+    radius : int
+        In pixels, 1 to 15: how far non-local means looks, or half the bilateral window
+        (whose ``sigma_spatial`` is half of it). No use to total variation.
 
     Returns
     -------
-    ndarray of float32
-        From 0 to 1; 0 throughout where the image is constant.
+    ndarray
+        Same dtype, rounded where it is an integer.
 
     References
     ----------
-    Zuiderveld, K. (1994). Contrast limited adaptive histogram equalization. Graphics
-    Gems IV, 474-485; `skimage.exposure.equalize_adapthist`.
+    Chambolle, A. (2004). An algorithm for total variation minimization and applications.
+    J. Math. Imaging Vis. 20, 89-97; Buades, A. et al. (2005). A non-local algorithm for
+    image denoising. CVPR, 60-65; Tomasi, C. and Manduchi, R. (1998). Bilateral filtering
+    for gray and color images. ICCV, 839-846; `skimage.restoration`.
     """
 
-    def equalised(plane: np.ndarray) -> np.ndarray:
-        plane = _float(plane)
-        low, high = plane.min(), plane.max()
+    def denoised(plane: np.ndarray) -> np.ndarray:
+        values = as_float(plane)
+        low, high = float(values.min()), float(values.max())
         if low == high:
-            return np.zeros(plane.shape, np.float32)
-        tile = [max(size // tiles, 1) for size in plane.shape]
-        result = equalize_adapthist((plane - low) / (high - low), kernel_size=tile, clip_limit=clip)
-        return result.astype(np.float32)
+            return plane
+        found = _denoised(fraction(values, low, high), method, strength, radius)
+        # scikit-image drops axes of length 1.
+        found = found.reshape(plane.shape).astype(values.dtype)
+        return as_dtype(found * (high - low) + low, image.dtype)
 
-    return _by_plane(equalised, image)
+    return by_plane(denoised, image)
 
 
-@step(dtype="float32")
-def edges(image: np.ndarray, *, filter: Literal["sobel", "roberts"] = "sobel") -> np.ndarray:
-    """Strength of edges: the length of the grey value gradient.
+def _denoised(values: np.ndarray, method: str, strength: float, radius: int) -> np.ndarray:
+    from skimage import restoration
 
-    Parameters
-    ----------
-    image : ndarray, axes YX or ZYX
-    filter : {"sobel", "roberts"}
-        Kernel: 3 x 3, or the sharper and noisier 2 x 2.
-
-    Returns
-    -------
-    ndarray of float32
-        In grey levels of the image, scaled as `skimage.filters` does; 0 where it is flat.
-    """
-    kernel = {"sobel": sobel, "roberts": roberts}[filter]
-    return _by_plane(lambda plane: kernel(_float(plane)).astype(np.float32), image)
+    if method == "tv":
+        return restoration.denoise_tv_chambolle(values, weight=strength)
+    if method == "nl_means":
+        return restoration.denoise_nl_means(
+            values, patch_size=5, patch_distance=radius, h=strength, fast_mode=True
+        )
+    return restoration.denoise_bilateral(
+        values,
+        win_size=2 * radius + 1,
+        sigma_color=strength,
+        sigma_spatial=radius / 2,
+        mode="edge",
+    )
 
 
 @step(dtype="same")
@@ -258,39 +240,13 @@ def invert(image: np.ndarray) -> np.ndarray:
     return 1 - image if image.dtype.kind == "f" else np.invert(image)
 
 
-@step(dtype="float32")
-def normalise(
+@step(dtype="same", shrinks="factor", later=("legacy",))
+def bin(
     image: np.ndarray,
     *,
-    low: Annotated[float, Field(ge=0, lt=50)] = 1.0,
-    high: Annotated[float, Field(gt=50, le=100)] = 99.8,
+    factor: Annotated[int, Field(ge=1, le=16)] = 2,
+    legacy: bool = False,
 ) -> np.ndarray:
-    """Scale so that two percentiles become 0 and 1; what is beyond them is kept, not clipped.
-
-    Parameters
-    ----------
-    image : ndarray, axes YX or ZYX
-        The percentiles are those of the whole plane or volume.
-    low, high : float
-        Percentiles: from 0 up to below 50, and above 50 up to 100. Where both have the same
-        value (a few objects on black), minimum and maximum take their place.
-
-    Returns
-    -------
-    ndarray of float32
-        0 throughout where the image is constant.
-    """
-    values = _float(image)
-    bottom, top = np.percentile(values, (low, high))
-    if bottom == top:
-        bottom, top = values.min(), values.max()
-    if bottom == top:
-        return np.zeros(image.shape, np.float32)
-    return ((values - bottom) / (top - bottom)).astype(np.float32)
-
-
-@step(dtype="same", shrinks="factor")
-def bin(image: np.ndarray, *, factor: Annotated[int, Field(ge=1, le=16)] = 2) -> np.ndarray:
     """Mean of blocks of ``factor x factor`` pixels; Y and X shrink by `factor`, Z does not.
 
     Blocks cut by the right or lower border are the mean of what there is of them: no pixel
@@ -301,6 +257,9 @@ def bin(image: np.ndarray, *, factor: Annotated[int, Field(ge=1, le=16)] = 2) ->
     image : ndarray, axes YX or ZYX
     factor : int
         Pixels a side, 1 to 16.
+    legacy : bool
+        As OpSeF: bilinear, which sees the middle of each block only (its 1 or 2 x 2 middle
+        pixels) and so keeps the noise. Cut blocks are kept here too.
 
     Returns
     -------
@@ -312,6 +271,8 @@ def bin(image: np.ndarray, *, factor: Annotated[int, Field(ge=1, le=16)] = 2) ->
     >>> bin(np.array([[250, 254, 9], [250, 254, 9]], np.uint8))
     array([[252,   9]], dtype=uint8)
     """
+    if legacy:
+        return _bilinear(image, factor)
     work = np.float64 if image.dtype.kind == "f" else np.int64
     total, count = image, 1
     for axis in (-2, -1):
@@ -320,4 +281,15 @@ def bin(image: np.ndarray, *, factor: Annotated[int, Field(ge=1, le=16)] = 2) ->
         total = np.add.reduceat(total, starts, axis=axis, dtype=work)
         pixels = np.diff(starts, append=size)
         count = count * (pixels[:, np.newaxis] if axis == -2 else pixels)
-    return _as_dtype(total / count, image.dtype)
+    return as_dtype(total / count, image.dtype)
+
+
+def _bilinear(image: np.ndarray, factor: int) -> np.ndarray:
+    values = as_float(image)
+    for axis in (-2, -1):
+        last = image.shape[axis] - 1
+        starts = np.arange(0, last + 1, factor)
+        first = np.minimum(starts + (factor - 1) // 2, last)
+        second = np.minimum(starts + factor // 2, last)
+        values = (values.take(first, axis) + values.take(second, axis)) / 2
+    return as_dtype(values, image.dtype)

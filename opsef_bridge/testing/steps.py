@@ -9,6 +9,9 @@ Import the step, name it, and run pytest::
         @pytest.fixture
         def name(self):
             return "halve"
+
+A step with a parameter that must be given has a fixture ``parameters`` too. A step with
+``colour=True`` is given axes YXS and ZYXS.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,6 +49,13 @@ def example(shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return (limits.min + values * (int(limits.max) - int(limits.min))).astype(dtype)
 
 
+def coloured(image: np.ndarray, name: str) -> np.ndarray:
+    """Return `image`, or, for a step that takes colour, three samples of it, in axes ..S."""
+    if not find_step(name).colour:
+        return image
+    return np.stack([image, image[..., ::-1], image[..., ::-1, :]], axis=-1)
+
+
 class StepSuite:
     """Tests of one step; a subclass has a fixture ``name`` that returns its name."""
 
@@ -52,56 +63,74 @@ class StepSuite:
     def name(self) -> str:
         raise NotImplementedError("a subclass names its step")
 
+    @pytest.fixture
+    def parameters(self) -> dict[str, Any]:
+        """Parameters to test with; by default none, so that all have their defaults."""
+        return {}
+
+    @pytest.fixture
+    def recipe(self, name: str, parameters: dict[str, Any]) -> list[Any]:
+        """The step with its parameters."""
+        return [{name: parameters}]
+
     @pytest.mark.parametrize("shape", SHAPES, ids=str)
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_dtype_and_shape_are_as_declared(self, name: str, dtype: str, shape: tuple) -> None:
+    def test_dtype_and_shape_are_as_declared(
+        self, name: str, recipe: list[Any], dtype: str, shape: tuple
+    ) -> None:
+        image = coloured(example(shape, dtype), name)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            result = apply_recipe(example(shape, dtype), [name])
-        step, scale = find_step(name), recipe_scale([name])
+            result = apply_recipe(image, recipe)
+        step, scale = find_step(name), recipe_scale(recipe)
         same = "uint8" if dtype == "bool" else dtype
-        assert result.dtype.name == (same if step.dtype == "same" else "float32")
+        assert result.dtype.name == (same if step.dtype == "same" else step.dtype)
         assert result.shape[:-2] == shape[:-2]
         assert result.shape[-2:] == tuple(int(np.ceil(size * scale)) for size in shape[-2:])
         assert np.isfinite(result).all()
 
     @pytest.mark.parametrize("value", [0, 7, 255])
     @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
-    def test_constant_images_stay_constant(self, name: str, dtype: str, value: int) -> None:
+    def test_constant_images_stay_constant(
+        self, name: str, recipe: list[Any], dtype: str, value: int
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            result = apply_recipe(np.full((20, 24), value, dtype), [name])
+            result = apply_recipe(coloured(np.full((20, 24), value, dtype), name), recipe)
         assert np.isfinite(result).all()
         assert np.ptp(result.astype(float)) <= 1e-3
 
-    def test_the_image_is_not_changed(self, name: str) -> None:
-        image = example((20, 24), "uint16")
+    def test_the_image_is_not_changed(self, name: str, recipe: list[Any]) -> None:
+        image = coloured(example((20, 24), "uint16"), name)
         before = image.copy()
         image.flags.writeable = False
-        apply_recipe(image, [name])
+        apply_recipe(image, recipe)
         np.testing.assert_array_equal(image, before)
 
-    def test_memory_layout_and_byte_order_do_not_matter(self, name: str) -> None:
-        image = example((3, 20, 24), "uint16")
-        expected = apply_recipe(image, [name])
-        wide = np.zeros((3, 24, 40), "uint16").transpose(0, 2, 1)
+    def test_memory_layout_and_byte_order_do_not_matter(self, name: str, recipe: list[Any]) -> None:
+        image = coloured(example((3, 20, 24), "uint16"), name)
+        expected = apply_recipe(image, recipe)
+        wide = np.zeros((*image.shape[:1], 40, *image.shape[2:]), "uint16")
         wide[:, ::2] = image
         for other in (wide[:, ::2], image.astype(">u2"), np.asfortranarray(image)):
-            np.testing.assert_array_equal(apply_recipe(other, [name]), expected)
+            np.testing.assert_array_equal(apply_recipe(other, recipe), expected)
 
-    def test_equal_input_gives_equal_output(self, name: str) -> None:
-        image = example((20, 24), "float32")
-        np.testing.assert_array_equal(apply_recipe(image, [name]), apply_recipe(image, [name]))
+    def test_equal_input_gives_equal_output(self, name: str, recipe: list[Any]) -> None:
+        image = coloured(example((20, 24), "float32"), name)
+        once, twice = apply_recipe(image, recipe), apply_recipe(image, recipe)
+        np.testing.assert_array_equal(once, twice)
 
-    def test_parameters_are_named_limited_and_plain(self, name: str) -> None:
+    def test_parameters_are_named_limited_and_plain(
+        self, name: str, parameters: dict[str, Any]
+    ) -> None:
         step = find_step(name)
-        json.dumps(step.validate(None), allow_nan=False)
+        json.dumps(step.validate(parameters), allow_nan=False)
         with pytest.raises(ConfigError, match="no_such_parameter"):
-            step.validate({"no_such_parameter": 1})
+            step.validate(parameters | {"no_such_parameter": 1})
         for parameter, field in step.Parameters.model_fields.items():
             if isinstance(field.default, int | float) and not isinstance(field.default, bool):
                 with pytest.raises(ConfigError, match=parameter):
-                    step.validate({parameter: -(10**9)})
+                    step.validate(parameters | {parameter: -(10**9)})
 
     def test_it_says_what_it_does(self, name: str) -> None:
         text = inspect.getdoc(find_step(name).function) or ""

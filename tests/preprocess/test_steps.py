@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from opsef_bridge.preprocess import apply_recipe
-from opsef_bridge.preprocess.disk import disk, disk_mean, disk_opening
+from opsef_bridge.errors import ConfigError
+from opsef_bridge.preprocess import apply_recipe, recipe_identity
+from opsef_bridge.preprocess.disk import ball, disk, disk_mean, disk_opening
 
 planes = hnp.arrays(
     st.sampled_from([np.uint8, np.uint16, np.int16, np.int32]),
@@ -50,7 +51,7 @@ def test_opening_equals_scipys(image, radius):
 
 
 @settings(max_examples=60, deadline=None)
-@given(planes, st.floats(0, 2**17))
+@given(planes, st.one_of(st.floats(0, 2**17), st.integers(0, 2**32)))
 def test_subtract_never_wraps(image, value):
     result = apply_recipe(image, [{"subtract": {"value": value}}])
     expected = np.rint(np.maximum(image.astype(float) - value, 0))
@@ -132,16 +133,144 @@ def test_edges_are_in_grey_levels_whatever_the_dtype():
 
 
 @pytest.mark.parametrize(
-    "name", ["median", "mean", "gaussian", "white_tophat", "clahe", "edges", "bin"]
+    ("name", "parameters"),
+    [
+        *[(name, {}) for name in ("median", "mean", "gaussian", "white_tophat", "clahe", "edges")],
+        *[(name, {}) for name in ("bin", "gaussian_background", "flat_field", "denoise")],
+        ("rolling_ball", {"engine": "skimage", "radius": 4}),
+        ("clahe", {"engine": "opencv"}),
+        ("edges", {"filter": "log"}),
+        ("normalise", {"per_plane": True}),
+        ("median", {"legacy": True}),
+        ("mean", {"legacy": True}),
+        ("bin", {"legacy": True}),
+    ],
 )
-def test_volumes_are_worked_on_plane_by_plane(name):
+def test_volumes_are_worked_on_plane_by_plane(name, parameters):
     volume = np.stack([skimage.data.coins()[:40, :50], skimage.data.coins()[40:80, 50:100]])
-    result = apply_recipe(volume, [name])
+    if parameters.get("engine") == "opencv":
+        # Other images than 8-bit ones have one scale to 8 bits, that of the volume.
+        volume[:, 0, 0], volume[:, 0, 1] = 0, 255
+    result = apply_recipe(volume, [{name: parameters}])
     for plane, expected in zip(result, volume, strict=True):
-        np.testing.assert_array_equal(plane, apply_recipe(expected, [name]))
+        np.testing.assert_array_equal(plane, apply_recipe(expected, [{name: parameters}]))
 
 
 def test_ints_of_32_bits_are_not_rounded_to_float32():
     image = np.full((5, 5), 2**31 - 3, np.int32)
     for name in ("mean", "gaussian", "median", "bin", "subtract"):
         assert (apply_recipe(image, [name]) == 2**31 - 3).all(), name
+
+
+VOLUME = np.random.default_rng(0).integers(0, 60000, (7, 17, 19)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(("radius", "z_radius"), [(1, 1), (3, 1), (2, 4), (5, 2)])
+def test_an_ellipsoid_is_the_disk_in_the_middle_and_thins_out(radius, z_radius):
+    inside = ball(radius, z_radius)
+    np.testing.assert_array_equal(inside[z_radius], disk(radius))
+    np.testing.assert_array_equal(inside, inside[::-1, ::-1, ::-1])
+    sizes = inside.sum(axis=(1, 2))
+    assert (np.diff(sizes[: z_radius + 1]) >= 0).all() and sizes[0] > 0
+    assert ball(radius, 0).shape[0] == 1
+
+
+@pytest.mark.parametrize(("radius", "z_radius"), [(1, 1), (3, 1), (2, 4)])
+def test_mean_and_median_across_planes_are_those_over_the_ellipsoid(radius, z_radius):
+    inside = ball(radius, z_radius)
+    result = apply_recipe(VOLUME, [{"median": {"radius": radius, "z_radius": z_radius}}])
+    expected = ndi.median_filter(VOLUME, footprint=inside, mode="nearest")
+    np.testing.assert_array_equal(result, expected)
+    weights = inside / inside.sum()
+    expected = ndi.correlate(VOLUME.astype(float), weights, mode="nearest")
+    result = apply_recipe(VOLUME, [{"mean": {"radius": radius, "z_radius": z_radius}}])
+    assert np.abs(result - expected).max() <= 0.5 + 1e-6
+    plane = apply_recipe(VOLUME[3], [{"mean": {"radius": radius, "z_radius": z_radius}}])
+    np.testing.assert_array_equal(plane, apply_recipe(VOLUME[3], [{"mean": {"radius": radius}}]))
+
+
+def test_gaussian_across_planes():
+    result = apply_recipe(VOLUME, [{"gaussian": {"sigma": 2, "z_sigma": 0.7}}])
+    expected = ndi.gaussian_filter(VOLUME.astype(float), (0.7, 2, 2), mode="nearest")
+    assert np.abs(result - expected).max() <= 0.51
+
+
+@pytest.mark.parametrize("method", ["tv", "nl_means", "bilateral"])
+def test_denoise_removes_noise_and_keeps_edges(method):
+    truth = np.where(np.arange(60) < 30, 1000.0, 3000.0) * np.ones((50, 1))
+    image = truth + np.random.default_rng(0).normal(0, 150, truth.shape)
+    recipe = [{"denoise": {"method": method, "strength": 0.3, "radius": 3}}]
+    result = apply_recipe(image, recipe)
+    flat = (slice(8, -8), slice(8, 22))
+    assert result[flat].std() < 0.5 * image[flat].std()
+    step = result[8:-8, 32].mean() - result[8:-8, 27].mean()
+    assert step > 1400
+    # In grey levels of the image, whatever its scale.
+    scaled = apply_recipe(image * 7 + 5000, recipe)
+    np.testing.assert_allclose(scaled, result * 7 + 5000, rtol=1e-5)
+
+
+def test_log_is_bright_on_spots_of_its_size():
+    y, x = np.mgrid[:61, :61]
+    spot = np.where(np.hypot(y - 30, x - 30) <= 1.4 * 4, 1000, 0).astype(np.uint16)
+    answers = {
+        sigma: apply_recipe(spot, [{"edges": {"filter": "log", "sigma": sigma}}])[30, 30]
+        for sigma in (1.5, 4, 12)
+    }
+    assert answers[4] > 2 * answers[1.5] and answers[4] > 2 * answers[12] > 0
+    result = apply_recipe(spot, [{"edges": {"filter": "log", "sigma": 1.5}}])
+    assert result[30, 34] > 0 > result[30, 38]
+    flat = apply_recipe(np.full((30, 30), 60000, np.uint16), [{"edges": {"filter": "log"}}])
+    assert not flat.any()
+
+
+def test_normalise_by_minimum_and_maximum_and_clipped():
+    recipe = [{"normalise": {"low": 0, "high": 100}}]
+    result = apply_recipe(VOLUME, recipe)
+    expected = (VOLUME - VOLUME.min()) / float(np.ptp(VOLUME))
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+    clipped = apply_recipe(VOLUME, [{"normalise": {"low": 20, "high": 80, "clip": True}}])
+    assert (clipped.min(), clipped.max()) == (0, 1)
+    assert 0.38 < np.isin(clipped, (0, 1)).mean() < 0.42
+
+
+def test_planes_that_fade_are_normalised_alike_only_by_plane():
+    fading = np.stack([VOLUME[0], VOLUME[0] // 2, VOLUME[0] // 4])
+    alike = apply_recipe(fading, [{"normalise": {"per_plane": True}}])
+    np.testing.assert_allclose(alike[0], alike[2], atol=1e-3)
+    assert np.ptp(apply_recipe(fading, ["normalise"]).mean(axis=(1, 2))) > 0.3
+
+
+def test_tiles_of_a_volume_part_its_planes_too():
+    volume = np.stack([skimage.data.coins()[:64, :64] // (1 + z) for z in range(6)])
+    by_plane = apply_recipe(volume, [{"clahe": {"tiles": 2}}])
+    whole = apply_recipe(volume, [{"clahe": {"tiles": 2, "volume": True}}])
+    assert whole.shape == by_plane.shape and not np.allclose(whole, by_plane)
+    assert whole[0].mean() > whole[5].mean()
+    expected = skimage.exposure.equalize_adapthist(
+        (volume - volume.min()) / np.ptp(volume), kernel_size=[3, 32, 32], clip_limit=0.01
+    )
+    np.testing.assert_allclose(whole, expected, atol=2e-3)
+    with pytest.raises(ConfigError, match="for planes"):
+        apply_recipe(volume, [{"clahe": {"volume": True, "engine": "opencv"}}])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [({}, [0, 128, 255]), ({"scale": "max"}, [85, 170, 255]), ({"scale": "none"}, [100, 200, 255])],
+)
+def test_8_bits(parameters, expected):
+    image = np.array([[100, 200, 300]], np.uint16)
+    assert apply_recipe(image, [{"to_8bit": parameters}])[0].tolist() == expected
+    dark = np.array([[-5.0, -300.0]])
+    assert apply_recipe(dark, [{"to_8bit": {"scale": "none"}}])[0].tolist() == [0, 0]
+    assert apply_recipe(dark, [{"to_8bit": {"scale": "max"}}])[0].tolist() == [0, 0]
+
+
+def test_parameters_that_came_later_leave_old_keys_as_they_were():
+    assert recipe_identity([{"median": {"legacy": False, "z_radius": 0}}]) == [
+        ["median", 1, {"radius": 1}]
+    ]
+    assert recipe_identity([{"median": {"legacy": True}}]) == [
+        ["median", 1, {"radius": 1, "legacy": True}]
+    ]
