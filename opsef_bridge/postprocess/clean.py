@@ -1,18 +1,21 @@
-"""Labels in, cleaner labels out: fill holes, clear the border, keep objects by property."""
+"""Labels in, cleaner labels out: fill holes, open, clear the border, keep objects by property."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.ndimage
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from opsef_bridge.errors import InputError
+from opsef_bridge.postprocess.ids import checked_labels, compact_labels
 
-__all__ = ["Postprocess", "clean"]
+__all__ = ["LARGEST_OPENING", "Postprocess", "clean"]
 
 Bounds = tuple[float | None, float | None]
+
+LARGEST_OPENING = 50
+"""Largest radius of an opening, in pixels."""
 
 
 class Postprocess(BaseModel):
@@ -30,6 +33,11 @@ class Postprocess(BaseModel):
 
     fill_holes: bool = False
     """Give background that an object encloses to that object."""
+    open: int = Field(0, ge=0, le=LARGEST_OPENING)
+    """Radius of a disk, in pixels: parts of an object that it does not fit into go. What falls
+    apart becomes several objects, or the largest piece with ``largest_component``. 0: off."""
+    largest_component: bool = False
+    """Of an object in several pieces keep the largest."""
     clear_border: bool = False
     """Remove objects that touch the border."""
     keep: tuple[dict[str, Bounds], ...] = ()
@@ -43,15 +51,30 @@ class Postprocess(BaseModel):
                     raise ValueError(f"{name}: {low:g} is above {high:g}")
         return self
 
+    def needs_intensity(self) -> bool:
+        """Whether `clean` needs the image that the labels were made from.
+
+        Examples
+        --------
+        >>> Postprocess(keep=[{"intensity_mean": [90, None]}]).needs_intensity()
+        True
+        """
+        return any(_is_intensity(name) for bounds in self.keep for name in bounds)
+
 
 def clean(
     labels: np.ndarray,
     *,
     fill_holes: bool = False,
+    open: int = 0,
+    largest_component: bool = False,
     clear_border: bool = False,
     keep: Sequence[Mapping[str, Bounds | Sequence[float | None]]] = (),
+    intensity: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return `labels` cleaned, in this order, and renumbered.
+
+    No step looks at the whole image for each object: the time grows with the pixels.
 
     Parameters
     ----------
@@ -59,25 +82,38 @@ def clean(
         0 is background. Never changed.
     fill_holes : bool
         Give background that an object encloses to that object; where several do, to the
-        smallest. Pixels of other objects are never taken. In a volume a hole is enclosed
-        on all sides.
+        innermost. Pixels of other objects are never taken. In a volume a hole is enclosed
+        on all sides. See `opsef_bridge.postprocess.shapes.fill_holes`.
+    open : int
+        Radius in pixels, 0 (off) to 50. Open each object by ImageJ's disk, in a volume plane
+        by plane; objects never merge. Of all objects that then are in several pieces every
+        piece becomes an object of its own, unless `largest_component` is set.
+    largest_component : bool
+        Of an object in several pieces keep the largest. Pixels that touch at a corner belong
+        together.
     clear_border : bool
         Remove objects that touch the border in Y or X (not in Z, where thin volumes cut
         nearly every object).
     keep : sequence of {property: (low, high)}
         Remove objects outside the bounds, which are inclusive; None is an open end.
-        Properties are those of `opsef_bridge.measure.region_table` that have one column
-        and need no intensities. What has no value (NaN) is kept.
+        Properties are those of `opsef_bridge.measure.region_table` that have one column,
+        measured after the steps above. What has no value (NaN) is kept.
+    intensity : ndarray, optional
+        Image in which the intensities that `keep` names are measured: the shape of `labels`,
+        or one more axis, first or last, for channels (``intensity_mean_0``, ...). The raw
+        image, so that bounds are in its grey levels and not in those of a recipe.
 
     Returns
     -------
     ndarray of int32
-        The shape of `labels`; ids 1..N without gaps, in the order of the old ids.
+        The shape of `labels`; ids 1..N without gaps, in the order of the old ids, and of
+        place where one object became several.
 
     Raises
     ------
     InputError
-        `labels` are negative, no integers, no plane or volume; or a property is unknown.
+        `labels` are negative, no integers, no plane or volume; `open` is out of range; a
+        property is unknown or needs an intensity image; or that has another shape.
 
     Examples
     --------
@@ -87,77 +123,72 @@ def clean(
            [1, 1, 1, 0],
            [1, 1, 1, 0]], dtype=int32)
     """
-    labels = _renumbered(_checked(labels))
+    from opsef_bridge.postprocess import shapes  # brings numba
+    from opsef_bridge.postprocess.loops import present, translated
+
+    if not 0 <= open <= LARGEST_OPENING:
+        raise InputError(
+            f"an opening of radius {open}", hint=f"Give 0 (off) to {LARGEST_OPENING} pixels"
+        )
+    labels, _ = compact_labels(checked_labels(labels))
     if fill_holes:
-        _fill_holes(labels)
-    wrong = np.zeros(int(labels.max()) + 1, bool)
+        labels = shapes.fill_holes(labels)
+    if open:
+        labels = shapes.open_objects(labels, open)
+    if largest_component:
+        labels = shapes.largest_pieces(labels)
+    elif open:
+        labels = shapes.part_pieces(labels)
+    flat = np.ascontiguousarray(labels).reshape(-1)
+    size = int(labels.max()) + 1
+    kept = _fit(labels, size, intensity, keep) if any(keep) else present(flat, size)
     if clear_border:
         for axis in (-2, -1):
-            wrong[labels.take((0, -1), axis=axis)] = True
-    for bounds in keep:
-        for name, (low, high) in bounds.items():
-            objects, values = _property(labels, name)
-            wrong[objects[_outside(values, low, high)]] = True
-    wrong[0] = False
-    return _renumbered(np.where(wrong[labels], 0, labels)) if wrong.any() else labels
+            kept[labels.take((0, -1), axis=axis)] = False
+    kept[0] = False
+    number = np.where(kept, np.cumsum(kept, dtype=np.int32), 0)
+    return translated(flat, number).reshape(labels.shape)
 
 
-def _checked(labels: np.ndarray) -> np.ndarray:
-    labels = np.asarray(labels)
-    if labels.ndim not in (2, 3) or labels.dtype.kind not in "iu" or labels.size == 0:
-        raise InputError(
-            f"labels of dtype {labels.dtype} and shape {labels.shape}",
-            hint="Give integers with axes YX or ZYX",
-        )
-    if labels.min() < 0:
-        raise InputError(f"a label is {labels.min()}", hint="Labels go from 0 (background) upwards")
-    return labels
-
-
-def _renumbered(labels: np.ndarray) -> np.ndarray:
-    """Return int32 labels 1..N in the order of the old ids; always a copy."""
-    high = int(labels.max())
-    if high <= 4 * labels.size + 255:  # a table is faster than sorting the pixels
-        present = np.zeros(high + 1, bool)
-        present[labels] = True
-        present[0] = False
-        return np.cumsum(present, dtype=np.int32)[labels]
-    ids, index = np.unique(labels, return_inverse=True)
-    first = 0 if ids[0] == 0 else 1
-    return (index + first).astype(np.int32).reshape(labels.shape)
-
-
-def _fill_holes(labels: np.ndarray) -> None:
-    """Fill in place, smallest object first, so that the inner of two rings wins."""
-    areas = np.bincount(labels.ravel())
-    boxes = scipy.ndimage.find_objects(labels)
-    for label in np.argsort(areas[1:], kind="stable") + 1:
-        view = labels[boxes[label - 1]]
-        mask = view == label
-        filled = scipy.ndimage.binary_fill_holes(mask)
-        view[filled & (view == 0)] = label
-
-
-def _property(labels: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids and the value of one property for each."""
-    if name == "area":
-        areas = np.bincount(labels.ravel())[1:]
-        return np.arange(1, areas.size + 1), areas
+def _fit(
+    labels: np.ndarray,
+    size: int,
+    intensity: np.ndarray | None,
+    keep: Sequence[Mapping[str, Bounds | Sequence[float | None]]],
+) -> np.ndarray:
+    """Return which of the ids below `size` are objects inside all bounds."""
     from opsef_bridge.measure.regions import region_table
 
-    table = region_table(labels, properties=[name])
-    if name not in table:
-        raise InputError(
-            f"{name!r} is not one number per object",
-            hint=f"Use one of its columns: {', '.join(c for c in table if c != 'label')}",
-        )
-    return table["label"].to_numpy(), table[name].to_numpy()
+    names = list(dict.fromkeys(name for bounds in keep for name in bounds))
+    for name in names:
+        if intensity is None and _is_intensity(name):
+            raise InputError(
+                f"{name!r} is measured in an image, and there is none",
+                hint="Give `intensity`, an image of the shape of the labels",
+            )
+    needed = intensity if any(map(_is_intensity, names)) else None
+    table = region_table(labels, needed, properties=names)
+    fits = np.ones(len(table), bool)
+    for bounds in keep:
+        for name, (low, high) in bounds.items():
+            if name not in table:
+                raise InputError(
+                    f"{name!r} is not one number per object",
+                    hint=f"Use one of its columns: {_columns_of(name, table)}",
+                )
+            values = table[name].to_numpy()
+            if low is not None:
+                fits &= ~(values < low)
+            if high is not None:
+                fits &= ~(values > high)
+    kept = np.zeros(size, bool)
+    kept[table["label"].to_numpy()[fits]] = True
+    return kept
 
 
-def _outside(values: np.ndarray, low: float | None, high: float | None) -> np.ndarray:
-    outside = np.zeros(values.shape, bool)
-    if low is not None:
-        outside |= values < low
-    if high is not None:
-        outside |= values > high
-    return outside
+def _is_intensity(name: str) -> bool:
+    return name.startswith("intensity_")
+
+
+def _columns_of(name: str, table: Mapping[str, object]) -> str:
+    return ", ".join(column for column in table if column.startswith(f"{name}_"))
