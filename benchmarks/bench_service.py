@@ -1,6 +1,11 @@
-"""How fast the service answers who polls it, alone and beside 20 others.
+"""How fast the service answers who polls it, alone and beside 20 others, and during a sweep.
 
     python benchmarks/bench_service.py [--requests 500] [--clients 20] [--interval 0.5]
+    python benchmarks/bench_service.py --sweep [--clients 20] [--interval 0.1] [--images 8]
+
+With ``--sweep`` the clients poll the job of a real sweep until it ends, half of them listening
+to its events too. Each must be answered every time, see progress that never goes back, and be
+told the same end; else this program fails.
 
 Server, pollers and the client that is timed are processes of their own. The client keeps its
 connection, as Fiji does. A plain route of starlette under the same uvicorn runs alongside:
@@ -23,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from scipy import ndimage
 
 from opsef_bridge.project import Project
 from opsef_bridge.service.people import invite
@@ -79,6 +85,64 @@ sys.exit("all pollers ended")
 """
 
 
+FOLLOW = """
+import http.client, json, sys, threading, time
+port, path, token, clients, interval = sys.argv[1:]
+headers = {"Authorization": "Bearer " + token}
+taken, ends, faults = [], [], []
+
+def poll(number):
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=30)
+    reached, state = 0, None
+    time.sleep(float(interval) * number / int(clients))
+    while state not in ("done", "failed", "cancelled"):
+        start = time.perf_counter()
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        job = json.loads(answer.read())
+        taken.append(1000 * (time.perf_counter() - start))
+        state = job.get("state")
+        if answer.status != 200 or job["current"] < reached:
+            faults.append([answer.status, job])
+            return
+        reached = job["current"]
+        time.sleep(float(interval))
+    ends.append(job)
+
+def listen(number):
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=600)
+    connection.request("GET", path + "/events", headers=headers)
+    answer = connection.getresponse()
+    lines = [line for line in answer.read().split(b"\\n") if line.startswith(b"data:")]
+    jobs = [json.loads(line[5:]) for line in lines]
+    reached = [job["current"] for job in jobs]
+    if answer.status != 200 or reached != sorted(reached):
+        faults.append([answer.status, jobs])
+    ends.append(jobs[-1])
+
+def guarded(action, number):
+    try:
+        action(number)
+    except BaseException as error:
+        faults.append(repr(error))
+
+clients = int(clients)
+actions = [(poll, n) for n in range(clients)] + [(listen, n) for n in range(clients // 2)]
+threads = [threading.Thread(target=guarded, args=one) for one in actions]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+same = all(end == ends[0] for end in ends) and len(ends) == len(actions)
+print(json.dumps({"taken": taken, "end": ends and ends[0], "same": same, "faults": faults}))
+"""
+
+SWEEP = """\
+opsef: 1
+images: {source: [data]}
+models: {classic: {engine: watershed, scale: [0.5, 1.0, 2.0], threshold: [otsu, 0.8, local]}}
+sweep: {images: all, crop: none}
+"""
+
+
 @contextlib.contextmanager
 def running(code: str, *words: str) -> Iterator[str]:
     """Run Python code as a process for the length of the block; yield the end of what it says."""
@@ -127,13 +191,56 @@ def times(port: int, path: str, token: str, requests: int) -> np.ndarray:
     return np.array(taken)
 
 
+def during_a_sweep(clients: int, interval: float, images: int) -> None:
+    """Print how long polls took while a sweep ran; fail where anything was lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        data = root / "demo" / "data"
+        data.mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        for number in range(images):
+            field = ndimage.gaussian_filter(rng.normal(size=(512, 512)), 8)
+            picture = (255 * (field > np.quantile(field, 0.8))).astype(np.uint8)
+            tifffile.imwrite(data / f"{number}.tif", picture)
+        (root / "demo" / "opsef.yaml").write_text(SWEEP, "utf-8")
+        _, token = invite(root, "ada")
+        with running(SERVE, folder) as url:
+            port = url.rpartition(":")[2]
+            connection = http.client.HTTPConnection("127.0.0.1", int(port))
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            connection.request("POST", "/v1/projects/demo/runs", '{"kind": "sweep"}', headers)
+            job = json.loads(connection.getresponse().read())["job"]
+            path = f"/v1/projects/demo/jobs/{job}"
+            words = (port, path, token, str(clients), str(interval))
+            command = [sys.executable, "-c", FOLLOW, *words]
+            start = time.perf_counter()
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            seconds = time.perf_counter() - start
+    told = json.loads(said)
+    end, taken = told["end"], np.array(told["taken"])
+    low, high = np.percentile(taken, [50, 95])
+    print(f"{clients} clients polled {len(taken)} times during a sweep of {seconds:.1f} s")
+    print(f"median {low:.2f} ms, p95 {high:.2f} ms, max {taken.max():.2f} ms")
+    print(f"the job: {end['state']}, {end['message']}")
+    if told["faults"] or not told["same"] or end["state"] != "done" or end["result"]["open"]:
+        raise SystemExit(f"something was lost: {told['faults']}, {end}")
+    print("nothing was lost: every poll answered 200, progress never went back, one end for all")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--interval", type=float, default=0.5)
+    parser.add_argument("--interval", type=float, help="seconds; 0.5, or 0.1 with --sweep")
     parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--sweep", action="store_true", help="poll while a sweep runs")
+    parser.add_argument("--images", type=int, default=8, help="of the sweep")
     given = parser.parse_args()
+    if given.interval is None:
+        given.interval = 0.1 if given.sweep else 0.5
+    if given.sweep:
+        during_a_sweep(given.clients, given.interval, given.images)
+        return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         job = make_project(root, given.jobs)

@@ -1,4 +1,4 @@
-"""``opsef serve``, ``invite``, ``inbox``, ``fiji``: the workstation's side of the Fiji menu."""
+"""``opsef serve``, ``invite``, ``inbox``, ``fiji``, ``show``: the way to the Fiji menu."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from opsef_bridge.cli.common import Context, app, fiji_app, inbox_app
+from opsef_bridge.cli.common import Context, app, command, fiji_app, inbox_app
 from opsef_bridge.errors import NotFoundError
 
 Root = Annotated[Path, typer.Argument(help="Folder of projects.")]
@@ -26,6 +26,9 @@ def serve(
         list[str] | None,
         typer.Option("--name", help="Name under which clients ask for it (repeatable)."),
     ] = None,
+    pixels: Annotated[
+        int, typer.Option("--pixels", min=1, help="Pixels of the largest image that may be sent.")
+    ] = 2**31,
 ) -> None:
     """Serve the projects of a folder to the Fiji menu, until Ctrl-C."""
     try:
@@ -36,7 +39,8 @@ def serve(
             hint="The service is an extra: pip install 'opsef_bridge[service]', or make install",
         ) from None
 
-    run(root, host, port, allow_remote=allow_remote, names=tuple(name or ()))
+    names = tuple(name or ())
+    run(root, host, port, allow_remote=allow_remote, names=names, pixel_limit=pixels)
 
 
 @app.command()
@@ -137,6 +141,58 @@ def fiji_bundle(
 
     Context.console.say(f"Wrote {bundle(file)}: unpack it into the folder of Fiji or ImageJ")
     Context.console.answer({"file": str(file)})
+
+
+@fiji_app.command("check")
+def fiji_check(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(envvar="OPSEF_FIJI_DIR", help="Folder of Fiji or ImageJ ($OPSEF_FIJI_DIR)."),
+    ] = None,
+) -> None:
+    """Try the OpSeF menu in the ImageJ, Jython and Java of a folder, without windows."""
+    from opsef_bridge.errors import InputError
+    from opsef_bridge.service.fiji_check import check
+
+    if folder is None:
+        raise InputError(
+            "name the folder of Fiji or ImageJ", hint="For example: opsef fiji check ~/Fiji.app"
+        )
+    findings = check(folder)
+    rows = [{"what": f.what, "state": "ok" if f.ok else "BROKEN", "message": f.message}
+            for f in findings]  # fmt: skip
+    Context.console.table(rows, ("what", "state", "message"))
+    for hint in dict.fromkeys(f.hint for f in findings if f.hint):
+        Context.console.say("", hint)
+    Context.console.answer([f._asdict() for f in findings])
+    raise typer.Exit(0 if all(f.ok for f in findings) else 2)
+
+
+@app.command()
+def show(
+    run: Annotated[str | None, typer.Argument(help="Id of the run (newest).")] = None,
+    image: Annotated[
+        str | None, typer.Option("--image", help="Id of the image (the first).")
+    ] = None,
+    fiji: Annotated[
+        Path | None,
+        typer.Option("--fiji", envvar="OPSEF_FIJI_DIR", help="Folder of your Fiji (ImageJ 1.54p)."),
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until ImageJ is closed.")] = True,
+) -> None:
+    """Open the comparison of a run in a window of ImageJ or Fiji."""
+    from opsef_bridge.service.show import show as open_window
+    from opsef_bridge.service.show import stack_of
+
+    project = Context.project().must_exist()
+    Context.console.say(f"Opening {stack_of(project, run, image)} ...")
+    shown = open_window(project, run, image, fiji=fiji, wait=wait)
+    waiting = len(list(project.inbox_folder.glob("*.json")))
+    if waiting:
+        Context.console.say(
+            f"Requests that wait in the inbox: {waiting}; {command('inbox run')} does them"
+        )
+    Context.console.answer({"image": shown.image, "file": str(shown.file)})
 
 
 def _line(job) -> str:  # type: ignore[no-untyped-def]

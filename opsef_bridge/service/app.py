@@ -20,6 +20,7 @@ from opsef_bridge.service import jobs_api, objects, projects, runs, segment_api
 from opsef_bridge.service.guard import Guard
 from opsef_bridge.service.jobs import Jobs
 from opsef_bridge.service.people import People
+from opsef_bridge.service.pixels import PIXEL_LIMIT
 from opsef_bridge.service.places import uploads
 from opsef_bridge.service.web import (
     Services,
@@ -63,6 +64,7 @@ def create_app(
     *,
     hosts: Iterable[str] = (),
     upload_limit: int = UPLOAD_LIMIT,
+    pixel_limit: int = PIXEL_LIMIT,
     jobs: Jobs | None = None,
     pump: bool = True,
 ) -> FastAPI:
@@ -76,13 +78,15 @@ def create_app(
         Names besides ``localhost`` under which it may be asked for.
     upload_limit : int
         Bytes of an image or a zip.
+    pixel_limit : int
+        Pixels of an image.
     jobs : Jobs, optional
         Those of `root` by default.
     pump : bool
         Whether jobs are moved on while the application runs (its lifespan).
     """
     root = Path(root).resolve()
-    services = Services(root, jobs or Jobs(root), upload_limit)
+    services = Services(root, jobs or Jobs(root), upload_limit, pixel_limit)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -127,13 +131,11 @@ def create_app(
 
 def _pump(services: Services) -> None:
     """Move jobs on until the service stops; one that fails must not end the others."""
-    step = services.jobs.recover
     while not services.stopping.is_set():
         try:
-            step()
+            services.jobs.pump()
         except Exception:
             log.exception("jobs could not be moved on; trying again")
-        step = services.jobs.pump
         services.stopping.wait(PUMP_SECONDS)
 
 

@@ -41,7 +41,19 @@ LARGEST = 1_000_000
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asks for: see the top of the module."""
+    """What somebody asks for.
+
+    Attributes
+    ----------
+    id, kind, author, at : str
+        The name of its file; one of `KINDS`; who asks; when, ISO 8601.
+    parameters : Mapping
+        Those of its kind.
+    attachment : str or None
+        Name of the file that came along.
+    sha256 : str or None
+        Of that file; None where whoever wrote the request does not say. It outlives the file.
+    """
 
     id: str
     kind: str
@@ -49,10 +61,14 @@ class Request:
     at: str
     parameters: Mapping[str, Any]
     attachment: str | None
+    sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what the file holds."""
-        return {"opsef": FORMAT, **vars(self)}
+        told = {"opsef": FORMAT, **vars(self)}
+        if self.sha256 is None:
+            del told["sha256"]
+        return told
 
 
 def new_id() -> str:
@@ -116,9 +132,9 @@ def read_request(project: Project, id: str) -> tuple[Request, Path | None]:
     if not is_id(id):
         raise NotFoundError(f"there is no request {id!r}", hint="Send it first")
     file = project.request_file(id)
-    if not file.exists():
-        file = project.inbox_folder / "done" / file.name
-    return _read(file)
+    with contextlib.suppress(NotFoundError):  # also where it is moved away right now
+        return _read(file)
+    return _read(project.inbox_folder / "done" / file.name)
 
 
 def _read(file: Path) -> tuple[Request, Path | None]:
@@ -157,8 +173,9 @@ def _of_json(content: Any) -> Request:
             raise TypeError(f"{name} is no text")
     if not isinstance(request.parameters, dict):
         raise TypeError("parameters is no object")
-    if not isinstance(request.attachment, str | None):
-        raise TypeError("attachment is no text")
+    for name in ("attachment", "sha256"):
+        if not isinstance(getattr(request, name), str | None):
+            raise TypeError(f"{name} is no text")
     return request
 
 

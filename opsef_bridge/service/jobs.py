@@ -20,7 +20,7 @@ from pathlib import Path
 
 from opsef_bridge.errors import LockedError, NotFoundError, OpsefError, WorkerError
 from opsef_bridge.project import Project
-from opsef_bridge.service.forms import files_of, is_id
+from opsef_bridge.service.forms import is_id
 from opsef_bridge.service.inbox import BUSY
 from opsef_bridge.service.kinds import KINDS
 from opsef_bridge.service.requests import (
@@ -31,6 +31,7 @@ from opsef_bridge.service.requests import (
     perform,
     settle,
 )
+from opsef_bridge.service.scratch import SCRATCH, tidy
 from opsef_bridge.service.states import (
     Job,
     cancel_mark,
@@ -41,12 +42,9 @@ from opsef_bridge.service.states import (
     signal_group,
 )
 
-__all__ = ["SCRATCH", "Jobs", "command_of"]
+__all__ = ["Jobs", "command_of"]
 
 log = logging.getLogger("opsef_bridge.service")
-
-SCRATCH = "_scratch"
-"""Id of a folder of the service itself, for images that belong to no project."""
 
 GENTLE, FIRM, FINAL = 0.0, 10.0, 20.0
 """Seconds after a cancellation at which a process is asked, told, and made to end."""
@@ -56,9 +54,6 @@ LATER = 5.0
 
 FAST_SECONDS = 10.0
 """So old is a fast request that whoever wrote it will not do it any more."""
-
-SCRATCH_SECONDS = 24 * 3600.0
-"""How long images that belong to no project are kept."""
 
 Key = tuple[str, str]
 
@@ -189,7 +184,8 @@ class Jobs:
     def pump(self) -> None:
         """Take note of what ended, begin what waits, press on with what is cancelled.
 
-        To be called about twice a second.
+        To be called about twice a second. What was killed with an earlier service is begun
+        again, and what still runs is followed: all that is known of jobs lies in the folders.
         """
         with self._lock:
             self._reap()
@@ -217,7 +213,9 @@ class Jobs:
                 running += 1
             if time.monotonic() - self._tidied > 3600 or not self._tidied:
                 self._tidied = time.monotonic()
-                self._tidy()
+                self._known.clear()
+                if self._has_scratch():
+                    tidy(self.project(SCRATCH))
 
     def _open(self, name: str, project: Project) -> list[Job]:
         """Return the jobs of a project that have not ended; none where its folder is broken.
@@ -231,13 +229,6 @@ class Jobs:
                 log.warning("the inbox of %s cannot be read: %s", name, error)
             self._broken[name] = str(error)
             return []
-
-    def recover(self) -> None:
-        """Begin again what was killed with an earlier service, and follow what still runs.
-
-        All that is known of jobs lies in the folders, so there is nothing else to do.
-        """
-        self.pump()
 
     def catch_up(self) -> None:
         """Do what is quick and was left waiting, such as edits, before anything new comes.
@@ -275,7 +266,7 @@ class Jobs:
     def _all(self) -> Iterator[tuple[str, Project]]:
         """Yield the projects that can be opened."""
         names = self.projects()
-        if (self.root / ".opsef" / "scratch").is_dir():
+        if self._has_scratch():
             names.append(SCRATCH)
         for name in names:
             with contextlib.suppress(OpsefError):  # its opsef.yaml or engines.json is broken
@@ -367,21 +358,8 @@ class Jobs:
             else:
                 signal_group(pid, signal.SIGTERM if step == 2 else signal.SIGKILL)
 
-    def _tidy(self) -> None:
-        """Remove old images that belong to no project, and what became of them."""
-        if not (self.root / ".opsef" / "scratch").is_dir():
-            return
-        project = self.project(SCRATCH)
-        oldest = time.time() - SCRATCH_SECONDS
-        for job in jobs_of(project):
-            file = project.job_file(job.id)
-            if not job.ended_for_good or not file.exists() or file.stat().st_mtime > oldest:
-                continue
-            done = project.inbox_folder / "done"
-            files = [done / name.name for name in files_of(project, job.id)]
-            rois = project.exchange_folder("segment") / f"{job.id}_ROIs.zip"
-            for path in (*files, rois, rois.with_suffix(".json"), log_of(project, job.id), file):
-                path.unlink(missing_ok=True)
+    def _has_scratch(self) -> bool:
+        return (self.root / ".opsef" / "scratch").is_dir()
 
 
 def _is_project(folder: Path) -> bool:

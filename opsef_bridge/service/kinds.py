@@ -14,11 +14,17 @@ from opsef_bridge.engines import list_weights
 from opsef_bridge.errors import InputError, NotFoundError
 from opsef_bridge.exchange.files import clear_objects
 from opsef_bridge.exchange.saving import How, Imported, base_of_text, save_objects, text_of_base
-from opsef_bridge.exchange.sources import image_shape, revision_of, subject_of, variant_of
+from opsef_bridge.exchange.sources import (
+    Subject,
+    image_shape,
+    revision_of,
+    subject_of,
+    variant_of,
+)
 from opsef_bridge.execute import Event
 from opsef_bridge.files import file_sha256, lock
 from opsef_bridge.images import read_image
-from opsef_bridge.project import Project, read_csv, write_csv
+from opsef_bridge.project import ImageEntry, Project, read_csv, write_csv
 from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.revisions import Source
 from opsef_bridge.rois.sets import read_roi_set, write_roi_set
@@ -46,7 +52,7 @@ from opsef_bridge.sweep.run import Result, resume_run, run_plan
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["KINDS", "Kind", "Task", "patiently", "table_of"]
+__all__ = ["KINDS", "Kind", "Task", "subject_named", "table_of"]
 
 IMPORT_SECONDS = 600.0
 """How long an import waits for another of the same project."""
@@ -200,6 +206,30 @@ def _truth(task: Task, given: TruthParameters) -> dict[str, Any]:
     return {**told, "revision": revision.id, "scope": given.scope, "said": said}
 
 
+def subject_named(
+    project: Project,
+    entry: ImageEntry,
+    run: str | None = None,
+    variant: str | None = None,
+    revision: str | None = None,
+) -> Subject | None:
+    """Return the objects that are named; without a name the newest, None where there are none.
+
+    Raises
+    ------
+    InputError
+        Both a variant and a revision are named, or a run alone.
+    NotFoundError
+        There is no such run, variant or revision.
+    """
+    if revision and (variant or run):
+        raise InputError("both a variant and a revision were named", hint="Name one of them")
+    if run and not variant:
+        raise InputError(f"{run} was named without a variant", hint="Name one of its variants")
+    chosen = variant_of(project, variant, run) if variant else None
+    return subject_of(project, entry, variant=chosen, revision=revision)
+
+
 def table_of(
     project: Project,
     image: str,
@@ -237,12 +267,7 @@ def table_of(
     from opsef_bridge.measure import region_table
 
     entry = project.image(image)
-    if revision and (variant or run):
-        raise InputError("both a variant and a revision were named", hint="Name one of them")
-    if run and not variant:
-        raise InputError(f"{run} was named without a variant", hint="Name one of its variants")
-    chosen = variant_of(project, variant, run) if variant else None
-    subject = subject_of(project, entry, variant=chosen, revision=revision)
+    subject = subject_named(project, entry, run, variant, revision)
     if subject is None:
         raise NotFoundError(
             f"there are no objects of {image}" + (f" by {variant}" if variant else ""),

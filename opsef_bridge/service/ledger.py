@@ -31,7 +31,10 @@ from opsef_bridge.service.states import (
     read_state,
 )
 
-__all__ = ["close", "is_known", "job_of", "jobs_of", "open_jobs", "put_away", "settle"]
+__all__ = ["ONCE", "close", "is_known", "job_of", "jobs_of", "open_jobs", "put_away", "settle"]
+
+ONCE = "once"
+"""Folder of the inbox for what was asked for by an id but is no job: see `service.once`."""
 
 MOST_TRIES = 2
 """A request whose process was killed is begun so often without getting further."""
@@ -39,17 +42,30 @@ MOST_TRIES = 2
 
 def is_known(project: Project, id: str) -> bool:
     """Tell whether there is, or was, a request of that id."""
-    done = project.inbox_folder / "done" / f"{id}.json"
-    return project.request_file(id).exists() or done.exists() or bool(read_state(project, id))
+    folder = project.inbox_folder
+    files = [project.request_file(id), folder / "done" / f"{id}.json", folder / ONCE / f"{id}.json"]
+    return any(file.exists() for file in files) or bool(read_state(project, id))
 
 
-def put_away(project: Project, id: str) -> None:
-    """Move the files of a request to ``inbox/done``, the JSON last."""
+def put_away(project: Project, job: Job) -> None:
+    """Move the files of a request that is over to ``inbox/done``, the JSON last.
+
+    What came along with one that was done is removed: a revision keeps the zip as it came, and
+    an image that belongs to no project was needed for its objects only. What came along with
+    one that failed, such as a stale edit, is somebody's work and stays.
+    """
+    id = job.id
     done = project.inbox_folder / "done"
     done.mkdir(exist_ok=True)
-    for file in files_of(project, id):
+    *attachments, request = files_of(project, id)
+    for file in attachments:
         with contextlib.suppress(FileNotFoundError):
-            os.replace(file, done / file.name)
+            if job.state == "done":
+                file.unlink()
+            else:
+                os.replace(file, done / file.name)
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(request, done / request.name)
     cancel_mark(project, id).unlink(missing_ok=True)
     # Who waits for this lock finds that the request is over, so it may go while it is held.
     lock_of(project, id).unlink(missing_ok=True)
@@ -67,7 +83,7 @@ def close(project: Project, id: str, **changes: Any) -> Job:
         job = job_of(project, id)
         if not job.ended_for_good:
             job = Teller(project, job, lambda job: None).change(**changes, ended=now())
-        put_away(project, id)
+        put_away(project, job)
     return job
 
 
@@ -153,7 +169,7 @@ def settle(project: Project, job: Job) -> Job:
         job = teller.change(
             state="interrupted", message=error.message, ended=now(), error=error_json(error)
         )
-        put_away(project, job.id)
+        put_away(project, job)
     return job
 
 

@@ -1,21 +1,20 @@
-"""A project for images that are sent: which models are tried, at which sizes, by preset."""
+"""A project for images that are sent: a preset, with sizes around the one that was measured."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 from opsef_bridge.config import parse_config
 from opsef_bridge.errors import InputError
 from opsef_bridge.files import write_text
-from opsef_bridge.service.places import free_folder, project_id
+from opsef_bridge.presets import SOURCE, preset_text
+from opsef_bridge.project import Project
+from opsef_bridge.service.places import free_folder, key_file, project_id
 
-__all__ = ["PRESETS", "Preset", "make_project", "object_pixels"]
-
-Preset = Literal["fluorescence", "stained", "brightfield"]
-PRESETS: tuple[Preset, ...] = ("fluorescence", "stained", "brightfield")
+__all__ = ["made_by", "make_project", "object_pixels"]
 
 OWN_PIXELS = 24.0
 """Diameter of objects at which the shipped networks see them best: about the median of what
@@ -23,24 +22,6 @@ they were trained on."""
 
 AROUND = (0.7, 1.0, 1.4)
 """Sizes that are tried around the one that was measured."""
-
-_RECIPES: dict[str, str] = {
-    "fluorescence": "  raw: []\n  smooth: [{median: {radius: 1}}]\n",
-    "stained": "  raw: []\n  inverted: [{invert: {}}]\n",
-    "brightfield": "  bright-field: [{invert: {}}, {clahe: {tiles: 8, clip: 0.01}}]\n"
-    "  inverted: [{invert: {}}]\n",
-}
-
-_TEXT = """\
-opsef: 1                          # version of this format
-images:
-  source: [data]                  # what is sent lands here
-  segment: {{channel: 0}}           # which channel is segmented
-preprocess:                       # recipes by name; each an ordered list of steps
-{recipes}models:                           # a list where one value stands is tried value by value
-{models}postprocess: {{fill_holes: true}}
-sweep: {{images: 8, crop: 512, seed: 0}}    # a sample; a batch does all images
-"""
 
 
 def object_pixels(object_um: float | None, pixel_um: float | None) -> float | None:
@@ -70,8 +51,9 @@ def object_pixels(object_um: float | None, pixel_um: float | None) -> float | No
 def make_project(
     root: Path,
     name: str,
-    preset: Preset = "fluorescence",
+    preset: str = "fluorescence",
     object_px: float | None = None,
+    mark: str | None = None,
 ) -> Path:
     """Make a project in `root` and return its folder, whose name is the id.
 
@@ -81,41 +63,48 @@ def make_project(
         The folder of projects.
     name : str
         What a person calls it; where the id is taken it gets a number.
-    preset : {"fluorescence", "stained", "brightfield"}
-        The kind of the sample.
+    preset : str
+        The kind of the sample: one of `opsef_bridge.presets.PRESETS`.
     object_px : float, optional
-        Diameter of the objects in pixels. Without, a wide range of sizes is tried.
+        Diameter of the objects in pixels. Without, the sizes of the preset are tried.
+    mark : str, optional
+        A word by which this project is known again (`made_by`).
 
     Raises
     ------
     InputError
         Nothing of `name` can be in an id.
+    NotFoundError
+        There is no such preset.
     """
-    text = _TEXT.format(recipes=_RECIPES[preset], models=_models(preset, object_px))
+    text = preset_text(preset).replace(SOURCE, "source: [data]")
+    if object_px is not None:
+        text = _sized(text, object_px)
     parse_config(text)
     folder = free_folder(root, project_id(name))
     (folder / "data").mkdir()
-    write_text(folder / "opsef.yaml", text)
+    if mark is not None:
+        write_text(key_file(Project(folder)), mark)
+    write_text(folder / "opsef.yaml", text)  # from here on it is a project
     return folder
 
 
-def _models(preset: Preset, object_px: float | None) -> str:
-    scale, diameter = "[0.5, 1.0, 2.0]", "[12, 22, 45]"
-    if object_px is not None:
-        fitting = [OWN_PIXELS / object_px * step for step in AROUND]
-        scale = _values(min(max(value, 0.05), 20.0) for value in fitting)
-        diameter = _values(max(object_px * step, 1.0) for step in AROUND)
-    lines = [
-        f"classic: {{engine: watershed, scale: {scale}, threshold: [otsu, 0.8, local]}}",
-        f"unet: {{engine: unet, weights: nuclei-unet, scale: {scale}, threshold: [0.5, 0.7]}}",
-        f"stardist: {{engine: stardist, weights: nuclei-stardist, scale: {scale}}}",
-        f"fpn2ws: {{engine: fpn2ws, scale: {scale}, seed: [0.5, 0.7]}}",
-    ]
-    if preset == "stained":
-        lines.insert(0, f"tissue: {{engine: stardist, weights: he-stardist, scale: {scale}}}")
-    if find_spec("cellpose"):
-        lines.append(f"cellpose: {{engine: cellpose, diameter: {diameter}}}")
-    return "".join(f"  {line}\n" for line in lines)
+def made_by(mark: str, projects: Iterable[Project]) -> Path | None:
+    """Return the folder of the project that was made with a mark; None where there is none."""
+    for project in projects:
+        with contextlib.suppress(OSError):
+            if key_file(project).read_text("ascii", "replace") == mark:
+                return project.root
+    return None
+
+
+def _sized(text: str, object_px: float) -> str:
+    """Return a preset with other scales and diameters: those around a size of objects."""
+    fitting = [OWN_PIXELS / object_px * step for step in AROUND]
+    scale = _values(min(max(value, 0.05), 20.0) for value in fitting)
+    diameter = _values(max(object_px * step, 1.0) for step in AROUND)
+    text = re.sub(r"(engine: .*scale: )\[[^]]*\]", rf"\g<1>{scale}", text)
+    return re.sub(r"(engine: .*diameter: )\[[^]]*\]", rf"\g<1>{diameter}", text)
 
 
 def _values(numbers: Iterable[float]) -> str:

@@ -13,13 +13,13 @@ from pydantic import BaseModel, Field
 
 from opsef_bridge.errors import InputError, NotFoundError
 from opsef_bridge.exchange.saving import text_of_base
-from opsef_bridge.exchange.sources import Subject, subject_of, variant_of
+from opsef_bridge.exchange.sources import Subject
 from opsef_bridge.files import key_of
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.rois.revisions import Base, History
 from opsef_bridge.rois.sets import write_roi_set
 from opsef_bridge.rois.truth import list_truth
-from opsef_bridge.service.kinds import table_of
+from opsef_bridge.service.kinds import subject_named, table_of
 from opsef_bridge.service.places import inside
 from opsef_bridge.service.web import (
     ID,
@@ -28,11 +28,12 @@ from opsef_bridge.service.web import (
     Body,
     Id,
     InProject,
+    RequestId,
     binary_body,
     cached,
     etag_of,
     file_answer,
-    is_known,
+    has_already,
     perform_now,
     problem_answers,
 )
@@ -105,7 +106,7 @@ def get_rois(
     headers = {"X-Opsef-Objects": str(count)}
     if subject is None or not count:
         return Response(status_code=204, headers={"ETag": etag, **headers})
-    if is_known(request, etag):
+    if has_already(request, etag):
         return Response(status_code=304, headers={"ETag": etag, **headers})
     path = _zip_of(opened, entry, subject)
     name = f"{image}_ROIs.zip"
@@ -117,12 +118,7 @@ def get_rois(
 def _subject(
     project: Project, entry: ImageEntry, revision: str | None, run: str | None, variant: str | None
 ) -> Subject | None:
-    if revision and (run or variant):
-        raise InputError("both a variant and a revision were named", hint="Name one of them")
-    if run and not variant:
-        raise InputError(f"{run} was named without a variant", hint="Name one of its variants")
-    chosen = variant_of(project, variant, run) if variant else None
-    subject = subject_of(project, entry, variant=chosen, revision=revision)
+    subject = subject_named(project, entry, run, variant, revision)
     if subject is None and (revision or variant):
         raise NotFoundError(
             f"there are no objects of {entry.id} by {variant or revision}",
@@ -187,6 +183,7 @@ def put_rois(
     resolve: Literal["ours", "theirs"] | None = None,
     if_match: Annotated[str | None, Header(max_length=200)] = None,
     x_opsef_objects: Annotated[int | None, Header(ge=0)] = None,
+    id: RequestId = None,
 ) -> dict[str, Any]:
     """Save edited objects as a revision: a zip of ROIs, with the ETag of what was edited.
 
@@ -210,9 +207,8 @@ def put_rois(
             hint="Where all objects were deleted send no body",
         )
     wanted = {"image": image, "base": base_of_etag(if_match), "truth": truth, "resolve": resolve}
-    result = perform_now(
-        opened, "rois", {**wanted, "empty": empty}, author, None if empty else body
-    )
+    zipped = None if empty else body
+    result = perform_now(opened, "rois", {**wanted, "empty": empty}, author, zipped, id)
     answer.status_code = 201 if result["new"] else 200
     # What the sent objects are a form of now: further edits of them are edits of that.
     answer.headers["ETag"] = f'"{result.pop("base") or wanted["base"]}"'
@@ -229,17 +225,21 @@ def log_of(opened: InProject, image: Id) -> dict[str, Any]:
 @router.post(
     "/v1/projects/{project}/verdicts", status_code=201, responses=problem_answers(404, 409, 422)
 )
-def add_verdict(wanted: Verdict, opened: InProject, author: Author) -> dict[str, Any]:
+def add_verdict(
+    wanted: Verdict, opened: InProject, author: Author, id: RequestId = None
+) -> dict[str, Any]:
     """Note down what the author thinks of a variant on one image."""
-    return perform_now(opened, "verdict", wanted.model_dump(exclude_none=True), author)
+    return perform_now(opened, "verdict", wanted.model_dump(exclude_none=True), author, id=id)
 
 
 @router.post(
     "/v1/projects/{project}/truth", status_code=201, responses=problem_answers(404, 409, 422)
 )
-def add_truth(wanted: TruthClaim, opened: InProject, author: Author) -> dict[str, Any]:
+def add_truth(
+    wanted: TruthClaim, opened: InProject, author: Author, id: RequestId = None
+) -> dict[str, Any]:
     """Vouch for a revision, or a part of it."""
-    return perform_now(opened, "truth", wanted.model_dump(), author)
+    return perform_now(opened, "truth", wanted.model_dump(), author, id=id)
 
 
 @router.get("/v1/projects/{project}/truth", responses=problem_answers(404, 422))

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import secrets
 import unicodedata
 from pathlib import Path
 
-from opsef_bridge.errors import InputError, NotFoundError
+from opsef_bridge.errors import InputError, LockedError, NotFoundError
+from opsef_bridge.files import key_of, write_text
 from opsef_bridge.project import Project
 from opsef_bridge.service.people import service_folder
+from opsef_bridge.service.states import patiently
 
-__all__ = ["file_name", "free_folder", "inside", "project_id", "uploads"]
+__all__ = [
+    "file_name",
+    "free_folder",
+    "inside",
+    "key_file",
+    "project_id",
+    "project_key",
+    "uploads",
+]
 
 
 def project_id(name: str) -> str:
@@ -49,26 +61,56 @@ def free_folder(root: Path, name: str) -> Path:
 def file_name(name: str) -> str:
     """Return the name under which an image that was sent is kept.
 
-    It may hold letters of any language and blanks, but leads nowhere.
+    It may hold letters of any language, blanks and most signs; others become ``-``.
 
     Raises
     ------
     InputError
-        It is a path, is hidden, or is no TIFF or PNG.
+        It is a path, is hidden, is too long, or is no TIFF or PNG.
 
     Examples
     --------
     >>> file_name("Zählung 3.tif")
     'Zählung 3.tif'
+    >>> file_name("(5% O2?) a[1].tif")
+    '5- O2-) a-1-.tif'
     """
     name = unicodedata.normalize("NFC", name)
-    fine = re.fullmatch(r"\w[\w .,;()+=@#&~-]*", name) and len(name.encode()) <= 200
-    if not fine or not name.lower().endswith((".tif", ".tiff", ".png")):
+    path = re.search(r"[/\\\x00-\x1f\x7f]|^\.", name)
+    kept = re.sub(r"[^\w .,;()+=@#&~-]", "-", name)
+    stem, dot, suffix = re.sub(r"^\W+", "", kept).rpartition(".")
+    suffixes = ("tif", "tiff", "png")
+    if path or not stem or suffix.lower() not in suffixes or len(kept.encode()) > 200:
         raise InputError(
             f"{name!r} cannot be the name of an image",
-            hint="Name a .tif, .tiff or .png file, without a folder",
+            hint="Name a .tif, .tiff or .png file, without a folder, of up to 200 bytes",
         )
-    return name
+    return f"{stem}{dot}{suffix}"
+
+
+def project_key(root: Path, project: Project) -> str:
+    """Return what tells a project of a service from all other projects, and all other services.
+
+    It stays the same for the life of the project, also when the whole root is moved; it
+    changes with the id. (Two services behind one tunnel have the same address, and maybe
+    projects of the same id.) Where nothing can be written it may be less unique.
+    """
+    own, ours = key_file(project), service_folder(root) / "key"
+    return key_of(_word_in(ours), _word_in(own), project.root.name)
+
+
+def key_file(project: Project) -> Path:
+    """Return the file whose content no other project has, but for copies of it."""
+    return project.inbox_folder / "key"
+
+
+def _word_in(file: Path) -> str:
+    """Return the word in a file; a new one where there is none."""
+    with contextlib.suppress(OSError, LockedError), patiently(file.with_name(".key.lock"), 5):
+        if not file.is_file():
+            write_text(file, secrets.token_hex(16))
+        return file.read_text("ascii", "replace").strip()
+    return ""
 
 
 def uploads(root: Path) -> Path:

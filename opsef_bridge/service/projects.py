@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
+import unicodedata
+from contextlib import AbstractContextManager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,18 +15,25 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
 from opsef_bridge.config import Config
-from opsef_bridge.errors import ImageError, NotFoundError
+from opsef_bridge.errors import ImageError, NotFoundError, OpsefError
 from opsef_bridge.files import file_sha256, key_of
-from opsef_bridge.images import image_info, write_hyperstack
+from opsef_bridge.images import write_hyperstack
+from opsef_bridge.images.identity import stamp
+from opsef_bridge.presets import Preset
 from opsef_bridge.project import ImageEntry, Project
-from opsef_bridge.service.kinds import patiently
-from opsef_bridge.service.new_project import Preset, make_project, object_pixels
-from opsef_bridge.service.places import file_name
+from opsef_bridge.service.ledger import ONCE
+from opsef_bridge.service.new_project import made_by, make_project, object_pixels
+from opsef_bridge.service.once import once, once_in
+from opsef_bridge.service.people import service_folder
+from opsef_bridge.service.pixels import sent_image_info
+from opsef_bridge.service.places import file_name, project_key
+from opsef_bridge.service.states import patiently
 from opsef_bridge.service.web import (
     Author,
     Body,
     Id,
     InProject,
+    RequestId,
     State,
     binary_body,
     cached,
@@ -66,15 +74,18 @@ class NewProject(BaseModel, extra="forbid"):
 
 
 class Made(BaseModel):
-    """Id of what was made."""
+    """A project that was made; `said` tells where its id is not the name that was asked for."""
 
     id: str
+    key: str
+    said: list[str]
 
 
 class ImageMade(BaseModel):
-    """Id of an image that was sent."""
+    """Id of an image that was sent; `said` tells where it is kept under another name."""
 
     image: str
+    said: list[str]
 
 
 class ImageRow(BaseModel):
@@ -97,15 +108,21 @@ class ImageRows(BaseModel):
 
 
 class ProjectNames(BaseModel):
-    """Ids of all projects."""
+    """Ids of all projects, and by each id the key of the project: see `ProjectFacts`."""
 
     projects: list[str]
+    keys: dict[str, str]
 
 
 class ProjectFacts(BaseModel):
-    """A project at a glance."""
+    """A project at a glance.
+
+    `key` is 32 hexadecimal digits that stay the same as long as the project has its id. No
+    other project has them, and no project of another service, be it of the same name.
+    """
 
     id: str
+    key: str
     images: list[ImageRow]
     runs: list[str]
     adopted: dict[str, Any]
@@ -138,16 +155,41 @@ async def me(author: Author) -> dict[str, str]:
 @router.get("/v1/projects", response_model=ProjectNames, responses=problem_answers())
 def list_projects(state: State) -> dict[str, Any]:
     """List the projects."""
-    return {"projects": state.jobs.projects()}
+    names = state.jobs.projects()
+    keys = {}
+    for name in names:
+        with suppress(OpsefError):  # its opsef.yaml is broken
+            keys[name] = project_key(state.root, state.jobs.project(name))
+    return {"projects": names, "keys": keys}
 
 
 @router.post(
-    "/v1/projects", status_code=201, response_model=Made, responses=problem_answers(413, 422)
+    "/v1/projects", status_code=201, response_model=Made, responses=problem_answers(409, 413, 422)
 )
-def new_project(wanted: NewProject, state: State) -> dict[str, Any]:
+def new_project(
+    wanted: NewProject, state: State, author: Author, id: RequestId = None
+) -> dict[str, Any]:
     """Make a project for images that are sent next."""
     pixels = object_pixels(wanted.object_um, wanted.pixel_um)
-    return {"id": make_project(state.root, wanted.name, wanted.preset, pixels).name}
+
+    def make() -> tuple[int, dict[str, Any]]:
+        mark = None if id is None else key_of(author, id)
+        # One that was made just before the service was killed.
+        there = mark and made_by(mark, map(state.jobs.project, state.jobs.projects()))
+        folder = there or make_project(state.root, wanted.name, wanted.preset, pixels, mark)
+        said = _renamed(wanted.name, folder.name, "Its id is made of letters, digits and '-'")
+        key = project_key(state.root, Project(folder))
+        return 201, {"id": folder.name, "key": key, "said": said}
+
+    asked = {"project": wanted.model_dump()}
+    return once(service_folder(state.root) / ONCE, id, author, asked, make)[1]
+
+
+def _renamed(asked: str, kept: str, why: str) -> list[str]:
+    """Return what is said of a name that is not kept as it came."""
+    if unicodedata.normalize("NFC", asked) == kept:
+        return []
+    return [f"{asked!r} is {kept!r} here. {why}, and it has a number where there is one already"]
 
 
 @router.get(
@@ -157,6 +199,7 @@ def show_project(project: Id, opened: InProject, state: State) -> dict[str, Any]
     """Show a project at a glance."""
     return {
         "id": project,
+        "key": project_key(state.root, opened),
         "images": [_row(entry) for entry in opened.images()],
         "runs": opened.runs(),
         "adopted": opened.adopted(),
@@ -185,33 +228,46 @@ def add_image(
     name: Annotated[str, Query(min_length=1, max_length=200)],
     body: Body,
     answer: Response,
+    state: State,
+    author: Author,
+    id: RequestId = None,
 ) -> dict[str, Any]:
     """Take an image (TIFF or PNG). The same image under the same name is taken once (200)."""
-    name = file_name(name)
-    config = opened.config
-    file = body.rename(body.with_name(body.name + Path(name).suffix.lower()))
+    kept = file_name(name)
+    file = body.rename(body.with_name(body.name + Path(kept).suffix.lower()))
     try:
-        _check_readable(file, name, config.images.axes)
-        with _alone(opened):
-            target, new = _place(opened, file, name)
-            entries = _taken(opened, config, file, target, new)
+        asked = {"image": name, "sha256": None if id is None else file_sha256(file)}
+        status, told = once_in(
+            opened, id, author, asked, lambda: _take(opened, file, name, state.pixel_limit)
+        )
     finally:
         file.unlink(missing_ok=True)
-    source = target.relative_to(opened.root).as_posix()
+    answer.status_code = status
+    return told
+
+
+def _take(project: Project, file: Path, name: str, pixel_limit: int) -> tuple[int, dict[str, Any]]:
+    """Put a file that came into the project; return status and answer."""
+    kept, config = file_name(name), project.config
+    _check_readable(file, kept, config.images.axes, pixel_limit)
+    with _alone(project):
+        target, new = _place(project, file, kept)
+        entries = _taken(project, config, file, target, new)
+    source = target.relative_to(project.root).as_posix()
     found = [entry.id for entry in entries if entry.source == source]
     if not found:
         raise NotFoundError(
             f"opsef.yaml does not name {source} among its images",
             hint="Add `data` to images.source",
         )
-    answer.status_code = 201 if new else 200
-    return {"image": found[0]}
+    said = _renamed(name, target.name, "Signs that files cannot have in their names are '-'")
+    return 201 if new else 200, {"image": found[0], "said": said}
 
 
-def _check_readable(file: Path, name: str, axes: str | None) -> None:
-    """Refuse what is no image, before it is in the project."""
+def _check_readable(file: Path, name: str, axes: str | None, pixel_limit: int) -> None:
+    """Refuse what is no image, or too large a one, before it is in the project."""
     try:
-        image_info(file, axes=axes)
+        sent_image_info(file, pixel_limit, axes)
     except ImageError as error:
         said = error.message.replace(str(file), name).replace(file.name, name)
         raise ImageError(said, hint=error.hint) from None
@@ -266,10 +322,10 @@ def image_data(opened: InProject, image: Id, request: Request) -> Response:
     entry = opened.image(image)
     config = opened.config
     file = opened.source_file(entry)
-    if not file.is_file():
+    if not file.exists():
         raise NotFoundError(f"the file of {image} is gone: {entry.source}")
-    status = file.stat()
-    key = key_of(entry.sha256, status.st_size, status.st_mtime_ns, config.images.model_dump())
+    choices = (entry.series, entry.region.text, entry.segment_channel, entry.projection)
+    key = key_of(entry.sha256, *stamp(file), *choices, config.images.model_dump())
 
     def make(path: Path) -> None:
         array = for_imagej(segmented_array(opened, config, entry))

@@ -3,8 +3,10 @@
 ::
 
     inbox/<id>.json          {"opsef": 1, "id", "kind", "author", "at", "parameters", "attachment"}
+                             and, where it is known, "sha256" of what came along
     inbox/<id>.zip           what came along; written before the JSON
-    inbox/done/              both, when it is over
+    inbox/done/              the JSON, when it is over; and what came along, where it failed
+    inbox/once/              images that were sent with an id (`opsef_bridge.service.once`)
     inbox/jobs/<id>.json     what became of it (`opsef_bridge.service.states.Job`)
 
 `perform` is the one way in which a request is done: by the service at once, by a process of
@@ -15,6 +17,8 @@ moved away. So it may be cut off anywhere and is done once.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import shutil
 import sys
 import time
@@ -68,6 +72,7 @@ __all__ = [
     "KINDS",
     "Job",
     "Request",
+    "another_has",
     "close",
     "error_json",
     "error_of",
@@ -132,14 +137,23 @@ def write_request(
     if not project.root.is_dir():
         raise NotFoundError(f"there is no folder {project.root}", hint="Make the project first")
     try:
-        with patiently(lock_of(project, id), PATIENCE):
-            if is_known(project, id):
-                _must_be_same(project, request, attachment)
-            else:
-                _put(project, request, attachment)
+        request = replace(request, sha256=_sha256_of(attachment))
+        # Whoever does a request holds its lock, for hours if it is a sweep.
+        if not is_known(project, id):
+            with patiently(lock_of(project, id), PATIENCE):
+                if not is_known(project, id):
+                    _put(project, request, attachment)
+                    return id
+        _must_be_same(project, request)
     except OSError as error:
         raise _of_disk(project, error) from error
     return id
+
+
+def _sha256_of(attachment: bytes | Path | None) -> str | None:
+    if isinstance(attachment, bytes):
+        return hashlib.sha256(attachment).hexdigest()
+    return None if attachment is None else file_sha256(attachment)
 
 
 def _put(project: Project, request: Request, attachment: bytes | Path | None) -> None:
@@ -153,27 +167,29 @@ def _put(project: Project, request: Request, attachment: bytes | Path | None) ->
     write_json(project.request_file(request.id), request.to_json())
 
 
-def _must_be_same(project: Project, request: Request, attachment: bytes | Path | None) -> None:
+def _must_be_same(project: Project, request: Request) -> None:
     """Refuse a second request of an id that asks for something else than the first."""
-    try:
+    same = False
+    with contextlib.suppress(OpsefError, OSError):
         old, file = read_request(project, request.id)
-    except (OpsefError, OSError):
-        old, file = None, None
-    same = old is not None and replace(old, at=request.at) == request
-    if same and file is not None and attachment is not None:
-        # The sizes differ far more often than not.
-        size = len(attachment) if isinstance(attachment, bytes) else attachment.stat().st_size
-        same = file.is_file() and file.stat().st_size == size
-        if same and isinstance(attachment, bytes):
-            same = file.read_bytes() == attachment
-        elif same:
-            same = file_sha256(file) == file_sha256(attachment)
+        sha256 = old.sha256 or _sha256_of(file)  # scripts without a service do not say it
+        same = replace(old, at=request.at, sha256=sha256) == request
     if not same:
-        raise InputError(f"another request has the id {request.id!r}", hint="Send it with a new id")
+        raise another_has(request.id)
+
+
+def another_has(id: str) -> InputError:
+    """Return the error for an id by which something else was asked for before."""
+    return InputError(f"another request has the id {id!r}", hint="Send it with a new id")
 
 
 def perform(
-    project: Project, id: str, *, report: Report = lambda job: None, wait: bool = False
+    project: Project,
+    id: str,
+    *,
+    report: Report = lambda job: None,
+    wait: bool = False,
+    patience: float | None = None,
 ) -> dict[str, Any]:
     """Do a request in this process, and write what becomes of it.
 
@@ -186,6 +202,8 @@ def perform(
     wait : bool
         Whether a request that others stand in the way of (a sweep of somebody else) goes on
         waiting. By default it has failed then.
+    patience : float, optional
+        Seconds to wait where another process does the same request; `PATIENCE` by default.
 
     Returns
     -------
@@ -207,7 +225,7 @@ def perform(
     """
     if not is_id(id) or not is_known(project, id):
         raise NotFoundError(f"there is no request {id!r}", hint="Send it first")
-    with patiently(lock_of(project, id), PATIENCE):
+    with patiently(lock_of(project, id), PATIENCE if patience is None else patience):
         job = job_of(project, id)
         if not job.ended_for_good:
             teller = Teller(project, job, report)
@@ -221,7 +239,7 @@ def perform(
                     raise
             job = teller.job
         if job.ended_for_good and not job.seen:
-            put_away(project, id)
+            put_away(project, job)
         if job.state == "waiting":
             raise error_of(job.error or {})
     return _outcome(job)

@@ -20,6 +20,7 @@ from opsef_bridge.service.web import (
     Author,
     Id,
     InProject,
+    RequestId,
     State,
     file_answer,
     perform_now,
@@ -77,13 +78,18 @@ class RunNames(BaseModel):
     responses=problem_answers(404, 409, 422),
 )
 def start_run(
-    project: Id, wanted: NewRun, opened: InProject, author: Author, state: State
+    project: Id,
+    wanted: NewRun,
+    opened: InProject,
+    author: Author,
+    state: State,
+    id: RequestId = None,
 ) -> dict[str, str]:
     """Start a sweep, or a batch of what was adopted; answers with the id of the job."""
     chosen = wanted.model_dump(exclude={"kind"}, exclude_none=True)
     if wanted.kind == "batch":
         chosen.pop("resume")
-    request = write_request(opened, wanted.kind, chosen, author=author)
+    request = write_request(opened, wanted.kind, chosen, author=author, id=id)
     state.jobs.start(project, request)
     return {"job": request}
 
@@ -194,9 +200,9 @@ def report(run: Id, opened: InProject, request: Request) -> Response:
 
 
 @router.post("/v1/projects/{project}/adopt", responses=problem_answers(404, 409, 422))
-def adopt(wanted: Adopt, opened: InProject, author: Author) -> dict[str, Any]:
+def adopt(wanted: Adopt, opened: InProject, author: Author, id: RequestId = None) -> dict[str, Any]:
     """Adopt a variant: a batch runs it on all images."""
-    return perform_now(opened, "adopt", wanted.model_dump(exclude_none=True), author)
+    return perform_now(opened, "adopt", wanted.model_dump(exclude_none=True), author, id=id)
 
 
 def _image(project: Project, image: str) -> str:

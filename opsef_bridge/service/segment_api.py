@@ -11,17 +11,18 @@ from pydantic import BaseModel
 from opsef_bridge.engines import engine_class, engine_names, list_weights
 from opsef_bridge.engines.parameters import split_parameters
 from opsef_bridge.errors import ImageError, InputError, NotFoundError, OpsefError
-from opsef_bridge.images import image_info
-from opsef_bridge.service.jobs import SCRATCH
 from opsef_bridge.service.jobs_api import JobAnswer
+from opsef_bridge.service.pixels import sent_image_info
 from opsef_bridge.service.places import inside
 from opsef_bridge.service.requests import Job, error_of, write_request
 from opsef_bridge.service.runs import Started
+from opsef_bridge.service.scratch import SCRATCH
 from opsef_bridge.service.web import (
     AnswerError,
     Author,
     Body,
     Id,
+    RequestId,
     Services,
     State,
     binary_body,
@@ -56,6 +57,7 @@ def segment_image(
     state: State,
     engine: Model = None,
     weights: Model = None,
+    id: RequestId = None,
 ) -> dict[str, str]:
     """Segment one image (TIFF); what else is in the query are parameters of the engine."""
     values = {
@@ -66,12 +68,12 @@ def segment_image(
     _check_model(engine, weights, values)
     image = body.rename(body.with_name(body.name + ".tif"))
     try:
-        image_info(image)
+        sent_image_info(image, state.pixel_limit)
         project = state.jobs.project(SCRATCH)
         wanted = {"engine": engine, "weights": weights, "parameters": values}
         named = {key: value for key, value in wanted.items() if value is not None}
         job = write_request(
-            project, "segment", named, author=author, attachment=image, suffix=".tif"
+            project, "segment", named, author=author, attachment=image, suffix=".tif", id=id
         )
     except ImageError as error:
         said = error.message.replace(str(image), "the body").replace(image.name, "the body")

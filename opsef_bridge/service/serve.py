@@ -6,18 +6,19 @@ import ipaddress
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
-from opsef_bridge.errors import InputError, NotFoundError
+from opsef_bridge.errors import InputError, LockedError, NotFoundError
 from opsef_bridge.files import lock, write_json
 from opsef_bridge.service.app import UPLOAD_LIMIT, create_app
-from opsef_bridge.service.people import service_folder
+from opsef_bridge.service.people import known_address, service_folder
+from opsef_bridge.service.pixels import PIXEL_LIMIT
 from opsef_bridge.service.tls import certificate, pin_of
 
 __all__ = ["Running", "is_loopback", "serve"]
@@ -49,8 +50,7 @@ class Running:
     @property
     def url(self) -> str:
         """The address with scheme and port."""
-        name = f"[{self.address}]" if ":" in self.address else self.address
-        return f"{'https' if self.tls else 'http'}://{name}:{self.port}"
+        return _url(self.address, self.port, self.tls)
 
     def stop(self) -> None:
         """Ask it to end; jobs that run go on by themselves."""
@@ -66,6 +66,7 @@ def serve(
     ready: Callable[[Running], None] | None = None,
     names: Iterable[str] = (),
     upload_limit: int = UPLOAD_LIMIT,
+    pixel_limit: int = PIXEL_LIMIT,
 ) -> None:
     """Serve a folder of projects until it is interrupted.
 
@@ -88,6 +89,8 @@ def serve(
         More names of this machine, such as an alias, under which others ask for it.
     upload_limit : int
         Bytes of an image or a zip.
+    pixel_limit : int
+        Pixels of an image, over all its channels and planes.
 
     Raises
     ------
@@ -97,7 +100,7 @@ def serve(
     NotFoundError
         There is no folder `root`.
     LockedError
-        Another service has this folder.
+        Another service has this folder; the message has its address.
     """
     root = Path(root).resolve()
     if not root.is_dir():
@@ -108,7 +111,7 @@ def serve(
             f"{host} can be reached by other machines",
             hint="Keep 127.0.0.1 and connect by `ssh -L`; or add --allow-remote, with TLS",
         )
-    with lock(service_folder(root) / "service.lock"), _listening(host, port) as listener:
+    with _alone(root), _listening(host, port) as listener:
         port = listener.getsockname()[1]
         known = [*_names(host), *names]
         options: dict[str, Any] = {}
@@ -118,7 +121,7 @@ def serve(
             pin = pin_of(file)
             options["ssl_certfile"] = str(file)
         allowed = [_in_header(name) for name in known]
-        app = create_app(root, hosts=allowed, upload_limit=upload_limit)
+        app = create_app(root, hosts=allowed, upload_limit=upload_limit, pixel_limit=pixel_limit)
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -132,6 +135,24 @@ def serve(
 
         with suppress(KeyboardInterrupt):  # which uvicorn raises again, once all is done
             _Server(config, app.state.services.stopping, tell).run(sockets=[listener])
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Be the only service of a folder; one that was killed is none."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(lock(service_folder(root) / "service.lock"))
+        except LockedError as error:
+            there = ""
+            with suppress(OSError, ValueError, KeyError, TypeError):  # it may begin just now
+                known = known_address(root) or {}
+                there = f" at {_url(known['address'], known['port'], known['tls'])}"
+            raise LockedError(
+                f"another service serves {root}{there} ({error.message.rpartition(' by ')[2]})",
+                hint="Use that one (opsef invite writes the file for Connect), or end it first",
+            ) from None
+        yield
 
 
 class _Server(uvicorn.Server):
@@ -161,6 +182,10 @@ def _started(root: Path, running: Running, ready: Callable[[Running], None] | No
     print(f"Serving {root} at {running.url}", flush=True)
     if ready is not None:
         ready(running)
+
+
+def _url(address: str, port: int, tls: bool) -> str:
+    return f"{'https' if tls else 'http'}://{_in_header(address)}:{port}"
 
 
 def is_loopback(host: str) -> bool:

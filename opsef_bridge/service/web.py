@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Header, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
@@ -41,6 +41,7 @@ __all__ = [
     "ErrorAnswer",
     "Id",
     "InProject",
+    "RequestId",
     "Services",
     "State",
     "binary_body",
@@ -53,6 +54,9 @@ ID = r"^[A-Za-z0-9_.-]{1,64}$"
 Id = Annotated[str, InPath(pattern=ID)]
 CHUNK = 2**20
 
+SAME_SECONDS = 60.0
+"""How long somebody who sends the same request again waits for the first to be done."""
+
 
 @dataclass(frozen=True)
 class Services:
@@ -61,6 +65,7 @@ class Services:
     root: Path
     jobs: Jobs
     upload_limit: int
+    pixel_limit: int
     stopping: threading.Event = field(default_factory=threading.Event)
 
 
@@ -81,6 +86,18 @@ def _project(request: Request, project: Id) -> Project:
 
 State = Annotated[Services, Depends(_state)]
 Author = Annotated[str, Depends(_author)]
+RequestId = Annotated[
+    str | None,
+    Header(
+        alias="X-Opsef-Request",
+        pattern=r"^[A-Za-z0-9_-]{8,64}$",
+        description="An id that the client makes up. Who got no answer sends the same again "
+        "with the same id: it is done once, and answered the same. Something else, or somebody "
+        "else, with that id is refused (422). After an answer, also a refusal, take a new id.",
+    ),
+]
+"""The id by which a request can be sent again."""
+
 InProject = Annotated[Project, Depends(_project)]
 
 
@@ -219,10 +236,21 @@ def perform_now(
     parameters: Mapping[str, Any],
     author: str,
     attachment: Path | None = None,
+    id: str | None = None,
 ) -> dict[str, Any]:
-    """Write a request that is done at once, do it, and return its result."""
-    request = write_request(project, kind, dict(parameters), author=author, attachment=attachment)
-    return perform(project, request)
+    """Write a request that is done at once, do it, and return its result.
+
+    With the `id` of one that was done before, the result, or the error, of that is told again.
+    """
+    wanted = dict(parameters)
+    request = write_request(project, kind, wanted, author=author, attachment=attachment, id=id)
+    result = perform(project, request, patience=SAME_SECONDS)
+    if not result:  # its state file is gone
+        raise AnswerError(
+            409, "unknown-outcome", f"{id} was done, but what it answered is not known any more",
+            hint="See what is there now; send it with a new id where it is missing",
+        )  # fmt: skip
+    return result
 
 
 def etag_of(path: Path) -> str:
@@ -232,7 +260,7 @@ def etag_of(path: Path) -> str:
     return f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
 
 
-def is_known(request: Request, etag: str) -> bool:
+def has_already(request: Request, etag: str) -> bool:
     """Tell whether the client says that it has this version already."""
     given = request.headers.get("if-none-match", "")
     tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
@@ -251,7 +279,7 @@ def file_answer(
     """Stream a file, or the part that the client asks for; 304 where it has it already."""
     etag = etag or etag_of(path)
     more = {"ETag": etag, "Cache-Control": "private, no-cache", **(headers or {})}
-    if is_known(request, etag):
+    if has_already(request, etag):
         return Response(status_code=304, headers=more)
     return FileResponse(path, media_type=media, headers=more, filename=name)
 

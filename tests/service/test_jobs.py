@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-import numpy as np
 import pytest
 import tifffile
 
@@ -16,8 +16,10 @@ from opsef_bridge.errors import NotFoundError
 from opsef_bridge.files import lock, read_json, write_json
 from opsef_bridge.project import read_csv
 from opsef_bridge.service import jobs as module
-from opsef_bridge.service.jobs import SCRATCH, command_of
+from opsef_bridge.service import scratch as scratch_module
+from opsef_bridge.service.jobs import command_of
 from opsef_bridge.service.requests import job_of, perform, write_request
+from opsef_bridge.service.scratch import SCRATCH
 from opsef_bridge.service.states import lock_of, process_start, read_state
 from opsef_bridge.sweep import plan_sweep, run_plan, status
 
@@ -100,10 +102,9 @@ def test_a_cancelled_sweep_stops_and_its_work_is_not_lost(service, probe, root, 
     id = ask(project)
     jobs.start("slow", id)
     drive(jobs, lambda: begun(project))
-    start = time.monotonic()
     jobs.cancel("slow", id)
     job = ended(jobs, project, id)
-    assert job.state == "cancelled" and time.monotonic() - start < 8
+    assert job.state == "cancelled"
     assert process_start(job.pid) != job.pid_started
     made, passes = status(project.run()), probe.passes()
     assert 0 < made.ok < 8 and made.failed == 0
@@ -202,7 +203,7 @@ def test_a_stopped_job_goes_on_however_often(service, probe, root, drive, ended)
     id = ask(project)
     for tries in (1, 2):
         jobs = service()
-        jobs.recover()
+        jobs.pump()
         drive(jobs, lambda tries=tries: job_of(project, id).tries == tries)
         drive(jobs, lambda: job_of(project, id).state == "running")
         jobs.stop()
@@ -218,7 +219,7 @@ from pathlib import Path
 from opsef_bridge.service.jobs import Jobs
 root, code = sys.argv[1:]
 jobs = Jobs(Path(root), command=lambda folder, id: [sys.executable, "-c", code, str(folder), id])
-jobs.recover()
+jobs.pump()
 while True:
     jobs.pump()
     time.sleep(0.1)
@@ -250,7 +251,7 @@ def test_the_next_service_follows_what_still_runs(
     orphan = killed_service(project, id)
     assert process_start(orphan.pid) == orphan.pid_started
     jobs = service()
-    jobs.recover()
+    jobs.pump()
     assert not jobs._mine and job_of(project, id).state == "running"
     job = ended(jobs, project, id)
     assert (job.state, job.tries, job.pid) == ("done", 1, orphan.pid)
@@ -264,7 +265,7 @@ def test_the_next_service_can_cancel_what_still_runs(
     id = ask(project)
     orphan = killed_service(project, id)
     jobs = service()
-    jobs.recover()
+    jobs.pump()
     jobs.cancel("slow", id)
     assert ended(jobs, project, id).state == "cancelled"
     until(lambda: process_start(orphan.pid) != orphan.pid_started, timeout=10)
@@ -280,7 +281,7 @@ def test_the_next_service_begins_again_what_died(
     os.killpg(orphan.pid, signal.SIGKILL)
     jobs = service()
     drive(jobs, lambda: process_start(orphan.pid) is None)
-    jobs.recover()
+    jobs.pump()
     job = ended(jobs, project, id)
     assert (job.state, job.tries, job.result["ok"]) == ("done", 2, 12)
     assert project.runs() == ["run-0001"] and probe.passes() <= 7
@@ -296,7 +297,7 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(service, projec
     }  # fmt: skip
     write_json(project.job_file(id), perform_state)
     jobs = service()
-    jobs.recover()
+    jobs.pump()
     assert ended(jobs, project, id).state == "done"
     os.kill(os.getppid(), 0)  # it was left alone
 
@@ -421,26 +422,33 @@ def test_an_image_that_belongs_to_no_project(service, project, drive, monkeypatc
     jobs._tidied = 0.0
     jobs.pump()
     assert jobs.get(SCRATCH, id) == job  # it is kept for a day
-    old = time.time() - 2 * module.SCRATCH_SECONDS
+    old = time.time() - 2 * scratch_module.SECONDS
     os.utime(scratch.job_file(id), (old, old))
     jobs._tidied = 0.0
     jobs.pump()
     assert not [path for path in scratch.root.rglob("*") if path.is_file()]
 
 
-def test_a_job_is_found_fast_among_many(service, project):
+def test_a_job_is_found_among_many_without_reading_the_others(service, project):
     """Polling must not become slow because a project is old."""
     for number in range(300):
         state = {"id": f"q-{number}", "state": "done", "at": "2026-01-01T00:00:00+00:00"}
         write_json(project.job_file(f"q-{number}"), state)
     jobs = service()
     assert len(jobs.list("cells")) == 300 and len(jobs.list("cells", newest=20)) == 20
-    times = []
-    for number in range(100):
-        start = time.perf_counter()
-        jobs.get("cells", f"q-{number}")
-        times.append(time.perf_counter() - start)
-    assert np.percentile(times, 95) < 0.01
+    opened: set[str] = set()
+    watching = True
+
+    def note(event: str, arguments: tuple) -> None:
+        if watching and event == "open" and str(arguments[0]).endswith(".json"):
+            opened.add(Path(str(arguments[0])).name)
+
+    sys.addaudithook(note)  # for good: there is no taking it back, hence the flag
+    try:
+        service().get("cells", "q-7")  # another one, that has seen nothing yet
+    finally:
+        watching = False
+    assert {name for name in opened if name.startswith("q-")} == {"q-7.json"}
 
 
 def test_a_list_sees_what_changed(service, project):

@@ -169,6 +169,33 @@ def test_another_request_cannot_take_the_id(project, tmp_path):
         )  # fmt: skip
 
 
+def test_a_request_without_a_checksum_is_compared_by_its_file(project, tmp_path):
+    """Scripts without a service write none, and what came along is gone when it is done."""
+    file = edited(tmp_path, project, without_first)
+    sent = {"image": IMAGE, "base": "run-0001/v0001"}
+    ask(project, "rois", sent, id="q-1", attachment=file)
+    written = project.request_file("q-1")
+    content = read_json(written)
+    assert len(content.pop("sha256")) == 64
+    write_json(written, content)
+    assert ask(project, "rois", sent, id="q-1", attachment=file) == "q-1"
+    with pytest.raises(InputError, match="another request"):
+        ask(project, "rois", sent, id="q-1", attachment=b"x")
+    perform(project, "q-1")
+    assert not list(project.inbox_folder.rglob("*.zip"))
+    with pytest.raises(InputError, match="another request"):  # nobody can tell any more
+        ask(project, "rois", sent, id="q-1", attachment=file)
+
+
+@pytest.mark.parametrize("sha256", [5, ["a"], {}])
+def test_a_checksum_is_a_text(project, sha256):
+    ask(project, "verdict", VERDICT, id="q-1")
+    file = project.request_file("q-1")
+    write_json(file, read_json(file) | {"sha256": sha256})
+    with pytest.raises(InputError, match="sha256"):
+        perform(project, "q-1")
+
+
 def test_two_at_once_are_done_once(project):
     id = ask(project, "verdict", VERDICT)
     results = []

@@ -47,7 +47,7 @@ def test_it_answers_prints_its_address_and_ends(root, start_server, capfd):
     _, token = invite(root, "ada")
     with asking(running, token) as client:
         assert client.get("/v1/health").json()["api"] == 1
-        assert client.get("/v1/projects").json() == {"projects": ["demo"]}
+        assert client.get("/v1/projects").json()["projects"] == ["demo"]
     assert running.url == f"http://127.0.0.1:{running.port}"
     assert f"at {running.url}\n" in capfd.readouterr().out
     known = known_address(root)
@@ -68,13 +68,34 @@ def test_only_loopback_without_the_flag(root):
 
 def test_one_service_a_folder_and_one_a_port(root, start_server, tmp_path):
     running = start_server(root)
-    with pytest.raises(LockedError):
+    with pytest.raises(LockedError, match=f"at {running.url} .*process") as caught:
         serve(root, ready=lambda other: other.stop())
+    assert "opsef invite" in caught.value.hint
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="cannot be listened on"):
         serve(tmp_path / "other", port=running.port, ready=lambda other: other.stop())
     with pytest.raises(NotFoundError):
         serve(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("left", ["as it was", "half"])
+def test_what_a_killed_service_left_behind_is_no_obstacle(root, start_server, left):
+    code = "import sys; from opsef_bridge.service.serve import serve; serve(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert "http" in first.stdout.readline()
+        finally:
+            first.kill()
+    file = root / ".opsef" / "service.json"
+    assert json.loads(file.read_text())["pid"] == first.pid
+    if left == "half":
+        file.write_text("{")
+    running = start_server(root)
+    assert known_address(root)["port"] == running.port
+    file.write_text("{")
+    with pytest.raises(LockedError, match="another service serves"):
+        serve(root, ready=lambda other: other.stop())
 
 
 def test_answers_are_not_held_back():

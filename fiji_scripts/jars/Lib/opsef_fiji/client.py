@@ -13,10 +13,12 @@ from javax.net.ssl import (
     HttpsURLConnection,
     SSLContext,
     SSLException,
+    SSLPeerUnverifiedException,
     X509ExtendedTrustManager,
 )
 
 from opsef_fiji import API
+from opsef_fiji.asking import HEADER, new_id, persistently
 from opsef_fiji.trouble import NoConnection, Stale, Trouble
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
@@ -34,8 +36,7 @@ class PinnedTrust(X509ExtendedTrustManager):
         self.pin = pin.replace(":", "").lower()
 
     def checkServerTrusted(self, chain, kind, *more):
-        seen = MessageDigest.getInstance("SHA-256").digest(chain[0].getEncoded())
-        if "".join("%02x" % (byte & 255) for byte in seen) != self.pin:
+        if digest_of_bytes(chain[0].getEncoded()) != self.pin:
             raise CertificateException("this is not the certificate of the invitation")
 
     def checkClientTrusted(self, chain, kind, *more):
@@ -81,6 +82,7 @@ class Client(object):
             raise Trouble("The invitation does not name the certificate.", INVITE)
         host = "[%s]" % address if ":" in address and not address.startswith("[") else address
         self.base = "%s://%s:%d" % ("https" if tls else "http", host, int(port))
+        self.mark = digest_of(token)
         self.context = None
         if tls:
             self.context = SSLContext.getInstance("TLS")
@@ -103,9 +105,15 @@ class Client(object):
     def get(self, path, token=True):
         return self.send("GET", path, token=token).json()
 
-    def post(self, path, values=None, **headers):
+    def post(self, path, values=None):
         body = bytes_of(json.dumps(values if values is not None else {}))
-        return self.send("POST", path, body, "application/json").json()
+        return self.ask("POST", path, body, "application/json").json()
+
+    def ask(self, method, path, body=None, kind=None, headers=None, show=None, request=None):
+        """Send what changes something; without an answer again, by the same id: it is done once."""
+        headers = dict(headers or {})
+        headers[HEADER] = request or new_id()
+        return persistently(lambda: self.send(method, path, body, kind, headers), show)
 
     def send(self, method, path, body=None, kind=None, headers=None, token=True, read_ms=READ_MS):
         """Send a request and return the Answer; troubles of any kind are raised as such."""
@@ -148,6 +156,8 @@ class Client(object):
         except HttpRetryException:
             raise Trouble("The service does not know this invitation.", INVITE)
         except SSLException as error:
+            if not is_other_machine(error):  # Java calls a line that is cut this, too
+                raise NoConnection("No answer from %s: %s." % (self.base, said(error)), AGAIN)
             raise Trouble(
                 "The machine that answers is not the one of the invitation: %s." % said(error),
                 "Do not go on by hand. " + INVITE,
@@ -199,6 +209,26 @@ class Whole(FilterInputStream):
             if got > 0:
                 self.left -= got if where else 1
         return got
+
+
+def is_other_machine(error):
+    """Tell whether a certificate is what a connection failed for."""
+    while error is not None:
+        if isinstance(error, (CertificateException, SSLPeerUnverifiedException)):
+            return True
+        error = error.getCause()
+    return False
+
+
+def digest_of(text):
+    """Return by what two secrets can be told apart without showing them."""
+    return digest_of_bytes(bytes_of(text))[:16]
+
+
+def digest_of_bytes(data):
+    """Return the sha256 of byte[] as hex."""
+    found = MessageDigest.getInstance("SHA-256").digest(data)
+    return "".join("%02x" % (byte & 255) for byte in found)
 
 
 def refusal(answer):

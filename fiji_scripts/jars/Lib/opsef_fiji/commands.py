@@ -13,12 +13,13 @@ from opsef_fiji.waiting import wait_for
 NONE = "(none)"
 NEWEST = "(newest)"
 WAIT, GO_ON = "wait until it ends", "go on (Jobs shows it)"
-PRESETS = ["fluorescence", "stained", "brightfield"]
+PRESETS = ["fluorescence", "stained", "brightfield", "cobblestones", "leaves", "small-nuclei",
+           "colon-3d", "epithelial", "muscle", "kidney-he"]
 
 
 def run(name):
     """Do a command by the name of its script; what goes wrong is shown in plain words."""
-    from opsef_fiji import object_commands, offers
+    from opsef_fiji import object_commands, offers, saving
 
     found = {
         "Connect": connect, "Segment_Image": segment_image, "New_Project": make_project,
@@ -26,7 +27,8 @@ def run(name):
         "Jobs": jobs, "Open_Comparison": object_commands.open_comparison,
         "Edit_Objects": object_commands.edit_objects,
         "Classify_Objects": object_commands.classify_objects,
-        "Save_Back": object_commands.save_back, "Analyse": offers.analyse, "Help": offers.help,
+        "Train_From_Corrections": train_from_corrections,
+        "Save_Back": saving.save_back, "Analyse": offers.analyse, "Help": offers.help,
     }
     guarded(name.replace("_", " "), found[name])
 
@@ -96,10 +98,11 @@ def segment_image():
     elif scale != 1:
         options["scale"] = scale
     data, box = images.tiff_of(image, volume)
+    z = image.getZ()
     show = Progress("Segment Image")
     job = service.start(data, **options)
     wait_for(service, job, show)
-    show_objects(image, service.objects(job), box, volume)
+    show_objects(image, service.objects(job), box, None if volume else z)
 
 
 def model_choices(engines):
@@ -113,8 +116,8 @@ def model_choices(engines):
     return found or ["watershed"]
 
 
-def show_objects(image, data, box, volume):
-    """Show the objects of a zip over an image, ready to be edited."""
+def show_objects(image, data, box, z=None):
+    """Show the objects of a zip over an image, or its slice z (from 1), ready to be edited."""
     from opsef_fiji import editing, rois
 
     found = rois.decode(data) if len(data) else []
@@ -122,12 +125,14 @@ def show_objects(image, data, box, volume):
         if box:
             bounds = roi.getBounds()
             roi.setLocation(bounds.x + box[0], bounds.y + box[1])
+        if z is not None and rois.depth_of(image) > 1:
+            roi.setPosition(z)
     image.deleteRoi()
     old = editing.session_of(image)
     if old is not None:
         old.stop()
     # These objects are of no project: Save Back must not take them for edits of what was here.
-    images.link(image, project=None, image=None, etag=None, place=None)
+    images.link(image, project=None, image=None, etag=None, place=None, key=None, mark=None)
     editing.start(image, found)
     IJ.showStatus("OpSeF: %d objects. Edit Objects corrects them." % len(found))
 
@@ -162,7 +167,8 @@ def make_project():
                 raise Trouble("Stopped after %d of %d images." % (k, len(found)),
                               "The project %s keeps those." % project)
             show.progress(k, len(found), "sending %s" % title)
-            source.upload(*read())
+            name, data = read()
+            source.upload(name, data, show)
     finally:
         show.done()
     IJ.showStatus("OpSeF: project %s with %d images. Next: Run Sweep." % (project, len(found)))
@@ -323,6 +329,19 @@ def adopt_variant():
         raise Trouble("No variant was named.", "Its id stands above the comparison: v0001.")
     source.adopt(variant, group, chosen)
     IJ.showStatus("OpSeF: %s is adopted. Run Batch segments all images with it." % variant)
+
+
+def train_from_corrections():
+    """Say what there is; the service will tell when it can train."""
+    about = session.source().about()
+    if about.get("train"):
+        raise Trouble("This service can train, but these scripts are too old to ask for it.",
+                      "Install the scripts of this service again (fiji.zip).")
+    raise Trouble(
+        "Training is not part of this service yet.",
+        "Your corrections are kept: each Save Back is a revision under your name, and what you "
+        "vouched for is truth. They correct the objects, tables and exports of the image today. "
+        "Go on correcting; this command opens when the service can train.")
 
 
 def jobs():

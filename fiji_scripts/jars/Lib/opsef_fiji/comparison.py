@@ -1,149 +1,23 @@
 """The comparison of variants in a window: shown as it arrives, stepped through by keys."""
 import re
 
-from ij import CompositeImage, IJ, ImagePlus, ImageStack
-from ij.io import FileInfo, TiffDecoder
-from ij.process import LUT
+from ij import CompositeImage, IJ, ImagePlus
 from ij.text import TextWindow
-from jarray import array, zeros
 from java.awt.event import ActionListener, KeyAdapter, KeyEvent
-from java.io import ByteArrayInputStream, DataInputStream, IOException, SequenceInputStream
-from java.lang import Runnable, Thread
-from java.util import Arrays
 from javax.swing import Timer
 
-from opsef_fiji.dialogs import guarded, record
-from opsef_fiji.images import link, open_stream
-from opsef_fiji.trouble import NoConnection, Trouble
+from opsef_fiji.dialogs import aside, guarded, record
+from opsef_fiji.images import link
+from opsef_fiji.trouble import Trouble
 
 KEYS = """right or space: next variant    left: previous variant
 o: outlines on or off    l: labels on or off    i: what the network saw
 1: good    2: over-segmented    3: under-segmented    4: missed objects
 a: adopt this variant    e: edit the objects of this variant
 w: why it stands where it stands    b: a second window beside, in step"""
+TITLE = "Open Comparison"
 VERDICTS = {"1": "good", "2": "over", "3": "under", "4": "missed"}
 VIEWS = {"o": 3, "l": 4, "i": 2}
-HEAD, MOST_HEAD = 262144, 2 ** 26
-
-
-def open_comparison(stream, title, show):
-    """Open a stack from a stream; the first frame is shown while the others still come."""
-    head = zeros(0, "b")
-    size, info = HEAD, None
-    while info is None and size <= MOST_HEAD:
-        more = some_bytes(stream, size - len(head))
-        whole = len(more) < size - len(head)
-        joined = Arrays.copyOf(head, len(head) + len(more))
-        if len(more):
-            from java.lang import System
-
-            System.arraycopy(more, 0, joined, len(head), len(more))
-        head = joined
-        info = layout(head)
-        size *= 2
-        if whole:
-            break
-    if info is None:
-        rest = SequenceInputStream(ByteArrayInputStream(head), stream)
-        image = open_stream(rest, title, show)
-        image.show()
-        return image
-    at = info.getOffset() if hasattr(info, "getOffset") else info.offset
-    rest = ByteArrayInputStream(head, int(at), len(head) - int(at))
-    return fill(DataInputStream(SequenceInputStream(rest, stream)), info, title, show)
-
-
-def some_bytes(stream, count):
-    """Return up to count bytes; fewer only at the end."""
-    data, filled = zeros(count, "b"), 0
-    while filled < count:
-        got = stream.read(data, filled, count - filled)
-        if got < 0:
-            return Arrays.copyOf(data, filled)
-        filled += got
-    return data
-
-
-def layout(head):
-    """Return the FileInfo of a plain 8-bit ImageJ stack whose header is complete, else None."""
-    try:
-        found = TiffDecoder(ByteArrayInputStream(head), "comparison").getTiffInfo()
-    except (IOException, IndexError):
-        return None
-    info = found[0] if found else None
-    plain = (info is not None and info.fileType == FileInfo.GRAY8 and info.nImages > 1
-             and info.compression <= 1 and 0 < info.offset <= len(head)
-             and len(found) == 1)
-    return info if plain else None
-
-
-def number(text, name, otherwise=1):
-    found = re.search(r"(?m)^%s=([0-9.eE+-]+)" % name, text or "")
-    return float(found.group(1)) if found else otherwise
-
-
-def fill(data, info, title, show):
-    told = info.description or ""
-    sizes = [int(number(told, name)) for name in ("channels", "slices", "frames")]
-    area = info.width * info.height
-    if sizes[0] * sizes[1] * sizes[2] != info.nImages:
-        sizes = [1, 1, info.nImages]
-    stack = ImageStack(info.width, info.height)
-    for k in range(info.nImages):
-        label = info.sliceLabels[k] if info.sliceLabels and k < len(info.sliceLabels) else None
-        stack.addSlice(label, zeros(area, "b"))
-    image = ImagePlus(title, stack)
-    image.setDimensions(*sizes)
-    if info.info:
-        image.setProperty("Info", info.info)
-    calibration = image.getCalibration()
-    unit = re.search(r"(?m)^unit=(.*)$", told)
-    if unit and info.pixelWidth > 0:
-        calibration.pixelWidth, calibration.pixelHeight = info.pixelWidth, info.pixelHeight
-        calibration.setUnit(unit.group(1).strip().replace("\\u00B5", u"\u00b5"))
-    if sizes[0] > 1:
-        image = CompositeImage(image, IJ.COLOR)
-        dress(image, info, sizes[0])
-    image.setOpenAsHyperStack(True)
-    frame, shown = sizes[0] * sizes[1], False
-    try:
-        for k in range(info.nImages):
-            data.readFully(stack.getPixels(k + 1))
-            if (k + 1) % frame == 0:
-                if not shown:
-                    image.show()
-                    shown = True
-                if show.escaped():
-                    show.progress(0, 0, "stopped; the frames that came can be seen")
-                    break
-                done = (k + 1) // frame
-                show.progress(done, sizes[2], "%d of %d variants" % (done, sizes[2]))
-                if done == image.getT():
-                    image.updateAndDraw()
-    except IOException as error:
-        if not shown:
-            raise NoConnection("The connection was cut: %s." % error.getMessage(), "Try again.")
-        IJ.log("OpSeF: the comparison is incomplete: the connection was cut. Open it again.")
-    finally:
-        data.close()
-        show.done()
-    return image
-
-
-def dress(image, info, channels):
-    luts = []
-    for c in range(channels):
-        if info.channelLuts and c < len(info.channelLuts):
-            table = info.channelLuts[c]
-            lut = LUT(table[0:256], table[256:512], table[512:768])
-        else:
-            ramp = array([k if k < 128 else k - 256 for k in range(256)], "b")
-            lut = LUT(ramp, ramp, ramp)
-        ranges = info.displayRanges
-        lut.min = ranges[2 * c] if ranges and len(ranges) > 2 * c + 1 else 0.0
-        lut.max = ranges[2 * c + 1] if ranges and len(ranges) > 2 * c + 1 else 255.0
-        luts.append(lut)
-    image.setLuts(array(luts, LUT))
 
 
 def caption_of(image):
@@ -162,9 +36,12 @@ def variant_of(image):
 class Comparison(object):
     """The keys of a comparison window, and its twin."""
 
-    def __init__(self, image, source, run, name):
+    def __init__(self, image, source, run, name, loader=None):
         self.image, self.source, self.run, self.name = image, source, run, name
+        self.loader, self.wanted = loader, {}
         self.verdicts = {}
+        if loader is not None:
+            loader.heard = self.heard
         self.timer = None
         image.setProperty("opsef.comparison", self)
         link(image, run=run, image=name, project=source.project)
@@ -178,15 +55,48 @@ class Comparison(object):
         self.tell(image)
 
     def tell(self, image, text=""):
+        if image.getWindow() is None:  # closed while the service was asked
+            return
         verdict = self.verdicts.get(variant_of(image))
-        IJ.showStatus(text or caption_of(image) + ("   verdict: " + verdict if verdict else ""))
+        if not text:
+            text = caption_of(image) + ("   verdict: " + verdict if verdict else "")
+            if self.loader is not None and not self.loader.is_whole():
+                text = "(%d of %d came)  %s" % (
+                    self.loader.frames_here(), self.loader.frames, text)
+        IJ.showStatus(text)
 
     def step(self, image, by):
-        image.setT(1 + (image.getT() - 1 + by) % image.getNFrames())
+        self.go(image, 1 + (self.wanted.get(image, image.getT()) - 1 + by) % image.getNFrames())
+
+    def go(self, image, frame):
+        """Show a frame; one that has not come yet, as soon as it is there."""
+        if self.loader is not None and not self.loader.has_frame(frame):
+            if self.loader.failed:
+                raise Trouble("Variant %d did not come. %s" % (frame, self.loader.failed),
+                              "Open Comparison fetches them again.")
+            self.wanted[image] = frame
+            self.tell(image, "Variant %d of %d is on its way; it is shown once it came (%d did)" % (
+                frame, image.getNFrames(), self.loader.frames_here()))
+            return
+        self.wanted.pop(image, None)
+        image.setT(frame)
         self.tell(image)
 
+    def heard(self):
+        """A frame has come: go to it where somebody waits for it."""
+        for image, frame in list(self.wanted.items()):
+            if image.getWindow() is None or self.loader.failed:
+                self.wanted.pop(image)
+            elif self.loader.has_frame(frame):
+                self.go(image, frame)
+
     def view(self, image, channel):
-        image.setC(1 if image.getC() == channel else channel)
+        channel = 1 if image.getC() == channel else channel
+        index = image.getStackIndex(channel, image.getZ(), image.getT())
+        if self.loader is not None and not self.loader.has(index):
+            self.tell(image, "This view is on its way; try again in a moment.")
+            return
+        image.setC(channel)
         self.tell(image)
 
     def judge(self, image, verdict):
@@ -217,6 +127,7 @@ class Comparison(object):
 
     def beside(self, image):
         """Open a second window on the same pixels; views and zoom stay in step."""
+        record(TITLE, "beside=yes")
         twin = ImagePlus(image.getTitle() + " (beside)", image.getStack())
         twin.setDimensions(image.getNChannels(), image.getNSlices(), image.getNFrames())
         if image.isComposite():
@@ -226,6 +137,8 @@ class Comparison(object):
         twin.setCalibration(image.getCalibration())
         link(twin, run=self.run, image=self.name, project=self.source.project)
         twin.setProperty("opsef.comparison", self)
+        if self.loader is not None:
+            self.loader.images.append(twin)
         twin.show()
         window = image.getWindow()
         twin.getWindow().setLocation(window.getX() + window.getWidth() + 4, window.getY())
@@ -240,33 +153,18 @@ class Comparison(object):
 
     def key(self, image, letter):
         if letter in VERDICTS:
-            aside(self.judge, image, VERDICTS[letter])
+            aside(TITLE, self.judge, image, VERDICTS[letter])
         elif letter in VIEWS:
             self.view(image, VIEWS[letter])
         elif letter == " ":
             self.step(image, 1)
         elif letter in "aw":
-            aside({"a": self.adopt, "w": self.why}[letter], image)
+            aside(TITLE, {"a": self.adopt, "w": self.why}[letter], image)
         elif letter in "be":
             {"b": self.beside, "e": self.edit}[letter](image)
         else:
             return False
         return True
-
-
-class Aside(Runnable):
-    def __init__(self, action, arguments):
-        self.action, self.arguments = action, arguments
-
-    def run(self):
-        guarded("Open Comparison", self.action, *self.arguments)
-
-
-def aside(action, *arguments):
-    """Ask the service beside the thread of the windows: a hung tunnel must not freeze ImageJ."""
-    thread = Thread(Aside(action, arguments), "OpSeF")
-    thread.setDaemon(True)
-    thread.start()
 
 
 MEANING = {

@@ -2,7 +2,7 @@
 from ij import IJ, Macro
 from ij.gui import GenericDialog
 from ij.plugin.frame import Recorder
-from java.lang import RuntimeException, Throwable
+from java.lang import Runnable, RuntimeException, Thread, Throwable
 
 from opsef_fiji.trouble import Cancelled, Trouble
 
@@ -122,3 +122,30 @@ def record(command, options):
     """Write a command into the Recorder, as if it had been chosen from the menu."""
     if Recorder.record and not Macro.getOptions():
         Recorder.recordString('run("%s", "%s");\n' % (command, options))
+
+
+def option(name):
+    """Return what a macro says besides the fields of a dialog."""
+    options = Macro.getOptions()
+    return Macro.getValue(options, name, "") if options else ""
+
+
+def record_option(name, value):
+    """Record what a dialog was not asked for, beside its fields."""
+    if value and Recorder.record and not Macro.getOptions():
+        Recorder.recordOption(name, value)
+
+
+class Aside(Runnable):
+    def __init__(self, title, action, arguments):
+        self.title, self.action, self.arguments = title, action, arguments
+
+    def run(self):
+        guarded(self.title, self.action, *self.arguments)
+
+
+def aside(title, action, *arguments):
+    """Do something beside the thread of the windows: a hung tunnel must not freeze ImageJ."""
+    thread = Thread(Aside(title, action, arguments), "OpSeF")
+    thread.setDaemon(True)
+    thread.start()

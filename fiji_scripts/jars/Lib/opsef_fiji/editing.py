@@ -5,6 +5,7 @@ from java.awt.event import KeyAdapter, KeyEvent, MouseAdapter, WindowAdapter
 
 from opsef_fiji import rois
 from opsef_fiji.dialogs import guarded, record
+from opsef_fiji.pixels import line_pixels
 from opsef_fiji.trouble import Trouble
 
 KEYS = """click: select    shift-click: select more    Esc: select none
@@ -23,7 +24,8 @@ class Session(object):
     def __init__(self, image, model, names=None):
         self.image, self.model = image, model
         self.names = names or {}
-        self.drawing = rois.Drawing(model)
+        self.drawing = rois.Drawing(model, image.getNChannels() > 1)
+        self.drawn = ""  # the pixels of the last line or area, for the Recorder
         self.selected = []
         self.brush = None
         self.ears = None
@@ -43,8 +45,13 @@ class Session(object):
         self.draw(set(before) ^ set(keys))
 
     def draw(self, keys):
-        self.drawing.update(keys, self.selected)
-        self.image.draw()
+        region = self.drawing.update(keys, self.selected)
+        canvas = self.image.getCanvas()
+        if region is not None and canvas is not None:
+            # With 2,000 objects painting is what takes time: only what changed is painted.
+            margin = 2 + int(8 / canvas.getMagnification())
+            self.image.draw(region.x - margin, region.y - margin,
+                            region.width + 2 * margin, region.height + 2 * margin)
         self.tell()
 
     def tell(self, text=""):
@@ -58,8 +65,13 @@ class Session(object):
         if self.legend is not None:
             self.legend.show(counts)
 
-    def do(self, action, keys=None, group=0):
-        """Do one edit on objects (those selected, if none are named); return what changed."""
+    def do(self, action, keys=None, group=0, pixels="", plane=None):
+        """Do one edit on objects (those selected, if none are named); return what changed.
+
+        pixels, plane: the line or area as the Recorder wrote it, in place of the selection.
+        """
+        self.drawn = ""
+        plane = self.plane() if plane is None else plane
         keys = list(keys or self.selected)
         model = self.model
         if action == "delete":
@@ -67,9 +79,9 @@ class Session(object):
         elif action == "merge":
             changed = model.merge(keys)
         elif action == "split":
-            changed = self.cut(keys)
+            changed = self.cut(keys, path_of(pixels), plane)
         elif action == "add":
-            changed = self.add()
+            changed = self.add(runs_in(pixels), plane)
         elif action == "classify":
             changed = model.classify(keys, group)
         elif action == "undo":
@@ -87,31 +99,44 @@ class Session(object):
         self.draw(set(changed) | set(chosen) | set(self.selected))
         return changed
 
-    def cut(self, keys):
-        roi = self.image.getRoi()
-        if roi is None or not roi.isLine():
-            raise Trouble("There is no line.", DRAWING["c"][1])
-        points = roi.getFloatPolygon()
-        path = [(int(points.xpoints[k]), int(points.ypoints[k])) for k in range(points.npoints)]
+    def replace(self, other):
+        """Take the objects of another Model of this image, as one edit."""
+        changed = self.model.replace(other)
+        if changed:
+            self.image.changes = True
+        chosen, self.selected = list(self.selected), []
+        self.draw(set(changed) | set(chosen))
+        return changed
+
+    def cut(self, keys, path, plane):
+        if not path:
+            roi = self.image.getRoi()
+            if roi is None or not roi.isLine():
+                raise Trouble("There is no line.", DRAWING["c"][1])
+            points = roi.getFloatPolygon()
+            path = [(int(points.xpoints[k]), int(points.ypoints[k]))
+                    for k in range(points.npoints)]
         if not keys:
-            keys = self.crossed(path)
+            keys = self.crossed(path, plane)
         if len(keys) != 1:
             raise Trouble("The line crosses %d objects." % len(keys), "Click on one first.")
-        changed = self.model.split(keys[0], path, self.plane())
+        changed = self.model.split(keys[0], path, plane)
+        self.drawn = " ".join("%d,%d" % place for place in path)
         self.image.deleteRoi()
         return changed
 
-    def crossed(self, path):
-        from opsef_fiji.pixels import line_pixels
-
-        found = set(self.model.at(x, y, self.plane()) for x, y in line_pixels(path))
+    def crossed(self, path, plane):
+        found = set(self.model.at(x, y, plane) for x, y in line_pixels(path))
         return sorted(found - set([0]))
 
-    def add(self):
-        roi = self.image.getRoi()
-        if roi is None or not roi.isArea():
-            raise Trouble("There is no area selection.", DRAWING["a"][1])
-        changed = self.model.add(rois.runs_of_roi(roi), self.plane())
+    def add(self, runs, plane):
+        if not runs:
+            roi = self.image.getRoi()
+            if roi is None or not roi.isArea():
+                raise Trouble("There is no area selection.", DRAWING["a"][1])
+            runs = rois.runs_of_roi(roi)
+        changed = self.model.add(runs, plane)
+        self.drawn = " ".join("%d,%d,%d" % run for run in runs)
         self.image.deleteRoi()
         return changed
 
@@ -121,11 +146,21 @@ class Session(object):
             self.model.seen.clear()
             self.tell("Every object was shown; n begins again.")
             return
-        z = sorted(self.model.thing(key).boxes)[0]
-        if len(self.model.planes) > 1:
-            self.image.setZ(z + 1)
+        self.go_to(key)
+
+    def go_to(self, key):
+        """Select an object and show it; in a volume in the middle one of its slices."""
         self.select([key])
-        self.centre(self.model.thing(key).boxes[z])
+        thing = self.model.thing(key)
+        planes = sorted(thing.boxes)
+        here = self.plane()
+        z = here if here in thing.boxes else planes[len(planes) // 2]
+        self.show_plane(z)
+        self.centre(thing.boxes[z])
+
+    def show_plane(self, z):
+        if len(self.model.planes) > 1 and z != self.plane():
+            self.image.setPosition(self.image.getC(), z + 1, self.image.getT())
 
     def centre(self, box):
         canvas = self.image.getCanvas()
@@ -179,6 +214,10 @@ class Session(object):
         options = "action=%s" % action
         if named and action in ("delete", "merge", "split", "classify"):
             options += " objects=[%s]" % " ".join(str(key) for key in named)
+        if self.drawn:
+            options += " pixels=[%s]" % self.drawn
+            if len(self.model.planes) > 1:
+                options += " plane=%d" % (self.plane() + 1)
         if action == "classify":
             record("Classify Objects", "class=%d %s" % (group, options.split(" ", 1)[1]))
         else:
@@ -296,6 +335,26 @@ def session_of(image):
 
 def start(image, found, names=None):
     """Begin to edit ROIs in an image (those that came, or those of its Overlay)."""
-    depth = image.getNSlices() if image.getNChannels() * image.getNFrames() == 1 else 1
-    model = rois.model_of(found, image.getWidth(), image.getHeight(), depth)
+    model = rois.model_of(found, image.getWidth(), image.getHeight(), rois.depth_of(image))
     return Session(image, model, names)
+
+
+def path_of(text):
+    """Return the points of a recorded line: "10,20 30,40"."""
+    return numbers_of(text, 2)
+
+
+def runs_in(text):
+    """Return the runs of a recorded area: rows with first column and column after the last."""
+    return numbers_of(text, 3)
+
+
+def numbers_of(text, count):
+    try:
+        found = [tuple(int(part) for part in place.split(",")) for place in text.split()]
+    except ValueError:
+        found = [()]
+    if any(len(place) != count for place in found):
+        raise Trouble("These pixels cannot be understood: %s." % text[:60],
+                      "Leave them out, and draw a selection.")
+    return found

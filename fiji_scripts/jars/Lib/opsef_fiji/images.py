@@ -30,6 +30,33 @@ def linked(image, name):
     return image.getProperty("opsef." + name)
 
 
+def link_place(window, source, image):
+    """Remember which service or folder a window is of, so that it is known again."""
+    try:
+        mark = source.image_mark(image)
+    except Trouble:
+        mark = None
+    link(window, project=source.project, place=source.place, key=source.key, mark=mark)
+
+
+def check_place(window, source, image):
+    """Refuse to save a window into a project that it is not of, even one of the same name.
+
+    The same token says that it is the same service, wherever it listens now. With another
+    token the address has to be the same, and the very picture.
+    """
+    project, place = linked(window, "project"), linked(window, "place")
+    same = project == source.project
+    if same and (not source.key or linked(window, "key") != source.key):
+        same = place == source.place and linked(window, "mark") == source.image_mark(image)
+    if not same:
+        raise Trouble(
+            "This image is of project %s at %s. You are connected to %s at %s." % (
+                project, place, source.project, source.place),
+            "Nothing was saved, your edits are still in the window. Connect to the project that "
+            "it is of, then Save Back.")
+
+
 def box_of_selection(image):
     """Return the bounds of an area selection as (x, y, width, height), or None."""
     roi = image.getRoi()

@@ -1,10 +1,12 @@
 """Start the service on this machine, by the Python that the person named, and nothing else."""
+import io
+import json
 import os
 
 from java.io import File
 from java.lang import IllegalThreadStateException, ProcessBuilder, String, System, Thread
 
-from opsef_fiji.client import read_all
+from opsef_fiji.client import Client, read_all
 from opsef_fiji.invitation import read_invitation
 from opsef_fiji.trouble import Cancelled, Trouble
 
@@ -12,14 +14,15 @@ SECONDS = 60
 
 
 def start_service(python, root, show):
-    """Return the path of an invitation to a service of ROOT, started if it does not answer."""
+    """Return the path of an invitation to the service of ROOT: one that runs, or a new one."""
     if not os.path.isabs(python) or not os.path.isfile(python):
         raise Trouble("%s is no Python interpreter." % python,
                       "Give its whole path, such as C:/opsef/python.exe or /opt/opsef/bin/python.")
     if not root or not os.path.isdir(root):
         raise Trouble("There is no folder %s." % root, "Choose the folder of your projects.")
     file = os.path.join(root, ".opsef", "local", person() + ".opsef")
-    if os.path.isfile(file) and answers(file):
+    record = record_of(root)
+    if record is not None and is_there(record) and let_in(python, root, file, record):
         return file
     log = File(os.path.join(root, ".opsef", "serve.log"))
     log.getParentFile().mkdirs()
@@ -28,7 +31,6 @@ def start_service(python, root, show):
     builder.redirectOutput(log)
     process = builder.start()
     end = System.currentTimeMillis() + SECONDS * 1000
-    told = os.path.join(root, ".opsef", "service.json")
     try:
         while System.currentTimeMillis() < end:
             if show.escaped():
@@ -36,14 +38,56 @@ def start_service(python, root, show):
             if ended(process):
                 raise Trouble("The service did not start.", "Its reason is in %s." % log.getPath())
             show.progress(0, 0, "starting the service")
-            if os.path.isfile(told) and os.path.getmtime(told) * 1000 > end - SECONDS * 1000 - 2000:
-                invite(python, root, file)
-                if answers(file):
+            now = record_of(root)
+            if now is not None and now != record and is_there(now):
+                if let_in(python, root, file, now):
                     return file
             Thread.sleep(300)
     finally:
         show.done()
     raise Trouble("The service did not answer in %d s." % SECONDS, "See %s." % log.getPath())
+
+
+def record_of(root):
+    """Return what a service of ROOT wrote down about itself when it started, or None."""
+    try:
+        with io.open(os.path.join(root, ".opsef", "service.json"), encoding="utf-8") as file:
+            return json.load(file)
+    except (IOError, ValueError):
+        return None
+
+
+def is_there(record):
+    """Tell whether OpSeF answers where a service said that it is."""
+    try:
+        client = Client(record["address"], record["port"], "", record.get("tls"),
+                        record.get("pin"))
+        return client.get("/v1/health", token=False).get("name") == "opsef_bridge"
+    except (Trouble, KeyError):
+        return False
+
+
+def let_in(python, root, file, record):
+    """Tell whether we get in: by the invitation that is there, else by a new one."""
+    if os.path.isfile(file):
+        move(file, record)
+        if answers(file):
+            return True
+    invite(python, root, file)
+    return answers(file)
+
+
+def move(file, record):
+    """Let an invitation say where the service listens now; the token in it stays."""
+    try:
+        with io.open(file, encoding="utf-8") as opened:
+            told = json.load(opened)
+    except (IOError, ValueError):
+        return
+    moved = dict(told, **dict((key, record.get(key)) for key in ("address", "port", "tls", "pin")))
+    if moved != told:
+        with io.open(file, "w", encoding="utf-8") as opened:
+            opened.write(u"%s" % json.dumps(moved))
 
 
 def person():

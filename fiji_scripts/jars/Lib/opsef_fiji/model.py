@@ -153,6 +153,27 @@ class Model(object):
             self.runs(key)
         return self._become(dict((key, self.things[key].of_class(group)) for key in keys))
 
+    def known_before(self, key):
+        """Tell whether an object has, or had, this id."""
+        return key in self.things or key in self.loaded
+
+    def replace(self, other):
+        """Become another Model of the same image: one edit. Ids that are not known are new."""
+        after = dict((key, None) for key in self.things)
+        for key in other.ids():
+            runs, group = other.runs(key), other.thing(key).group
+            if not runs:
+                continue
+            if not self.known_before(key):
+                self.last += 1
+                key = self.last
+            old = self.things.get(key)
+            if old is not None and old.group == group and self.runs(key) == runs:
+                del after[key]
+            else:
+                after[key] = made(runs, group)
+        return self._become(after)
+
     def undo(self):
         """Take the last edit back; return the ids, none if there is nothing to undo."""
         if not self.done:

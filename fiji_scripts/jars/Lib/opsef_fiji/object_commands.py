@@ -1,22 +1,21 @@
-"""The commands on objects: comparison, edit, classify, save back."""
+"""The commands on objects: comparison, edit, classify. Save Back: `saving`."""
 from ij import IJ
-from ij.text import TextWindow
 
-from opsef_fiji import comparison, editing, images, rois, session
+from opsef_fiji import comparison, editing, exchange, images, loading, rois, session
 from opsef_fiji.commands import NEWEST
-from opsef_fiji.dialogs import Form, Progress
-from opsef_fiji.trouble import Stale, Trouble
+from opsef_fiji.dialogs import Form, Progress, option, record_option
+from opsef_fiji.trouble import Trouble
 
 START = "start"
-ACTIONS = [START, "delete", "merge", "split", "add", "undo", "select", "stop"]
-WHOLE, BOX, TOUCHED, NOTHING = (
-    "the whole image", "this box (the selection)", "only what I touched", "nothing")
-STOP = "stop and show them"
-RESOLVE = {STOP: None, "take mine": "ours", "take theirs": "theirs"}
+ACTIONS = [START, "delete", "merge", "split", "add", "undo", "select", "stop",
+           exchange.TO_MANAGER, exchange.FROM_MANAGER, exchange.ANNOTATORJ]
 OVERLAY = "the overlay of this image"
 
 
 def open_comparison():
+    if option("beside"):
+        beside()
+        return
     source = session.source()
     runs = [one["id"] if isinstance(one, dict) else one for one in source.runs()
             if not isinstance(one, dict) or one.get("purpose", "sweep") == "sweep"]
@@ -36,9 +35,17 @@ def open_comparison():
         raise Trouble("%s has no comparison of %s." % (run, name),
                       "It has: %s" % (", ".join(have) or "none yet"))
     title = "%s %s" % (run, name)
-    image = comparison.open_comparison(
-        source.compare_stream(run, name), title, Progress("Open Comparison"))
-    comparison.Comparison(image, source, run, name).listen()
+    image, loader = loading.open_comparison(source, run, name, title, Progress("Open Comparison"))
+    comparison.Comparison(image, source, run, name, loader).listen()
+
+
+def beside():
+    """What the key b does, as it is recorded."""
+    image = images.current()
+    open_one = comparison.of_window(image)
+    if open_one is None:
+        raise Trouble("This window is not a comparison.", "Open one: Open Comparison.")
+    open_one.beside(image)
 
 
 def ids_of(found):
@@ -59,7 +66,7 @@ def edit_objects():
         form.say("This window is being edited: %d objects." % len(work.model.things))
     answers = form.ask()
     action, keys = answers[0], numbers(answers[1])
-    if work is None and action == START:
+    if work is None and (action == START or action in exchange.ACTIONS):
         work = begin(shown, *answers[2:])
     if work is None:
         raise Trouble("The objects of this window are not being edited.", "Choose start first.")
@@ -67,8 +74,12 @@ def edit_objects():
         work.stop()
     elif action == START:
         work.listen()
+    elif action in exchange.ACTIONS:
+        exchange.ACTIONS[action](work)
     else:
-        work.do(action, keys)
+        plane = option("plane")
+        work.do(action, keys, 0, option("pixels"), int(plane) - 1 if plane else None)
+        record_option("pixels", work.drawn)
 
 
 def add_where(form, shown, open_one):
@@ -97,10 +108,12 @@ def begin(shown, name, base):
     data, etag = source.objects(name, base.strip() or None)
     image = images.open_stream(source.image_stream(name), name, show)
     show.done()
-    if image.getNChannels() > 1 and image.getNSlices() == 1 and image.getNFrames() == 1:
-        image.setDimensions(1, image.getStackSize(), 1)
+    if image.getStackSize() > 1 and image.getStackSize() in (
+            image.getNChannels(), image.getNFrames()):
+        image.setDimensions(1, image.getStackSize(), 1)  # what is edited is a plane or a volume
     image.show()
-    images.link(image, project=source.project, place=source.place, image=name, etag=etag)
+    images.link(image, image=name, etag=etag)
+    images.link_place(image, source, name)
     classes = source.about().get("classes") or {}
     rois.set_groups(classes)
     return editing.start(image, rois.decode(data) if len(data) else [], classes)
@@ -137,110 +150,3 @@ def classify_objects():
     if work.legend is None:
         work.legend = Legend(work)
     work.listen(int(group))
-
-
-def save_back():
-    image = images.current()
-    work = editing.session_of(image)
-    name = images.linked(image, "image")
-    if work is None or not name:
-        raise Trouble(
-            "This window does not show an image of the project.",
-            "Open one with Edit Objects; or make a project of it with New Project.")
-    form = Form("Save Back")
-    form.say("%s: %d objects, %d changed.\nWhat did you check? It is kept as truth." % (
-        name, len(work.model.things), len(work.model.touched())))
-    form.choice("Checked", [WHOLE, BOX, TOUCHED, NOTHING], session.recall("checked", TOUCHED))
-    form.choice("Conflicts (others changed the same)", [STOP, "take mine", "take theirs"])
-    checked, conflicts = form.ask()
-    if conflicts not in RESOLVE:
-        raise Trouble("%s is no answer." % conflicts, "Choose of " + ", ".join(RESOLVE))
-    truth = scope_of(checked, image)
-    session.remember(checked=checked)
-    source = session.source()
-    if (images.linked(image, "project") != source.project
-            or images.linked(image, "place") != source.place):
-        raise Trouble("This image is of project %s." % images.linked(image, "project"),
-                      "Choose that project with Connect, then save.")
-    # What is edited while the answer is awaited would be lost: the objects come anew then.
-    listening, brush = work.ears is not None, work.brush
-    work.stop()
-    try:
-        data, count = rois.pack(work.model)
-        if not count:
-            data = data[0:0]
-        etag = images.linked(image, "etag")
-        said = source.save(name, data, count, etag, truth, RESOLVE[conflicts])
-        images.link(image, etag=said.get("base") or etag)
-    except Stale as stale:
-        go_on(work, listening, brush)
-        show_report(name, stale)
-        raise
-    except:  # whatever it is, also of Java: the edits stay, and can be gone on with
-        go_on(work, listening, brush)
-        raise
-    image.changes = False
-    saved(image, work, source, name, said, listening, brush)
-
-
-def go_on(work, listening, brush):
-    """Take keys and clicks again as before."""
-    if listening:
-        work.listen(brush)
-        if brush is not None:
-            from opsef_fiji.legend import Legend
-
-            work.legend = Legend(work)
-
-
-def scope_of(checked, image):
-    if checked == BOX:
-        box = images.box_of_selection(image)
-        if box is None:
-            raise Trouble("There is no selection.", "Draw a box around what you checked.")
-        return "%d,%d,%d,%d" % (box[1], box[0], box[3], box[2])
-    scopes = {WHOLE: "whole", TOUCHED: "touched", NOTHING: None}
-    if checked not in scopes:
-        raise Trouble("%s is no answer." % checked, "Choose what was checked.")
-    return scopes[checked]
-
-
-def saved(image, work, source, name, said, listening, brush):
-    """Go on from the new revision: its ids are the service's from now on."""
-    words = " ".join(said.get("said") or [])
-    if said.get("revision"):
-        try:
-            data, etag = source.objects(name, said["revision"])
-        except:  # it is saved; only what others did is not shown yet
-            go_on(work, listening, brush)
-            raise
-        images.link(image, etag=etag)
-        image.deleteRoi()
-        work = editing.start(image, rois.decode(data) if len(data) else [], work.names)
-        go_on(work, listening, brush)
-        words = "%s %s. %s" % ("saved as" if said.get("new") else "nothing new since",
-                               said["revision"], words)
-    else:
-        go_on(work, listening, brush)
-    IJ.log("OpSeF: %s: %s" % (name, words))
-    IJ.showStatus("OpSeF: " + words)
-
-
-def show_report(name, stale):
-    """Show who changed what, side by side."""
-    report = stale.report or {}
-    lines = []
-    for conflict in report.get("conflicts") or []:
-        lines.append(u"%s\t%s\t%s\t%s" % (
-            conflict.get("id", ""), conflict.get("base", ""), conflict.get("theirs", ""),
-            conflict.get("ours", "")))
-    sides = []
-    for side in ("base", "theirs", "ours"):
-        told = report.get(side)
-        if isinstance(told, dict):
-            told = u" ".join(u"%s" % told[key] for key in
-                             ("revision", "author", "at", "changes", "summary") if told.get(key))
-        sides.append(u"%s" % (told or ""))
-    lines.append(u"\t%s\t%s\t%s" % tuple(sides))
-    TextWindow("Not saved: %s was changed meanwhile" % name,
-               "object\tbefore\ttheirs\tyours", "\n".join(lines), 800, 300)

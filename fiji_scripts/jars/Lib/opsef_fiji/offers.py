@@ -10,6 +10,7 @@ from java.awt.event import MouseAdapter
 
 from opsef_fiji import editing, images, rois, session
 from opsef_fiji.dialogs import Form
+from opsef_fiji.pixels import area_of, centre_of
 from opsef_fiji.tables import columns_of, csv_text, decimal_mark
 from opsef_fiji.trouble import Trouble
 
@@ -67,8 +68,6 @@ def measured(image, work):
             found = pixels.getStatistics()
             area += found.pixelCount
             total += found.mean * found.pixelCount
-            from opsef_fiji.pixels import area_of, centre_of
-
             centre, size = centre_of(runs), area_of(runs)
             x, y = x + centre[0] * size, y + centre[1] * size
         if area:
@@ -91,50 +90,66 @@ def show_table(image, work, rows):
                 continue
             table.addValue(name, value if isinstance(value, (str, type(u""))) else float(value))
     table.setDecimalPlaces(0, 0)
-    title = "Objects of %s" % image.getTitle()
+    title = u"Objects of %s" % image.getTitle()
     table.show(title)
     from ij import WindowManager
 
     window = WindowManager.getWindow(title)
     panel = window.getTextPanel()
-    places = dict((int(row["label"]), k) for k, row in enumerate(rows))
-    listener = RowChosen(panel, work, [int(row["label"]) for row in rows])
     for part in panel.getComponents():
-        part.addMouseListener(listener)
+        part.addMouseListener(RowChosen(panel, image))
     canvas = image.getCanvas()
     if canvas is not None:
-        canvas.addMouseListener(ObjectChosen(panel, work, places))
+        for old in canvas.getMouseListeners():
+            if isinstance(old, ObjectChosen):
+                canvas.removeMouseListener(old)
+        canvas.addMouseListener(ObjectChosen(panel, image))
+
+
+def label_of(panel, row):
+    """Return the object of a row, 0 for none; rows may have been sorted."""
+    if not 0 <= row < panel.getLineCount():
+        return 0
+    try:
+        return int(float(panel.getLine(row).split("\t")[0]))
+    except ValueError:
+        return 0
 
 
 class RowChosen(MouseAdapter):
     """A click on a row selects its object."""
 
-    def __init__(self, panel, work, labels):
-        self.panel, self.work, self.labels = panel, work, labels
+    def __init__(self, panel, image):
+        self.panel, self.image = panel, image
 
     def mouseReleased(self, event):
-        row = self.panel.getSelectionStart()
-        if 0 <= row < len(self.labels) and self.labels[row] in self.work.model.things:
-            key = self.labels[row]
-            self.work.select([key])
-            z = sorted(self.work.model.thing(key).boxes)[0]
-            self.work.centre(self.work.model.thing(key).boxes[z])
+        key = label_of(self.panel, self.panel.getSelectionStart())
+        work = editing.session_of(self.image)
+        if work is not None and key in work.model.things:
+            work.go_to(key)
 
 
 class ObjectChosen(MouseAdapter):
     """A click on an object selects its row."""
 
-    def __init__(self, panel, work, places):
-        self.panel, self.work, self.places = panel, work, places
+    def __init__(self, panel, image):
+        self.panel, self.image = panel, image
 
     def mouseClicked(self, event):
+        work = editing.session_of(self.image)
+        if work is None or not self.panel.isShowing():
+            return
         canvas = event.getSource()
-        key = self.work.model.at(canvas.offScreenX(event.getX()),
-                                 canvas.offScreenY(event.getY()), self.work.plane())
-        if key in self.places and self.panel.isShowing():
-            self.panel.setSelection(self.places[key], self.places[key])
-            if self.work.ears is None:
-                self.work.select([key])
+        key = work.model.at(canvas.offScreenX(event.getX()),
+                            canvas.offScreenY(event.getY()), work.plane())
+        if not key:
+            return
+        for row in range(self.panel.getLineCount()):
+            if label_of(self.panel, row) == key:
+                self.panel.setSelection(row, row)
+                break
+        if work.ears is None:
+            work.select([key])
 
 
 def show_plots(image, rows):
@@ -181,10 +196,15 @@ Run Sweep\ttries all variants of the project; says before what it costs
 Open Comparison\tthe variants of an image, best first, one after the other
 Adopt Variant\ttake the one that you like
 Run Batch\tsegments all images with it
-Edit Objects\tdelete, merge, split, add; each has a key
+Edit Objects\tdelete, merge, split, add; each has a key. Of a volume an object is edited in
+\tall its slices; a line cuts, and a new object is drawn, in the slice that is shown
+\tActions: to ROI Manager and from it, and AnnotatorJ files (image and zip of ROIs)
 Classify Objects\tclass by click or key, with a legend
-Save Back\tsaves your corrections as a revision, under your name
-Analyse\ttable, plots, CSV
+Save Back\tsaves your corrections as a revision, under your name. Without an answer it asks
+\tagain, and saves once. Where somebody changed the same objects, a table shows them:
+\ta click outlines one, then take mine or take theirs
+Analyse\ttable, plots, CSV; a click on a row selects the object, a click on the object its row
+Train From Corrections\tsays whether the service can train a model from what you corrected
 Jobs\twhat runs, how far it is; stop it, or wait for it
 
 \tEsc stops what is waited for. A job goes on when the laptop sleeps; Jobs finds it again.

@@ -30,7 +30,7 @@ class Folder(object):
     def __init__(self, root):
         self.root = root
         self.project = os.path.basename(root.rstrip("/\\"))
-        self.place = root
+        self.place, self.key = File(root).getCanonicalPath(), None
         if not os.path.isfile(os.path.join(root, "opsef.yaml")):
             raise Trouble(
                 "%s is no project: it holds no opsef.yaml." % root,
@@ -91,8 +91,14 @@ class Folder(object):
         raise Trouble(
             "The file of %s is not here." % image, "Open it by hand, then choose Edit Objects.")
 
-    def compare_stream(self, run, image):
-        return self.stream("runs", safe(run), "compare", safe(image) + ".tif")
+    def image_mark(self, image):
+        return None
+
+    def compare_stream(self, run, image, start=0, mark=None):
+        """Return (stream, mark) of a comparison from a byte on."""
+        stream = self.stream("runs", safe(run), "compare", safe(image) + ".tif")
+        stream.skip(start)
+        return stream, None
 
     def stream(self, *names):
         path = self.file(*names)
@@ -122,7 +128,7 @@ class Folder(object):
         found = [name[:-5] for name in names if re.match(r"^r[0-9]{4,}\.json$", name)]
         return max(found, key=lambda name: int(name[1:])) if found else None
 
-    def save(self, image, data, count, etag, truth=None, resolve=None):
+    def save(self, image, data, count, etag, truth=None, resolve=None, show=None, request=None):
         base = etag.strip('"')
         values = {"image": image, "base": base, "truth": truth, "resolve": resolve}
         if not count:

@@ -13,7 +13,7 @@ class Online(object):
 
     def __init__(self, client, project):
         self.client, self.project = client, project
-        self.place = "service"
+        self.place, self.key = client.base, client.mark
 
     def path(self, *names, **query):
         if not self.project:
@@ -36,18 +36,32 @@ class Online(object):
         return self.client.send("GET", self.path("runs", run, "report")).text()
 
     def image_stream(self, image):
-        return self._stream(self.path("images", image, "data"))
+        return self._stream(self.path("images", image, "data"))[0]
 
-    def compare_stream(self, run, image):
-        return self._stream(self.path("runs", run, "compare", image))
+    def image_mark(self, image):
+        """Return what only this very picture has: its ETag."""
+        stream, mark = self._stream(self.path("images", image, "data"), {"Range": "bytes=0-0"})
+        stream.close()
+        return mark
 
-    def _stream(self, path):
+    def compare_stream(self, run, image, start=0, mark=None):
+        """Return (stream, mark) of a comparison from a byte on; None where it is another now."""
+        path = self.path("runs", run, "compare", image)
+        if not start:
+            return self._stream(path)
+        return self._stream(path, {"Range": "bytes=%d-" % start, "If-Range": mark}, 206)
+
+    def _stream(self, path, headers=None, wanted=None):
         from opsef_fiji.client import Answer, Whole, read_all, refusal
 
-        connection, stream, status = self.client.open("GET", path)
+        connection, stream, status = self.client.open("GET", path, headers=headers)
         if status >= 300:
             raise refusal(Answer(status, read_all(stream), connection))
-        return Whole(stream, connection.getContentLengthLong())
+        if wanted not in (None, status):
+            connection.disconnect()
+            return None
+        whole = Whole(stream, connection.getContentLengthLong())
+        return whole, connection.getHeaderField("ETag")
 
     def objects(self, image, base=None):
         """Return (zip as byte[], ETag) of r0002, run-0001/v0007, or the newest there is."""
@@ -59,13 +73,16 @@ class Online(object):
         answer = self.client.send("GET", self.path("rois", image, **query))
         return answer.data, answer.header("ETag") or '"none"'
 
-    def save(self, image, data, count, etag, truth=None, resolve=None):
-        """Save objects as a revision; return what the service says. Stale if others did too."""
+    def save(self, image, data, count, etag, truth=None, resolve=None, show=None, request=None):
+        """Save objects as a revision; return what the service says. Stale if others did too.
+
+        request: the id that an earlier try had, of which no answer came.
+        """
         path = self.path("rois", image, truth=truth, resolve=resolve)
         headers = {"If-Match": etag}
         if not count:
             headers["X-Opsef-Objects"] = "0"
-        answer = self.client.send("PUT", path, data, ZIP, headers)
+        answer = self.client.ask("PUT", path, data, ZIP, headers, show, request)
         # What was sent is a form of this from now on: the base of what is edited after it.
         return dict(answer.json(), base=answer.header("ETag"))
 
@@ -92,9 +109,9 @@ class Online(object):
             query["revision"] = base
         return listed(self.client.get(self.path("table", image, **query)), "rows")
 
-    def upload(self, name, data):
+    def upload(self, name, data, show=None):
         path = self.path("images", name=name)
-        return self.client.send("POST", path, data, TIFF).json()["image"]
+        return self.client.ask("POST", path, data, TIFF, show=show).json()["image"]
 
     def jobs(self):
         return listed(self.client.get(self.path("jobs")), "jobs")
@@ -117,7 +134,7 @@ class Segmenting(object):
 
     def start(self, data, **options):
         path = path_of("v1", "segment", **options)
-        return job_id(self.client.send("POST", path, data, TIFF).json())
+        return job_id(self.client.ask("POST", path, data, TIFF).json())
 
     def job(self, job):
         return self.client.get(path_of("v1", "segment", job))

@@ -123,15 +123,18 @@ def shape_of(model, key, z):
 
 
 def name_of(model, key, z):
-    """Return the name in the zip: of known objects the id; of new ones as ImageJ names ROIs."""
-    volume = len(model.planes) > 1
+    """Return the name in the zip: of known objects the id; of new ones as ImageJ names ROIs.
+
+    In a volume new ones have their number here, else their planes would be objects each.
+    """
     if key in model.names:
         return model.names[key]
+    if len(model.planes) > 1:
+        return "%04d-%04d" % (key, z + 1)
     if key in model.known:
-        return "%04d-%04d" % (key, z + 1) if volume else "%04d" % key
+        return "%04d" % key
     x, y = centre_of(model.runs(key)[z])
-    name = "%04d-%04d" % (int(round(y)), int(round(x)))
-    return "%04d-%s" % (z + 1, name) if volume else name
+    return "%04d-%04d" % (int(round(y)), int(round(x)))
 
 
 def dressed(model, key, z):
@@ -164,39 +167,69 @@ def pack(model):
 
 
 class Drawing(object):
-    """The Overlay of a Model; only what changed is drawn anew."""
+    """The Overlay of a Model; only what changed is drawn anew.
 
-    def __init__(self, model, planes=None):
-        self.model = model
+    channels: whether planes are slices of a hyperstack that has channels too.
+    """
+
+    def __init__(self, model, channels=False):
+        self.model, self.channels = model, channels
         self.overlay = Overlay()
         self.overlay.drawLabels(False)
+        if hasattr(self.overlay, "selectable"):  # not in an old Fiji
+            self.overlay.selectable(False)  # else a long click makes a selection of an object
         self.places = {}
         for key in model.ids():
             self._add(key, False)
 
     def update(self, keys, selected=()):
+        """Draw some objects anew; return the Rectangle that looks different now, or None."""
+        bounds = []
         for key in keys:
             for label in self.places.pop(key, ()):
                 index = self.overlay.getIndex(label)
                 if index >= 0:
+                    bounds.append(self.overlay.get(index).getBounds())
                     self.overlay.remove(index)
             if key in self.model.things:
-                self._add(key, key in selected)
+                bounds += self._add(key, key in selected)
+        region = None
+        for box in bounds:
+            region = box if region is None else region.union(box)
+        return region
 
     def _add(self, key, selected):
-        for z in self.model.thing(key).boxes:
-            if z not in self.model.thing(key).shapes and z not in self.model.runs(key):
+        thing, bounds = self.model.thing(key), []
+        volume = len(self.model.planes) > 1
+        for z in thing.boxes:
+            if z not in thing.shapes and z not in self.model.runs(key):
                 continue
             roi = shape_of(self.model, key, z).clone()
-            label = "%04d" % key if len(self.model.planes) == 1 else "%04d-%04d" % (key, z + 1)
+            label = "%04d-%04d" % (key, z + 1) if volume else "%04d" % key
             roi.setName(label)
-            roi.setGroup(self.model.thing(key).group)
+            roi.setGroup(thing.group)
             roi.setFillColor(None)
-            roi.setStrokeColor(SELECTED if selected else colour_of(self.model.thing(key).group))
+            roi.setStrokeColor(SELECTED if selected else colour_of(thing.group))
             roi.setStrokeWidth(SELECTED_WIDTH if selected else 1.0)
-            roi.setPosition(z + 1 if len(self.model.planes) > 1 else 0)
+            self.place(roi, z)
             self.overlay.add(roi)
             self.places.setdefault(key, []).append(label)
+            bounds.append(roi.getBounds())
+        return bounds
+
+    def place(self, roi, z):
+        """Let a ROI show in its plane only."""
+        if len(self.model.planes) == 1:
+            roi.setPosition(0)
+        elif self.channels:
+            roi.setPosition(0, z + 1, 0)
+        else:
+            roi.setPosition(z + 1)
+
+
+def depth_of(image):
+    """Return how many planes the objects of a window have: its slices, unless it is a series."""
+    return image.getNSlices() if image.getNFrames() == 1 else 1
 
 
 def rois_of_overlay(image):

@@ -1,0 +1,20 @@
+# Plugins > OpSeF > Train From Corrections: a model from your own corrections.
+import sys
+
+from ij import IJ
+
+
+def main():
+    library = IJ.getDirectory("imagej") + "jars/Lib"
+    if library not in sys.path:
+        sys.path.insert(0, library)
+    try:
+        from opsef_fiji import commands
+    except ImportError as error:
+        IJ.error("OpSeF", "The OpSeF library is missing: %s\n \nUnpack fiji.zip again, "
+                 "so that %s/opsef_fiji is there." % (error, library))
+        return
+    commands.run("Train_From_Corrections")
+
+
+main()
