@@ -9,6 +9,7 @@ brings its keys along.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,8 @@ from pydantic import (
 from opsef_bridge.engines import Parameters, engine_class
 from opsef_bridge.errors import ConfigError, OpsefError
 from opsef_bridge.files import key_of
-from opsef_bridge.postprocess import Postprocess
-from opsef_bridge.preprocess import normalise_recipe
+from opsef_bridge.postprocess import ClassMask, Postprocess
+from opsef_bridge.preprocess import normalise_recipe, resolve_files
 
 __all__ = [
     "Compare",
@@ -61,6 +62,41 @@ class Segment(_Section):
         return self.channel if isinstance(self.channel, list) else [self.channel]
 
 
+class Substacks(_Section):
+    """Cuts the planes of a volume into shorter volumes; each is an image of its own."""
+
+    size: int = Field(ge=1)
+    """Planes of each; what is left over at the end is kept, shorter."""
+    step: int | None = Field(None, ge=1)
+    """Planes from one start to the next; by default `size`."""
+
+
+class Tiles(_Section):
+    """Cuts large images into squares."""
+
+    size: int = Field(1024, ge=64)
+    """Side in pixels."""
+    overlap: int = Field(64, ge=0)
+    """Pixels that neighbours share: at least one object, or objects at seams are cut."""
+    separate: bool = False
+    """Whether each tile is an image of its own; else their labels become those of the whole
+    image."""
+
+    @model_validator(mode="after")
+    def _overlap_below_half(self) -> Tiles:
+        if 2 * self.overlap >= self.size:
+            raise ValueError(f"overlap {self.overlap} is not below half of size {self.size}")
+        return self
+
+
+NAME_PATTERNS = {
+    # CellVoyager: AssayPlate_X_B03_T0001F002L01A01Z01C01.tif
+    "yokogawa": r"(?P<plate>.+)_(?P<well>[A-Z]{1,2}\d{2})_T(?P<time>\d{4})F(?P<field>\d{3})"
+    r"L\d{2}A\d{2}Z(?P<plane>\d{2})C(?P<channel_number>\d{2})",
+}
+"""Named patterns for `Images.names`."""
+
+
 class Images(_Section):
     """Where the images are and how they are read."""
 
@@ -68,14 +104,70 @@ class Images(_Section):
     """Files, folders or globs, relative to the project."""
     axes: str | None = None
     """Names of the axes, e.g. ``ZYX``, for files that do not say."""
+    series: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
+        "all"
+    )
+    """Which images of files that hold several, from 0; or ``all``."""
+    times: Literal["all"] | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = (
+        "all"
+    )
+    """Which time points, from 0; or ``all``. Each is an image of its own."""
+    planes: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]] | None = None
+    """First plane of a volume, from 0, and the one behind the last."""
+    substacks: Substacks | None = None
     segment: Segment = Segment()
     projection: Literal["none", "max", "sum", "median", "mean"] = "none"
     """How the planes of a volume become one image; ``none`` keeps the volume."""
+    scale: float = Field(1.0, gt=0, le=1)
+    """1, or 1/2, 1/3, ...: blocks of pixels become their mean before every recipe; labels
+    come back in the pixels of the source."""
+    tiles: Tiles | None = None
+    names: str | None = None
+    """Regular expression with named groups, or ``yokogawa``: each group becomes a column of
+    ``images/index.csv``, e.g. plate, well and field."""
 
     @field_validator("source", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+    @field_validator("planes")
+    @classmethod
+    def _planes_in_order(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError(f"{value[0]} is not before {value[1]}: it is [first, behind the last]")
+        return value
+
+    @field_validator("scale")
+    @classmethod
+    def _whole_blocks(cls, value: float) -> float:
+        if abs(1 / value - round(1 / value)) > 0.01:
+            raise ValueError("choose 1, 0.5, 0.333, 0.25 ...; other scales belong to the models")
+        return value
+
+    @field_validator("names")
+    @classmethod
+    def _pattern_with_groups(cls, value: str | None) -> str | None:
+        if value is not None and value not in NAME_PATTERNS:
+            try:
+                groups = re.compile(value).groupindex
+            except re.error as error:
+                raise ValueError(f"it is no regular expression ({error})") from None
+            if not groups:
+                known = ", ".join(NAME_PATTERNS)
+                raise ValueError(f"it has no named group (?P<well>...), and is none of {known}")
+        return value
+
+    @property
+    def block(self) -> int:
+        """Side of the blocks of pixels that become one, by `scale`."""
+        return round(1 / self.scale)
+
+    def name_pattern(self) -> re.Pattern[str] | None:
+        """Return the compiled `names`."""
+        if self.names is None:
+            return None
+        return re.compile(NAME_PATTERNS.get(self.names, self.names))
 
 
 class Sweep(_Section):
@@ -141,6 +233,8 @@ class Config(_Section):
     """Recipes by name: each an ordered list of steps."""
     models: dict[str, dict[str, Any]] = Field(min_length=1)
     postprocess: Postprocess = Postprocess()
+    class_mask: ClassMask | None = None
+    """Two classes of objects: 1 inside of a mask, 2 outside; a file, or another channel."""
     groups: dict[str, str] | str | None = None
     """Globs on file names by group; or a column of ``images/index.csv``."""
     classes: dict[Annotated[int, Field(ge=1, le=255)], str] = Field(default_factory=dict)
@@ -174,9 +268,10 @@ class Config(_Section):
     def _kept_properties(cls, value: Postprocess) -> Postprocess:
         if not value.keep:
             return value
-        from opsef_bridge.measure.regions import object_columns  # brings numba
+        from opsef_bridge.measure.regions import INTENSITY, object_columns  # brings numba
 
-        choices = list(dict.fromkeys([*object_columns("yx"), *object_columns("zyx")]))
+        shapes = [*object_columns("yx"), *object_columns("zyx")]
+        choices = list(dict.fromkeys([*shapes, *INTENSITY]))
         for number, bounds in enumerate(value.keep):
             for name in bounds:
                 if name not in choices:
@@ -194,11 +289,13 @@ class Config(_Section):
 
     def base_steps(self) -> tuple[tuple[str, dict[str, Any]], ...]:
         """Return the recipe of the base picture; ``raw`` needs no entry."""
-        return self.recipes().get(self.compare.base, ())
+        return normalise_recipe(self.preprocess.get(self.compare.base, []))
 
     def recipes(self) -> dict[str, tuple[tuple[str, dict[str, Any]], ...]]:
-        """Return every recipe as (step, parameters with defaults) pairs."""
-        return {name: normalise_recipe(steps) for name, steps in self.preprocess.items()}
+        """Return every recipe as (step, parameters with defaults) pairs; `scale` comes first."""
+        block = self.images.block
+        first = [{"bin": {"factor": block}}] if block > 1 else []
+        return {name: normalise_recipe([*first, *s]) for name, s in self.preprocess.items()}
 
     def model_settings(self) -> list[ModelSettings]:
         """Return the entries of ``models``, checked against their engines."""
@@ -296,7 +393,7 @@ def parse_config(text: str, source: str = "opsef.yaml") -> Config:
 
 
 def load_config(path: str | Path) -> Config:
-    """Read and check the ``opsef.yaml`` at `path`."""
+    """Read and check the ``opsef.yaml`` at `path`; files that recipes name get whole paths."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -307,7 +404,9 @@ def load_config(path: str | Path) -> Config:
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path.name} is not UTF-8 text ({error.reason})") from None
-    return parse_config(text, path.name)
+    config = parse_config(text, path.name)
+    recipes = {name: resolve_files(steps, path.parent) for name, steps in config.preprocess.items()}
+    return config.model_copy(update={"preprocess": recipes})
 
 
 def config_key(config: Config) -> str:

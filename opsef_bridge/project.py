@@ -10,6 +10,7 @@
     runs/<run>/outcomes.csv          one row per image and variant
     runs/<run>/units/<unit>.json     what a unit has done so far
     runs/<run>/logs/<unit>.txt       what its worker said
+    runs/<run>/tiles/<variant>/<image>/<tile>.tif    labels on their way to be merged
     runs/<run>/labels/<variant>/<image>.tif
     runs/<run>/rois/<variant>/<image>_ROIs.zip, .json
     runs/<run>/compare/<image>.tif   comparison hyperstack
@@ -46,11 +47,15 @@ from opsef_bridge.config import Config, load_config
 from opsef_bridge.engines import Engine
 from opsef_bridge.engines.external import describe, external_class
 from opsef_bridge.engines.registry import use_engine
-from opsef_bridge.errors import NotFoundError, ProjectError
+from opsef_bridge.errors import ImageError, InputError, NotFoundError, ProjectError
 from opsef_bridge.files import read_json, write_json, write_text
-from opsef_bridge.images import read_labels
+from opsef_bridge.images import Region, read_labels
+from opsef_bridge.images.projection import PROJECTIONS
 
 __all__ = ["ImageEntry", "Project", "Run", "read_csv", "write_csv"]
+
+SELDOM = ("part", "crop", "segment_channel", "projection", "channels", "time_step")
+"""Columns of the index that are written where an image has something in them."""
 
 _YES, _NO = {"yes", "true", "1"}, {"no", "false", "0"}
 
@@ -60,7 +65,13 @@ class ImageEntry:
     """One row of ``images/index.csv``; `more` are the user's own columns.
 
     Lengths are in `unit`; a pixel size of 0 means that none is known. `axes` and `shape`
-    are empty for a file that could not be read when it was imported.
+    are empty for a file that could not be read when it was imported. A time series, a
+    volume in substacks and a tiled image are several rows with one `parent`.
+
+    `part` is the part of the series that the row is, as `Region.from_text` reads it. Three
+    columns are for choices of a person, empty ones follow ``opsef.yaml``: `crop` (a part too,
+    in indices of the series), `segment_channel` (its number or name) and `projection`.
+    `channels` are the names in the file, parted by ``|``; `time_step` is in seconds.
     """
 
     id: str
@@ -79,6 +90,36 @@ class ImageEntry:
     parent: str = ""
     include: bool = True
     more: dict[str, str] = field(default_factory=dict)
+    part: str = ""
+    crop: str = ""
+    segment_channel: str = ""
+    projection: str = ""
+    channels: str = ""
+    time_step: float = 0.0
+
+    @property
+    def region(self) -> Region:
+        """What is read of the series: the part, where `crop` does not say otherwise."""
+        part, crop = Region.from_text(self.part), Region.from_text(self.crop)
+        return Region.from_json(part.to_json() | crop.to_json())
+
+    def channel_numbers(self) -> list[int]:
+        """Return the channels of `segment_channel`, from 0; none where it is empty.
+
+        Raises
+        ------
+        ImageError
+            It is no number, and no name of a channel of the file.
+        """
+        names = self.channels.split("|") if self.channels else []
+        wanted = [part.strip() for part in self.segment_channel.split("|") if part.strip()]
+        unknown = [one for one in wanted if not one.isdigit() and one not in names]
+        if unknown:
+            raise ImageError(
+                f"segment_channel of {self.id} is {unknown[0]!r}, the file names {names or 'none'}",
+                hint="Correct it in images/index.csv: a number from 0, or one of these names",
+            )
+        return [int(one) if one.isdigit() else names.index(one) for one in wanted]
 
     @property
     def spacing(self) -> dict[str, float]:
@@ -101,7 +142,7 @@ class ImageEntry:
         values: dict[str, Any] = {k: v for k, v in row.items() if k in known}
         for key in ("series", "size"):
             values[key] = int(values.get(key) or 0)
-        for key in ("mtime", "pixel_size_x", "pixel_size_y", "pixel_size_z"):
+        for key in ("mtime", "pixel_size_x", "pixel_size_y", "pixel_size_z", "time_step"):
             # Excel writes a decimal comma where the computer speaks German or French.
             values[key] = float((values.get(key) or "0").replace(",", "."))
         shape = values.get("shape") or ""
@@ -111,7 +152,11 @@ class ImageEntry:
             raise ValueError(f"include is {include!r}, neither yes nor no")
         values["include"] = include in _YES
         safe_name(values.get("id") or "")
-        return cls(**values, more={k: v for k, v in row.items() if k not in known})
+        entry = cls(**values, more={k: v for k, v in row.items() if k not in known})
+        _ = entry.region  # an error now, not when it is read
+        if entry.projection not in ("", *PROJECTIONS):
+            raise ValueError(f"projection is {entry.projection!r}, none of {PROJECTIONS}")
+        return entry
 
 
 def safe_name(name: str) -> str:
@@ -174,11 +219,20 @@ class Run:
             raise NotFoundError(f"{self.id} has no plan", hint="Start it with `opsef sweep run`")
         return read_json(self.plan_file)
 
-    def outcomes(self) -> list[dict[str, Any]]:
-        """Return what the units have recorded so far, in the order of the units."""
+    def tile_file(self, variant: str, image: str, tile: str) -> Path:
+        """Labels of one tile of an image, until they are merged."""
+        return self.root / "tiles" / safe_name(variant) / safe_name(image) / f"{tile}.tif"
+
+    def outcomes(self, *, tiles: bool = False) -> list[dict[str, Any]]:
+        """Return what the units have recorded so far, in the order of the units.
+
+        Those of single tiles only with `tiles`: of the image the merge unit has one.
+        """
         found: list[dict[str, Any]] = []
         for file in sorted((self.root / "units").glob("u*.json")):
-            found += read_json(file)["outcomes"]
+            record = read_json(file)
+            if tiles or record.get("kind") != "tiles":
+                found += record["outcomes"]
         return found
 
 
@@ -237,7 +291,7 @@ class Project:
             for name, count in Counter(entry.id for entry in entries).items():
                 if count > 1 or not name:
                     raise ValueError(f"{count} rows have the id {name!r}")
-        except ValueError as error:
+        except (ValueError, InputError) as error:
             raise ProjectError(
                 f"{self.index_file} cannot be understood ({error})",
                 hint="Correct it, or delete the file and run `opsef images import`",
@@ -252,9 +306,14 @@ class Project:
         raise NotFoundError(f"there is no image {image!r}", hint="`opsef images list` shows them")
 
     def write_images(self, entries: Iterable[ImageEntry]) -> None:
-        """Write ``images/index.csv``."""
+        """Write ``images/index.csv``, without those of `SELDOM` that are empty throughout."""
         rows = [entry.to_row() for entry in entries]
-        columns = [f.name for f in fields(ImageEntry) if f.name != "more"]
+        columns = [
+            f.name
+            for f in fields(ImageEntry)
+            if f.name != "more" and (f.name not in SELDOM or any(row[f.name] for row in rows))
+        ]
+        rows = [{k: v for k, v in row.items() if k in columns or k not in SELDOM} for row in rows]
         extra = dict.fromkeys(key for row in rows for key in row if key not in columns)
         write_csv(self.index_file, rows, [*columns, *extra])
 

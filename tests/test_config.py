@@ -86,7 +86,11 @@ def test_it_survives_json():
         # unknown keys
         ("sweeep: {}", 7, ["'sweeep'", "Choose of opsef, images", "sweep"]),
         ("sweep:\n  image: 3", 8, ["sweep.image", "Choose of images, crop, seed, device"]),
-        ("postprocess: {fill: true}", 7, ["'fill'", "fill_holes, clear_border, keep"]),
+        (
+            "postprocess: {fill: true}",
+            7,
+            ["'fill'", "fill_holes, open, largest_component, clear_border, keep"],
+        ),
         ("7: 8", 7, ["'7'"]),
         # wrong types
         ("sweep: {images: some}", 7, ["sweep.images", "'some'", "'all'"]),
@@ -114,7 +118,11 @@ def test_it_survives_json():
         ("preprocess: {a: [{median: {radius: 99}}]}", 7, ["radius is 99", "20"]),
         ("postprocess:\n  keep:\n  - {area: [1, 2]}\n  - {size: [1, 2]}", 10, ["'size'", "area"]),
         ("postprocess: {keep: [{centroid: [1, 2]}]}", 7, ["'centroid'", "centroid_y"]),
-        ("postprocess: {keep: [{intensity_mean: [1, 2]}]}", 7, ["'intensity_mean'"]),
+        (
+            "postprocess: {keep: [{intensity_median: [1, 2]}]}",
+            7,
+            ["'intensity_median'", "intensity_mean"],
+        ),
         # doubles
         ("sweep: {}\nsweep: {}", 8, ["'sweep' stands twice"]),
         ("sweep: {seed: 1, seed: 2}", 7, ["'seed' stands twice"]),

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from opsef_bridge.config import Config
 from opsef_bridge.errors import InputError, NotFoundError
 from opsef_bridge.exchange.blind import draw
 from opsef_bridge.images import read_labels
@@ -20,6 +21,7 @@ from opsef_bridge.project import ImageEntry, Project, Run
 from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.records import content_of
 from opsef_bridge.rois.revisions import Base, History, Revision
+from opsef_bridge.sweep.classes import classes_of
 from opsef_bridge.sweep.plan import Plan, find_variant
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.run import newest_run
@@ -114,7 +116,8 @@ def variant_of(project: Project, variant: str, run: str | None = None) -> tuple[
 def variant_subject(project: Project, entry: ImageEntry, run: Run, variant: str) -> Subject | None:
     """Return the objects of an image by a variant; None where the run has no labels of it."""
     file = run.label_file(variant, entry.id)
-    planned = {image.id: image for image in Plan.from_json(run.plan()).images}
+    plan = Plan.from_json(run.plan())
+    planned = {image.id: image for image in plan.images}
     if entry.id not in planned or not file.is_file():
         return None
     labels, box = read_labels(file), planned[entry.id].box
@@ -123,7 +126,7 @@ def variant_subject(project: Project, entry: ImageEntry, run: Run, variant: str)
         whole = np.zeros(image_shape(project, entry), np.int32)
         whole[..., top : top + height, left : left + width] = labels
         labels = whole
-    objects = Objects(labels)
+    objects = Objects(labels, classes_of(project, Config(**plan.config), entry, labels))
     base = Base(run=run.id, variant=variant, sha256=content_of(objects), box=box)
     return Subject(entry, objects, base)
 

@@ -132,7 +132,7 @@ def _follow(
     total = sum(max(len(unit.makes), 1) for unit in units)
     while True:
         ended = process.poll() is not None
-        made = len(run.outcomes())
+        made = len(run.outcomes(tiles=True))
         made += sum(not unit.makes and run.done_file(unit.id).is_file() for unit in units)
         report(Event(min(made, total), total, "snakemake"))
         if ended:

@@ -249,7 +249,9 @@ def _open_job(project: Project, run: Run, unit: str, progress: Progress) -> Job:
             f"{run.id} has no unit {unit!r}", hint=f"It has {len(plan['units'])} units, u0001 on"
         )
     file = run.unit_file(unit)
-    record = read_json(file) if file.is_file() else {"unit": unit, "passes": 0, "outcomes": []}
+    kind = found["kind"]
+    new = {"unit": unit, "kind": kind, "passes": 0, "outcomes": []}
+    record = read_json(file) if file.is_file() else new
     return Job(project, run, plan, Unit.from_json(found), record, progress)
 
 

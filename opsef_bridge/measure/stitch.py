@@ -1,8 +1,16 @@
-"""Put overlapping tiles of labels together again, one number per object."""
+"""Put overlapping tiles of labels together again, one number per object.
+
+`stitch` does it in memory. `stitch_onto` is the same on a canvas that may be a file
+(`numpy.memmap`) and with tiles that come one at a time: it needs the memory of a tile and
+of a few numbers per object, whatever the size of the image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -11,10 +19,33 @@ from scipy.sparse.csgraph import connected_components
 from opsef_bridge.errors import InputError
 from opsef_bridge.measure.overlap import iou_pairs, label_runs
 
-__all__ = ["stitch"]
+__all__ = ["Objects", "blocks", "release", "stitch", "stitch_onto"]
 
 JOIN = 0.5
 """Share of the smaller part, within the region that two tiles share, that joins two objects."""
+
+BLOCK = (16, 1024, 1024)
+"""Largest Z, Y and X of the blocks in which a canvas is gone through."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Size and place of the objects 1..N of a label image.
+
+    Parameters
+    ----------
+    areas : (N,) ndarray of int64
+        Pixels (voxels).
+    low, high : (N, axes) ndarray of int64
+        Bounding boxes, half-open.
+    """
+
+    areas: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.areas)
 
 
 def stitch(
@@ -23,6 +54,7 @@ def stitch(
     shape: Sequence[int],
     *,
     least: int | None = None,
+    touching: bool = False,
 ) -> np.ndarray:
     """Merge overlapping label tiles into one label image.
 
@@ -38,6 +70,10 @@ def stitch(
         Join objects that share at least so many pixels, whatever their size, as Zaki et
         al. [1]_ did (10 px, in tiles of 256 px with 50 px overlap). Neighbours of which one
         tile drew the border elsewhere may become one.
+    touching : bool
+        Join objects across the seam of tiles that share no pixel, too, where their edges on
+        both sides of it face each other along at least half of the shorter edge (or along
+        `least` pixels).
 
     Returns
     -------
@@ -71,57 +107,154 @@ def stitch(
     >>> stitch([whole[:, :3], whole[:, 2:]], [(0, 0), (0, 2)], whole.shape)
     array([[1, 1, 1, 1, 0, 2]], dtype=int32)
     """
+    canvas = np.zeros(tuple(int(length) for length in shape), np.int32)
+    stitch_onto(canvas, tiles, positions, least=least, touching=touching)
+    return canvas
+
+
+def stitch_onto(
+    canvas: np.ndarray,
+    tiles: Iterable[np.ndarray],
+    positions: Sequence[Sequence[int]],
+    *,
+    least: int | None = None,
+    touching: bool = False,
+) -> Objects:
+    """Merge label tiles, as `stitch` does, onto a canvas that may be larger than the memory.
+
+    Parameters
+    ----------
+    canvas : ndarray or memmap of int32
+        Zeros, in the shape of the whole image; becomes the labels. What was written to a
+        memmap is handed back to the system tile by tile.
+    tiles : iterable of ndarray of int
+        Taken one at a time, in the order of `positions`.
+    positions, least, touching
+        As those of `stitch`.
+
+    Returns
+    -------
+    Objects
+        Of the objects 1..N on the canvas, in the order of their numbers.
+
+    Raises
+    ------
+    InputError
+        As `stitch`; the canvas is then of no use.
+    """
     if least is not None and least < 1:
         raise InputError(
             f"objects cannot be joined by {least} shared pixels", hint="Give at least 1, or None"
         )
-    shape = tuple(int(length) for length in shape)
-    boxes = _boxes(tiles, positions, shape)
-    canvas = np.zeros(shape, np.int32)
-    seen = np.zeros(shape, bool)
+    seen = _Seen(canvas.shape, len(positions))
     first: list[np.ndarray] = []
     second: list[np.ndarray] = []
+    painted = [np.zeros(1, np.int64)]
     count = 0
-    for tile, box in zip(tiles, boxes, strict=True):
+    for tile, box in _placed(tiles, positions, canvas.shape):
         numbered, found = _renumber(tile, count)
+        before = np.array(canvas[box])
+        shared = seen.before(box)
+        parts = [(np.where(shared, before, 0), np.where(shared, numbered, 0))]
+        if touching:
+            parts += _faces(canvas, box, np.where(shared, 0, numbered))
+        for a, b in parts:
+            if a.any() and b.any():
+                i, j = _same(a, b, least)
+                first.append(i)
+                second.append(j)
+        fresh = np.where(before == 0, numbered, 0)
+        canvas[box] = before + fresh
+        painted.append(np.bincount(fresh[fresh > 0] - (count + 1), minlength=found))
         count += found
-        before, shared = canvas[box], seen[box]
-        if shared.any():
-            i, j = _same(np.where(shared, before, 0), np.where(shared, numbered, 0), least)
-            first.append(i)
-            second.append(j)
-        canvas[box] = np.where(before == 0, numbered, before)
-        seen[box] = True
-    if not seen.all():
-        place = tuple(int(p) for p in np.unravel_index(np.argmin(seen), shape))
-        raise InputError(
-            f"{np.count_nonzero(~seen)} pixels are in no tile, the first at {place}",
-            hint="Tiles must cover the whole image; choose positions that overlap",
-        )
-    return _join(canvas, count, first, second)
+        seen.add(box)
+        release(canvas)
+    seen.check()
+    number = _numbers(np.concatenate(painted) > 0, first, second)
+    return _renumber_all(canvas, number)
 
 
-def _boxes(
-    tiles: Sequence[np.ndarray], positions: Sequence[Sequence[int]], shape: tuple[int, ...]
-) -> list[tuple[slice, ...]]:
-    """Where each tile lies; refuses what does not fit."""
-    if len(tiles) != len(positions):
-        raise InputError(
-            f"{len(tiles)} tiles have {len(positions)} positions", hint="Give one each"
-        )
-    boxes = []
-    for number, (tile, position) in enumerate(zip(tiles, positions, strict=True)):
-        size = np.shape(tile)
+def blocks(shape: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Yield the blocks that a large array is gone through in, in the order of its axes."""
+    spans = [
+        [slice(start, min(start + step, length)) for start in range(0, length, step)]
+        for length, step in zip(shape, BLOCK[-len(shape) :], strict=True)
+    ]
+    yield from itertools.product(*spans)
+
+
+def release(canvas: np.ndarray) -> None:
+    """Hand the pages of a memmap back to the system, which writes them in its own time."""
+    mapped = canvas.base
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _placed(
+    tiles: Iterable[np.ndarray], positions: Sequence[Sequence[int]], shape: tuple[int, ...]
+) -> Iterator[tuple[np.ndarray, tuple[slice, ...]]]:
+    """Yield each tile and where it lies; refuse what does not fit."""
+    count = -1
+    for count, tile in enumerate(tiles):
+        if count >= len(positions):
+            continue
+        size, position = np.shape(tile), positions[count]
         fits = len(size) == len(position) == len(shape) and all(
             p >= 0 and p + s <= n for p, s, n in zip(position, size, shape, strict=True)
         )
         if not fits:
             raise InputError(
-                f"tile {number} of shape {size} at {tuple(position)} does not fit into {shape}",
+                f"tile {count} of shape {size} at {tuple(position)} does not fit into {shape}",
                 hint="Give each origin in pixels, in the order of the axes",
             )
-        boxes.append(tuple(slice(p, p + s) for p, s in zip(position, size, strict=True)))
-    return boxes
+        yield tile, tuple(slice(p, p + s) for p, s in zip(position, size, strict=True))
+    if count + 1 != len(positions):
+        raise InputError(f"{count + 1} tiles have {len(positions)} positions", hint="Give one each")
+
+
+class _Seen:
+    """The boxes of the tiles so far: which pixels they cover, without a mask of them all."""
+
+    def __init__(self, shape: tuple[int, ...], count: int) -> None:
+        self._shape = shape
+        self._low = np.zeros((count, len(shape)), np.int64)
+        self._high = np.zeros((count, len(shape)), np.int64)
+        self._count = 0
+
+    def add(self, box: tuple[slice, ...]) -> None:
+        self._low[self._count] = [side.start for side in box]
+        self._high[self._count] = [side.stop for side in box]
+        self._count += 1
+
+    def before(self, box: tuple[slice, ...]) -> np.ndarray:
+        """Return where, inside of `box`, earlier tiles were."""
+        start, stop = np.array([(side.start, side.stop) for side in box], np.int64).T
+        low = np.maximum(self._low[: self._count], start) - start
+        high = np.minimum(self._high[: self._count], stop) - start
+        mask = np.zeros(stop - start, bool)
+        for i in np.flatnonzero((low < high).all(axis=1)):
+            mask[tuple(slice(a, b) for a, b in zip(low[i], high[i], strict=True))] = True
+        return mask
+
+    def check(self) -> None:
+        """Refuse pixels that no tile covers; works on the grid of the edges of the tiles."""
+        edges = [
+            np.unique(np.concatenate([[0, n], self._low[:, axis], self._high[:, axis]]))
+            for axis, n in enumerate(self._shape)
+        ]
+        covered = np.zeros([len(e) - 1 for e in edges], bool)
+        for low, high in zip(self._low, self._high, strict=True):
+            cells = [np.searchsorted(e, (a, b)) for e, a, b in zip(edges, low, high, strict=True)]
+            covered[tuple(slice(a, b) for a, b in cells)] = True
+        if covered.all():
+            return
+        missing = np.argwhere(~covered)
+        sizes = [np.diff(e)[missing[:, axis]] for axis, e in enumerate(edges)]
+        place = tuple(int(e[i]) for e, i in zip(edges, missing[0], strict=True))
+        raise InputError(
+            f"{int(np.prod(sizes, axis=0).sum())} pixels are in no tile, the first at {place}",
+            hint="Tiles must cover the whole image; choose positions that overlap",
+        )
 
 
 def _renumber(tile: np.ndarray, offset: int) -> tuple[np.ndarray, int]:
@@ -143,19 +276,55 @@ def _same(
     return pairs.a.labels[pairs.i[one]], pairs.b.labels[pairs.j[one]]
 
 
-def _join(
-    canvas: np.ndarray, count: int, first: list[np.ndarray], second: list[np.ndarray]
-) -> np.ndarray:
-    """Give joined objects one number, and number what is left without gaps."""
+def _faces(
+    canvas: np.ndarray, box: tuple[slice, ...], numbered: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return what lies on both sides of the borders of a tile."""
+    found = []
+    for axis, side in enumerate(box):
+        for outside, inside in ((side.start - 1, 0), (side.stop, numbered.shape[axis] - 1)):
+            if 0 <= outside < canvas.shape[axis]:
+                slab = (*box[:axis], slice(outside, outside + 1), *box[axis + 1 :])
+                found.append((np.array(canvas[slab]), numbered.take([inside], axis=axis)))
+    return found
+
+
+def _numbers(used: np.ndarray, first: list[np.ndarray], second: list[np.ndarray]) -> np.ndarray:
+    """Return the final number of each provisional one: joined objects share one, and what
+    the canvas does not show has none in the count.
+    """
+    count = len(used)
     i = np.concatenate([np.zeros(0, np.int64), *first])
     j = np.concatenate([np.zeros(0, np.int64), *second])
-    links = sparse.coo_array((np.ones(len(i), bool), (i, j)), shape=(count + 1, count + 1))
-    component = connected_components(links, directed=False)[1]
-    component = component[canvas]
+    links = sparse.coo_array((np.ones(len(i), bool), (i, j)), shape=(count, count))
     # Background is component 0: node 0 comes first and has no link.
-    used = np.zeros(count + 1, np.int32)
-    used[component.reshape(-1)] = 1
-    used[0] = 0
-    number = np.cumsum(used, dtype=np.int32)
+    component = connected_components(links, directed=False)[1]
+    shown = np.zeros(count, np.int32)
+    shown[component[used]] = 1
+    shown[0] = 0
+    number = np.cumsum(shown, dtype=np.int32)
     number[0] = 0
     return number[component]
+
+
+def _renumber_all(canvas: np.ndarray, number: np.ndarray) -> Objects:
+    """Give the canvas its final numbers, block by block, and say where each object lies."""
+    axes = canvas.ndim
+    count = int(number.max(initial=0))
+    areas = np.zeros(count, np.int64)
+    low = np.full((count, axes), np.iinfo(np.int64).max)
+    high = np.zeros((count, axes), np.int64)
+    for block in blocks(canvas.shape):
+        part = number[canvas[block]]
+        canvas[block] = part
+        runs = label_runs(part)
+        objects = runs.labels[runs.index] - 1
+        np.add.at(areas, runs.labels - 1, runs.areas)
+        places = np.unravel_index(runs.start, part.shape)
+        for axis, place in enumerate(places):
+            length = runs.stop - runs.start if axis == axes - 1 else 1
+            start = place + block[axis].start
+            np.minimum.at(low[:, axis], objects, start)
+            np.maximum.at(high[:, axis], objects, start + length)
+        release(canvas)
+    return Objects(areas, low, high)

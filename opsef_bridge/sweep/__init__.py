@@ -1,7 +1,15 @@
 """Plan, run, adopt, batch. Importing this package registers the kinds of units."""
 
 from opsef_bridge.execute import run_unit
-from opsef_bridge.sweep import batch, predict, rank, reporting, stacks  # noqa: F401  (register kinds)
+from opsef_bridge.sweep import (  # noqa: F401  (register kinds)
+    batch,
+    merge,
+    predict,
+    rank,
+    reporting,
+    stacks,
+    tiled,
+)
 from opsef_bridge.sweep.adopt import adopt
 from opsef_bridge.sweep.plan import Plan, Variant, left_out, make_batch_plan, make_plan
 from opsef_bridge.sweep.rank import order_note

@@ -7,6 +7,7 @@ the slice labels record the true sizes.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -32,14 +33,29 @@ __all__ = ["batch"]
 
 VIEWS = ("image", "outlines", "labels")
 
+LARGEST = 2**24
+"""Pixels of the largest image in tiles whose objects go into a ROI zip and that is a frame
+of ``batch.tif``: each frame has the size of the largest, and is drawn in memory."""
+
 
 @unit_kind("batch")
 def batch(job: Job) -> Iterator[list[Outcome]]:
-    """Write ``outcomes.csv``, a ROI zip per image, and ``batch.tif``."""
+    """Write ``outcomes.csv``, a ROI zip per image, and ``batch.tif``.
+
+    Of images in tiles with more than `LARGEST` pixels there is neither; the unit's log says so.
+    """
     plan = Plan.from_json(job.plan)
     outcomes = {o["image"]: o for o in job.run.outcomes()}
     write_outcomes(job.run, outcomes.values())
     fine = [image for image in plan.images if outcomes[image.id]["status"] != "failed"]
+    for image in [image for image in fine if _is_large(image)]:
+        fine.remove(image)
+        height, width = image.tiles[2:] if image.tiles else (0, 0)
+        print(
+            f"{image.id} of {width} x {height} px is too large for a ROI zip and a frame of "
+            "batch.tif; its labels are written",
+            file=sys.stderr,
+        )
     for image in fine:
         job.report(image.id)
         export_rois(job.project, job.run, plan, image, outcomes[image.id]["variant"])
@@ -47,6 +63,10 @@ def batch(job: Job) -> Iterator[list[Outcome]]:
     if flat:
         _write_stack(job, plan, flat, outcomes)
     yield []
+
+
+def _is_large(image: PlannedImage) -> bool:
+    return image.tiles is not None and image.tiles[2] * image.tiles[3] > LARGEST
 
 
 def _labels(job: Job, outcome: Mapping[str, str]) -> np.ndarray:

@@ -42,7 +42,7 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
     passes: dict[str, float] = {}
     work = 0.0
     for unit in plan.units:
-        for image, variant, key in unit.makes:
+        for image, variant, key in unit.makes if unit.kind != "tiles" else ():
             v = variants[variant]
             seen = 0.0 if key in finished else _seen(images[image], entries, v)
             per_pass, per_decode = rates.get(v.engine, UNMEASURED)

@@ -7,24 +7,30 @@ import glob
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from opsef_bridge.config import Config
+from opsef_bridge.config import Config, Images
 from opsef_bridge.errors import ConfigError, ImageError
-from opsef_bridge.files import file_sha256
-from opsef_bridge.images import image_info, suffixes
+from opsef_bridge.images import ImageInfo, image_info, is_image, series_names, suffixes
+from opsef_bridge.images.identity import identity, stamp
 from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.sweep.pieces import pieces_of
 
 __all__ = ["find_files", "image_slug", "import_images"]
+
+
+Place = tuple[str, int, str]
+"""What tells images apart: source, series, part."""
 
 
 def import_images(project: Project, config: Config) -> list[ImageEntry]:
     """Bring ``images/index.csv`` up to date with the sources and return their images.
 
-    Images keep their ids for ever; new files get the next numbers; the user's own columns
-    and ``include`` are kept, and so is the calibration, until axes or file change. A file
+    A file is as many images as it has series, time points, substacks and separate tiles, by
+    ``images``. Images keep their ids for ever; new ones get the next numbers; the user's own
+    columns and choices are kept, and so is the calibration, until axes or file change. A file
     whose size and time did not change is not hashed again. One that cannot be read is
     listed too, without axes: its outcomes will say why. One that is gone, or that no source
     names any more, keeps its row but is not returned.
@@ -34,23 +40,108 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
     ConfigError
         No file at all matches a source, or ``groups`` names a column that is not there.
     """
-    known = {(entry.source, entry.series): entry for entry in project.images()}
+    known = {(entry.source, entry.series, entry.part): entry for entry in project.images()}
     entries = dict(known)
     number = max((_number(entry) for entry in known.values()), default=0)
-    found: set[tuple[str, int]] = set()
+    found: list[Place] = []
     for file in find_files(project.root, config.images.source):
-        source = _source_name(project.root, file)
-        old = known.get((source, 0))
-        if old is None:
-            number += 1
-            old = ImageEntry(id=f"i{number:05d}-{image_slug(file)}", source=source)
-        entries[source, 0] = _refresh(old, file, config)
-        found.add((source, 0))
+        for entry, tail in _images_of(project.root, file, config, known):
+            if not entry.id:
+                number += 1
+                entry = replace(entry, id=f"i{number:05d}-{image_slug(file)}{tail}")
+            place = entry.source, entry.series, entry.part
+            entries[place] = entry
+            found.append(place)
     _check_column(project, entries.values(), config)
     _check_globs([entries[key] for key in found], config)
     grouped = {key: replace(e, group=_group_of(e, config)) for key, e in entries.items()}
     project.write_images(grouped.values())
-    return [entry for key, entry in grouped.items() if key in found]
+    mine = set(found)
+    return [entry for key, entry in grouped.items() if key in mine]
+
+
+def _images_of(
+    root: Path, file: Path, config: Config, known: Mapping[Place, ImageEntry]
+) -> Iterator[tuple[ImageEntry, str]]:
+    """Yield the images of a file, and the ends of ids for those that have none yet."""
+    source = _source_name(root, file)
+    mine = [entry for place, entry in known.items() if place[0] == source]
+    sha256, size, mtime = _identity(file, mine)
+    kept = {"source": source, "sha256": sha256, "size": size, "mtime": mtime}
+    names: list[str] = []
+    for series, info in _series_of(file, config.images):
+        if info is None:
+            unread = [e for e in mine if e.series == series] or [ImageEntry(id="", **kept)]
+            for entry in unread:
+                yield replace(entry, **kept, axes="", shape=()), ""
+            continue
+        pieces = pieces_of(info, config.images)
+        parent, tail = source, ""
+        if info.series > 1:
+            names = names or series_names(file)
+            parent, tail = f"{source}:{series}", f"-{_slug(names[series]) or f's{series:02d}'}"
+        for piece in pieces:
+            text = piece.region.text
+            new = ImageEntry(
+                "", series=series, part=text, parent=parent if len(pieces) > 1 else "", **kept
+            )
+            old = known.get((source, series, text), new)
+            yield _described(replace(old, **kept), info, old, config), tail + piece.suffix
+
+
+def _identity(file: Path, known: Sequence[ImageEntry]) -> tuple[str, int, float]:
+    """Return sha256, size and time of a file; what has not changed is not hashed again."""
+    now = stamp(file)
+    for entry in known:
+        if (entry.size, entry.mtime) == now and entry.sha256:
+            return entry.sha256, *now
+    return identity(file)
+
+
+def _series_of(file: Path, how: Images) -> Iterator[tuple[int, ImageInfo | None]]:
+    """Yield the series of a file that are wanted, with what they hold; None: unreadable."""
+    wanted = None if how.series == "all" else sorted(set(how.series))
+    number, count = 0, 1
+    while number < count:
+        try:
+            info = image_info(file, number, axes=how.axes)
+            count = info.series
+        except ImageError:
+            info = None
+        if wanted is None or number in wanted:
+            yield number, info
+        number += 1
+
+
+def _described(entry: ImageEntry, info: ImageInfo, old: ImageEntry, config: Config) -> ImageEntry:
+    """Return an image with what its file says; a person's calibration stays till that changes."""
+    try:
+        axes, shape = entry.region.shape(info.axes, info.shape)
+    except ImageError:  # `crop` does not fit: its outcomes will say so
+        return replace(entry, axes="", shape=())
+    same = (old.sha256, old.axes, old.shape) == (entry.sha256, axes, tuple(shape))
+    entry = _named(entry, config)
+    if same:
+        return entry
+    return replace(
+        entry,
+        axes=axes,
+        shape=tuple(shape),
+        pixel_size_x=info.spacing.get("X", 0.0),
+        pixel_size_y=info.spacing.get("Y", 0.0),
+        pixel_size_z=info.spacing.get("Z", 0.0),
+        unit=info.unit,
+        channels="|".join(info.channels),
+        time_step=info.time_step,
+    )
+
+
+def _named(entry: ImageEntry, config: Config) -> ImageEntry:
+    """Return an image with the columns that its file name tells; what is there stays."""
+    pattern = config.images.name_pattern()
+    match = pattern.search(Path(entry.source).name) if pattern else None
+    told = {key: value for key, value in (match.groupdict() if match else {}).items() if value}
+    return replace(entry, more={**told, **{k: v for k, v in entry.more.items() if v}})
 
 
 def _number(entry: ImageEntry) -> int:
@@ -67,8 +158,12 @@ def image_slug(file: Path) -> str:
     >>> image_slug(Path("Zählung 3 (Ost).tif"))
     'Zahlung-3-Ost'
     """
-    text = unicodedata.normalize("NFKD", file.stem).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:40].strip("-") or "image"
+    return _slug(file.stem) or "image"
+
+
+def _slug(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-")[:40].strip("-")
 
 
 def find_files(root: Path, sources: Iterable[str]) -> list[Path]:
@@ -82,17 +177,17 @@ def find_files(root: Path, sources: Iterable[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for source in sources:
         path = Path(os.path.normpath(root / source))
-        if path.is_dir():
-            files = [p for p in path.iterdir() if p.suffix.lower() in suffixes()]
+        if path.is_dir() and not is_image(path):
+            files = [p for p in path.iterdir() if is_image(p)]
             what = f"the folder {source!r} holds no image"
         elif any(c in source for c in "*?[") and not path.exists():
             # The folder of the project may have brackets in its name; they match themselves.
             names = glob.iglob(source, root_dir=root, recursive=True)
             files = [Path(os.path.normpath(root / name)) for name in names]
-            files = [file for file in files if file.is_file()]
+            files = [file for file in files if file.is_file() or is_image(file)]
             what = f"no file matches {source!r}"
         else:
-            files = [path] if path.is_file() else []
+            files = [path] if path.is_file() or is_image(path) else []
             what = f"there is no file or folder {source!r}"
         files = [p for p in files if not p.name.startswith(".")]
         if not files:
@@ -113,30 +208,6 @@ def _source_name(root: Path, file: Path) -> str:
     """Relative POSIX path where the file lies in the project, else absolute."""
     file = file.absolute()
     return (file.relative_to(root) if file.is_relative_to(root) else file).as_posix()
-
-
-def _refresh(entry: ImageEntry, file: Path, config: Config) -> ImageEntry:
-    """Bring what the index says of a file up to date with it and with ``images.axes``."""
-    status = file.stat()
-    changed = (entry.size, entry.mtime) != (status.st_size, status.st_mtime)
-    if changed:
-        digest = file_sha256(file)
-        entry = replace(entry, sha256=digest, size=status.st_size, mtime=status.st_mtime)
-    try:
-        info = image_info(file, axes=config.images.axes)
-    except ImageError:
-        return replace(entry, axes="", shape=())
-    if not changed and (entry.axes, entry.shape) == (info.axes, tuple(info.shape)):
-        return entry
-    return replace(
-        entry,
-        axes=info.axes,
-        shape=tuple(info.shape),
-        pixel_size_x=info.spacing.get("X", 0.0),
-        pixel_size_y=info.spacing.get("Y", 0.0),
-        pixel_size_z=info.spacing.get("Z", 0.0),
-        unit=info.unit,
-    )
 
 
 def _check_column(project: Project, entries: Collection[ImageEntry], config: Config) -> None:
@@ -163,7 +234,7 @@ def _group_of(entry: ImageEntry, config: Config) -> str:
 def _fits(entry: ImageEntry, pattern: str) -> bool:
     """Whether a glob matches the name of the file, with or without suffix, or its source."""
     source = Path(entry.source)
-    names = (source.name, source.stem, entry.source)
+    names = (source.name, source.stem, entry.source, entry.id, entry.id.partition("-")[2])
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 

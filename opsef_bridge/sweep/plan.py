@@ -17,9 +17,12 @@ from opsef_bridge.engines import Engine, Parameters, Weights, engine_class
 from opsef_bridge.errors import ConfigError, NotFoundError
 from opsef_bridge.execute import Unit
 from opsef_bridge.files import key_of
-from opsef_bridge.preprocess import recipe_identity
+from opsef_bridge.images.tiles import tile_boxes
+from opsef_bridge.postprocess.large import check_postprocess
+from opsef_bridge.preprocess import recipe_identity, takes_colour
 from opsef_bridge.project import ImageEntry
-from opsef_bridge.sweep.planned_units import PASSES_PER_UNIT, Numbers, blocks, predict_units
+from opsef_bridge.sweep.planned_units import PASSES_PER_UNIT, Numbers, blocks, segmenting_units
+from opsef_bridge.sweep.reach import recipe_reach
 from opsef_bridge.sweep.sample import Box, sample_images
 
 __all__ = [
@@ -33,10 +36,16 @@ __all__ = [
     "make_batch_plan",
     "make_plan",
     "sample_images",
+    "segmented_shape",
+    "tiling",
 ]
 
 STAGE = "1"
 """Version of reading, cropping, resizing, post-processing: part of every key."""
+
+LARGEST_RANKED = 2**25
+"""Pixels of the largest image that a sweep works on as a whole: ranking and comparison
+stacks hold labels of all variants in memory."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,8 @@ class PlannedImage:
     """An image of the run: its content key and the box that is worked on (None: all).
 
     `sha256` is that of the file when it was planned: a file that changed since must not
-    be filed under the old key.
+    be filed under the old key. `tiles` are size and overlap of the tiles of an image that is
+    larger than one, and its height and width; None where it is worked on as a whole.
     """
 
     id: str
@@ -52,6 +62,14 @@ class PlannedImage:
     group: str
     box: Box | None
     sha256: str = ""
+    tiles: tuple[int, int, int, int] | None = None
+
+    def tile_boxes(self) -> list[Box]:
+        """Return the tiles in which the image is segmented; none if it, or its box, is not."""
+        if self.tiles is None or self.box is not None:
+            return []
+        size, overlap, *shape = self.tiles
+        return tile_boxes(shape, size, overlap)
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,10 @@ class Variant:
         """Content key of the labels of an image."""
         return key_of("labels", image.key, image.box, self.key)
 
+    def tile_key(self, image: PlannedImage, tile: Box) -> str:
+        """Content key of the labels of one tile of an image."""
+        return key_of("tile", self.label_key(image), tile)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -151,7 +173,7 @@ class Plan:
     def passes(self) -> int:
         """Return how many network passes the plan needs, if nothing was done before."""
         per_image = {(key_of(v.steps), v.model, key_of(v.predict)) for v in self.variants}
-        return len(per_image) * len(self.images)
+        return len(per_image) * sum(len(image.tile_boxes()) or 1 for image in self.images)
 
     def to_json(self) -> dict[str, Any]:
         """Return what ``plan.json`` holds."""
@@ -165,12 +187,16 @@ class Plan:
             value["purpose"],
             value["config"],
             tuple(
-                PlannedImage(**image | {"box": tuple(image["box"]) if image["box"] else None})
+                PlannedImage(**image | {name: _pair(image.get(name)) for name in ("box", "tiles")})
                 for image in value["images"]
             ),
             tuple(Variant.from_json(variant) for variant in value["variants"]),
             tuple(Unit.from_json(unit) for unit in value["units"]),
         )
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if value else None
 
 
 def find_variant(plan: Plan, variant: str, run: str) -> Variant:
@@ -211,13 +237,21 @@ def make_plan(
     Raises
     ------
     ConfigError
-        No image is left.
+        No image is left; or one is worked on in tiles, which a recipe or the
+        post-processing cannot, or is too large to be ranked.
     """
     planned = _planned(config, images, boxes)
     variants = tuple(_variants(config, weights))
+    if not variants:
+        raise ConfigError(
+            "every recipe makes grey of colour, and every model takes colour",
+            hint="Add a recipe without such a step, e.g. `raw: []`",
+        )
+    _check_tiles(config, planned, variants)
+    _check_ranked(planned)
     wanted = {image.id: {variant.id for variant in variants} for image in planned}
     number = Numbers()
-    predict = tuple(predict_units(planned, variants, wanted, number))
+    predict = tuple(segmenting_units(planned, variants, wanted, number))
     rank = number.unit("rank", "rank", needs=tuple(unit.id for unit in predict))
     stacks = tuple(
         number.unit(
@@ -239,7 +273,8 @@ def make_batch_plan(
     Raises
     ------
     ConfigError
-        No image is left.
+        No image is left; or one is worked on in tiles, which a recipe or the
+        post-processing cannot.
     """
     mine = [entry for entry in images if entry.group in adopted]
     if images and not mine:
@@ -257,8 +292,9 @@ def make_batch_plan(
     )
     ids = {variant.key: variant.id for variant in variants}
     wanted = {image.id: {ids[adopted[image.group].key]} for image in planned}
+    _check_tiles(config, planned, variants)
     number = Numbers()
-    predict = tuple(predict_units(planned, variants, wanted, number))
+    predict = tuple(segmenting_units(planned, variants, wanted, number))
     batch = number.unit("batch", "batch", needs=tuple(unit.id for unit in predict))
     return _plan("batch", config, planned, variants, (*predict, batch))
 
@@ -277,12 +313,54 @@ def _planned(
         raise ConfigError(
             "no image is left to work on", hint="Set `include` to yes in images/index.csv"
         )
-    return tuple(
-        PlannedImage(
-            entry.id, _image_key(entry, config), entry.group, boxes.get(entry.id), entry.sha256
-        )
-        for entry in images
-    )
+    planned = []
+    for entry in images:
+        key, tiles = _image_key(entry, config), tiling(entry, config)
+        key = key_of(key, tiles[:2]) if tiles else key
+        box = boxes.get(entry.id)
+        planned.append(PlannedImage(entry.id, key, entry.group, box, entry.sha256, tiles))
+    return tuple(planned)
+
+
+def segmented_shape(entry: ImageEntry, config: Config) -> tuple[int, ...]:
+    """Return the shape of what is segmented of an image: Y and X, of a volume Z before them."""
+    sides = dict(zip(entry.axes, entry.shape, strict=True))
+    projection = entry.projection or config.images.projection
+    planes = sides.get("Z", 1) if projection == "none" else 1
+    return (*([planes] if planes > 1 else []), sides["Y"], sides["X"])
+
+
+def tiling(entry: ImageEntry, config: Config) -> tuple[int, int, int, int] | None:
+    """Return size and overlap of the tiles of an image, its height and width.
+
+    None if it is not larger than a tile, or its size is not known.
+    """
+    how = config.images.tiles
+    if how is None or how.separate or not {"Y", "X"} <= set(entry.axes):
+        return None
+    height, width = segmented_shape(entry, config)[-2:]
+    return (how.size, how.overlap, height, width) if max(height, width) > how.size else None
+
+
+def _check_tiles(
+    config: Config, images: Sequence[PlannedImage], variants: Sequence[Variant]
+) -> None:
+    """Refuse what cannot be done in tiles, before a hundred tiles fail for it."""
+    if any(image.tiles for image in images):
+        for variant in variants:
+            recipe_reach(variant.steps)
+    if any(image.tile_boxes() for image in images):
+        check_postprocess(config.postprocess)
+
+
+def _check_ranked(images: Sequence[PlannedImage]) -> None:
+    for image in images:
+        height, width = image.tiles[2:] if image.tiles and not image.box else (0, 0)
+        if height * width > LARGEST_RANKED:
+            raise ConfigError(
+                f"{image.id} of {width} x {height} pixels is too large to be swept as a whole",
+                hint="Set sweep.crop, e.g. 512, then adopt a variant: `opsef batch` does it whole",
+            )
 
 
 def _plan(
@@ -294,14 +372,19 @@ def _plan(
 ) -> Plan:
     settings = config.model_dump(mode="json")
     parts = [[asdict(one) for one in many] for many in (images, variants, units)]
-    key = key_of("plan", STAGE, purpose, *parts, settings["compare"])
+    classes = [settings["class_mask"]] if settings["class_mask"] else []
+    key = key_of("plan", STAGE, purpose, *parts, settings["compare"], *classes)
     return Plan(key, purpose, settings, images, variants, units)
 
 
 def _image_key(entry: ImageEntry, config: Config) -> str:
     how = config.images
     axes = (how.axes, entry.axes)
-    return key_of(entry.sha256, entry.series, axes, how.segment.channel, how.projection)
+    # Of an image that is no part the key is what it was before there were parts.
+    part = [entry.region.text] if entry.region.text else []
+    channel = entry.channel_numbers() or how.segment.channel
+    projection = entry.projection or how.projection
+    return key_of(entry.sha256, entry.series, axes, channel, projection, *part)
 
 
 def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Variant]:
@@ -315,6 +398,8 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
         engine, used = engine_class(model.engine), weights[model.name]
         for recipe, steps in config.recipes().items():
             for predict, decode in model.combinations():
+                if takes_colour(steps) and _sees_colour(engine, used, predict):
+                    continue  # the recipe would leave it no colour to see
                 settings = (predict.model_dump(mode="json"), decode.model_dump(mode="json"))
                 key = _variant_key(engine.name, used.key, steps, *settings, post)
                 if key in seen:
@@ -330,6 +415,16 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
                     families[used.name, used.engine], used.key,
                     _seen_scale(engine, used, predict),
                 )  # fmt: skip
+
+
+def _sees_colour(engine: type[Engine], weights: Weights, predict: Parameters) -> bool:
+    """Whether a pass will take the samples of an image, by its parameters and the card."""
+    ask = getattr(engine(), "wants_colour", None)
+    if ask:
+        return bool(ask(predict))
+    told = (weights.card or {}).get("input", {})
+    axes = {told["axes"]} if "axes" in told else engine.axes
+    return "YXS" in axes and "YX" not in axes
 
 
 def _families(weights: Sequence[Weights]) -> dict[tuple[str, str], str]:

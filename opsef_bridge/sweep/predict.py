@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -34,20 +34,35 @@ from opsef_bridge.engines import (
 )
 from opsef_bridge.errors import ImageError, OpsefError, ProjectError, WeightsError, WorkerError
 from opsef_bridge.execute import Job, Outcome, unit_kind
-from opsef_bridge.files import atomic_path, file_sha256, key_of
-from opsef_bridge.images import read_image, segment_plane, segment_samples, write_labels
+from opsef_bridge.files import atomic_path, file_sha256
+from opsef_bridge.images import (
+    Region,
+    read_image,
+    segment_plane,
+    segment_samples,
+    write_labels,
+)
 from opsef_bridge.images.projection import project_volume
-from opsef_bridge.postprocess import clean
-from opsef_bridge.preprocess import apply_recipe, recipe_identity, recipe_scale
-from opsef_bridge.project import ImageEntry, Project, Run
+from opsef_bridge.postprocess import Postprocess, clean
+from opsef_bridge.preprocess import takes_colour
+from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.sweep.boxes import box_shape, cut_box, grid_shape, to_source
 from opsef_bridge.sweep.cache import ArrayCache
-from opsef_bridge.sweep.plan import STAGE, Box, Plan, PlannedImage, Variant
+from opsef_bridge.sweep.parts import Whole, Windows, recipe_output
+from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, Variant, segmented_shape
 
 __all__ = [
+    "Desk",
     "box_shape",
+    "chosen_values",
     "cut_box",
+    "failed_outcome",
+    "finished_before",
+    "median_diameter",
+    "open_parts",
     "predict",
     "recipe_output",
+    "reuse",
     "segmented_array",
     "to_source",
     "wants_colour",
@@ -64,10 +79,12 @@ def segmented_array(
     sha256: str = "",
     *,
     colour: bool = False,
+    box: Box | None = None,
 ) -> np.ndarray:
     """Return the plane (YX) or volume (ZYX) of an image that is segmented.
 
-    With `colour` its samples or chosen channels are kept apart, in front: SYX or SZYX.
+    With `colour` its samples or chosen channels are kept apart, in front: SYX or SZYX. With
+    a `box` no more than that is read.
 
     Raises
     ------
@@ -76,62 +93,90 @@ def segmented_array(
     """
     how = config.images
     file = project.source_file(entry)
-    image = read_image(file, entry.series, axes=how.axes)
-    if sha256 and not _is_planned(file, entry, sha256):
-        raise ImageError(
-            f"{file} has changed since it was planned",
-            hint="`opsef sweep run` plans anew with the file that is there",
-        )
+    region, channels = _wanted(entry, how.segment.channels(), colour, box)
+    image = read_image(file, entry.series, axes=how.axes, region=region)
+    if sha256:
+        _check_planned(file, entry, sha256)
+    projection = entry.projection or how.projection
     if colour:
-        samples = segment_samples(image, how.segment.channels())
-        return np.stack([project_volume(sample, how.projection) for sample in samples])
-    return project_volume(segment_plane(image, how.segment.channels()[0]), how.projection)
+        samples = segment_samples(image, channels)
+        return np.stack([project_volume(sample, projection) for sample in samples])
+    return project_volume(segment_plane(image, channels[0]), projection)
 
 
-def recipe_output(cache: ArrayCache, image_key: str, image: np.ndarray, steps: Any) -> np.ndarray:
-    """Apply a recipe; every prefix that is in the cache is taken from there.
+def _wanted(
+    entry: ImageEntry, channels: list[int], colour: bool, box: Box | None
+) -> tuple[Region, list[int]]:
+    """Return what is read of an image, and the numbers of the channels in that."""
+    channels = entry.channel_numbers() or channels
+    channels = channels if colour else channels[:1]
+    part = Region(y=(box[0], box[0] + box[2]), x=(box[1], box[1] + box[3])) if box else Region()
+    count = entry.shape[entry.axes.index("C")] if "C" in entry.axes else 1
+    if 1 < count > max(channels):  # else what follows says that there is no such channel
+        part, channels = replace(part, c=tuple(channels)), list(range(len(channels)))
+    return part.within(entry.region), channels
 
-    Parameters
-    ----------
-    image_key : str
-        Content key of `image`.
-    steps : sequence of (str, dict)
-        As `opsef_bridge.preprocess.normalise_recipe` returns them.
+
+def wants_colour(engine: Engine, parameters: Parameters, steps: Any = ()) -> bool:
+    """Whether a pass of these parameters takes the samples of an image, axes YXS.
+
+    None are left by a recipe that makes grey of colour.
     """
-    if not steps:
-        return image
-    key = key_of("steps", STAGE, image_key, recipe_identity(steps))
-    found = cache.get(key)
-    if found is not None:
-        return found[0]["output"]
-    before = recipe_output(cache, image_key, image, steps[:-1])
-    output = apply_recipe(before, steps[-1:])
-    cache.put(key, {"output": output}, {})
-    return output
-
-
-def wants_colour(engine: Engine, parameters: Parameters) -> bool:
-    """Whether a pass of these parameters takes the samples of an image, axes YXS."""
+    if takes_colour(steps):
+        return False
     ask = getattr(engine, "wants_colour", None)
     return bool(ask(parameters)) if ask else "YXS" in engine.axes and "YX" not in engine.axes
 
 
-def _is_planned(file: Path, entry: ImageEntry, sha256: str) -> bool:
-    """Whether a file is the one of `sha256`; hashed only if its size or time are not known."""
+def _check_planned(file: Path, entry: ImageEntry, sha256: str) -> None:
+    """Refuse another file than that of `sha256`; hashed only if size or time are not known."""
     status = file.stat()
-    if (entry.size, entry.mtime) == (status.st_size, status.st_mtime):
-        return entry.sha256 == sha256
-    return file_sha256(file) == sha256
+    known = (entry.size, entry.mtime) == (status.st_size, status.st_mtime)
+    if (entry.sha256 if known else file_sha256(file)) != sha256:
+        raise ImageError(
+            f"{file} has changed since it was planned",
+            hint="`opsef sweep run` plans anew with the file that is there",
+        )
+
+
+def open_parts(
+    project: Project,
+    config: Config,
+    entry: ImageEntry,
+    image: PlannedImage,
+    cache: ArrayCache,
+) -> Whole | Windows:
+    """Open an image: whole, or, if it is larger than a tile, to be read part by part.
+
+    Raises
+    ------
+    ImageError
+        As `segmented_array`.
+    """
+    if not image.tiles:
+        return Whole(
+            segmented_array(project, config, entry, image.sha256),
+            lambda: segmented_array(project, config, entry, image.sha256, colour=True),
+            image.key,
+            cache,
+        )
+    if image.sha256:
+        _check_planned(project.source_file(entry), entry, image.sha256)
+
+    def read(box: Box, colour: bool) -> np.ndarray:
+        return segmented_array(project, config, entry, colour=colour, box=box)
+
+    return Windows(read, segmented_shape(entry, config), image.key, cache)
 
 
 @unit_kind("predict")
 def predict(job: Job) -> Iterator[list[Outcome]]:
     """Segment the images of the unit by all its variants."""
     plan = Plan.from_json(job.plan)
-    desk = _Desk(job, plan)
+    desk = Desk(job, plan)
     variants = {variant.id: variant for variant in plan.variants}
     images = {image.id: image for image in plan.images}
-    taken_over, makes = _reuse(job)
+    taken_over, makes = reuse(job)
     yield taken_over
     for image_id in dict.fromkeys(image for image, _, _ in makes):
         job.report(image_id)
@@ -141,28 +186,35 @@ def predict(job: Job) -> Iterator[list[Outcome]]:
             job.report(image_id)
 
 
-def _reuse(job: Job) -> tuple[list[Outcome], list[tuple[str, str, str]]]:
+def reuse(job: Job) -> tuple[list[Outcome], list[tuple[str, str, str]]]:
     """Take over what earlier runs finished; return that, and what is left to make."""
     left = job.open_makes()
-    wanted = {key for _, _, key in left}
-    earlier: dict[str, tuple[Run, dict[str, Any]]] = {}
-    for name in job.project.runs():
-        run = job.project.run(name)
-        if name != job.run.id:
-            for outcome in run.outcomes():
-                if outcome["key"] in wanted and outcome["status"] != "failed":
-                    earlier[outcome["key"]] = (run, outcome)
+    earlier = finished_before(job, {key for _, _, key in left})
     found: list[Outcome] = []
     rest: list[tuple[str, str, str]] = []
     for image, variant, key in left:
-        run, outcome = earlier.get(key, (None, None))
-        source = run.label_file(outcome["variant"], outcome["image"]) if run else None
-        if source is None or not source.is_file():
+        if key not in earlier:
             rest.append((image, variant, key))
             continue
+        source, outcome = earlier[key]
         _link(source, job.run.label_file(variant, image))
         found.append(replace(Outcome(**outcome), image=image, variant=variant))
     return found, rest
+
+
+def finished_before(job: Job, keys: Collection[str]) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Return label file and outcome of those of `keys` that an earlier run finished."""
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for name in job.project.runs():
+        run = job.project.run(name)
+        if name == job.run.id:
+            continue
+        for outcome in run.outcomes():
+            if outcome["key"] in keys and outcome["status"] != "failed":
+                file = run.label_file(outcome["variant"], outcome["image"])
+                if file.is_file():
+                    found[outcome["key"]] = (file, outcome)
+    return found
 
 
 def _link(source: Path, target: Path) -> None:
@@ -174,7 +226,7 @@ def _link(source: Path, target: Path) -> None:
             shutil.copyfile(source, partial)
 
 
-class _Desk:
+class Desk:
     """What stays on the desk while a unit works: configuration, cache, the loaded engine."""
 
     def __init__(self, job: Job, plan: Plan) -> None:
@@ -209,29 +261,27 @@ class _Desk:
     def segment(self, image: PlannedImage, variants: list[Variant]) -> Iterator[list[Outcome]]:
         """Yield the outcomes of one image, network pass by network pass."""
         try:
-            array = self._read(image)
+            parts = self.open(image)
         except Exception as error:
-            yield [_failed(error, image, variant) for variant in variants]
+            yield [failed_outcome(error, image, variant) for variant in variants]
             return
         passes: dict[str, list[Variant]] = {}
         for variant in variants:
             passes.setdefault(variant.pass_key(image), []).append(variant)
         for key, sharing in passes.items():
             try:
-                raw, seconds = self._pass(key, image, array, sharing[0])
+                raw, seconds = self._pass(key, image, parts, sharing[0])
             except Exception as error:
-                yield [_failed(error, image, variant) for variant in sharing]
+                yield [failed_outcome(error, image, variant) for variant in sharing]
                 continue
-            shape = box_shape(array.shape, image.box)
-            yield [self._decode(raw, seconds, shape, image, variant) for variant in sharing]
+            yield [self._decode(raw, seconds, parts, image, variant) for variant in sharing]
 
-    def _read(self, image: PlannedImage, *, colour: bool = False) -> np.ndarray:
-        return segmented_array(
-            self.job.project, self.config, self.entries[image.id], image.sha256, colour=colour
-        )
+    def open(self, image: PlannedImage) -> Whole | Windows:
+        """Open an image of the plan."""
+        return open_parts(self.job.project, self.config, self.entries[image.id], image, self.cache)
 
     def _pass(
-        self, key: str, image: PlannedImage, array: np.ndarray, variant: Variant
+        self, key: str, image: PlannedImage, parts: Whole | Windows, variant: Variant
     ) -> tuple[Raw, float]:
         """Return the result of a network pass and the seconds it took when it was made."""
         kept = self.cache.get(key)
@@ -240,57 +290,58 @@ class _Desk:
             seconds = values.pop("_seconds")
             shape = tuple(int(values.pop(f"_shape{i}")) for i in range(int(values.pop("_ndim"))))
             return Raw(maps, shape, values), seconds
-        loaded = self.loaded
-        parameters = loaded.engine.Predict(**variant.predict)
-        if wants_colour(loaded.engine, parameters):
-            whole = self._colour_output(image, variant.steps)
-        else:
-            whole = recipe_output(self.cache, image.key, array, variant.steps)
-        part = cut_box(whole, variant.steps, image.box)
-        if wants_colour(loaded.engine, parameters):
-            whole, part = (np.moveaxis(one, 0, -1) for one in (whole, part))
-        start = time.perf_counter()
-        raw = loaded.predict(part, parameters, reference=whole)
-        seconds = time.perf_counter() - start
-        record = self.job.record
-        record["passes"] += 1
-        loaded.note(record)
+        raw, seconds = self.network(parts, variant, image.box)
         form = {f"_shape{i}": side for i, side in enumerate(raw.shape)} | {"_ndim": len(raw.shape)}
         self.cache.put(key, raw.maps, raw.values | form | {"_seconds": seconds})
         return raw, seconds
 
-    def _colour_output(self, image: PlannedImage, steps: Any) -> np.ndarray:
-        """Return the samples of an image (SYX), each by itself through the recipe."""
-        samples = self._read(image, colour=True)
-        return np.stack(
-            [
-                recipe_output(self.cache, key_of(image.key, "sample", number), sample, steps)
-                for number, sample in enumerate(samples)
-            ]
-        )
+    def network(
+        self, parts: Whole | Windows, variant: Variant, box: Box | None
+    ) -> tuple[Raw, float]:
+        """Run the network on a box of an image; return what it found and the seconds it took."""
+        loaded = self.loaded
+        parameters = loaded.engine.Predict(**variant.predict)
+        colour = wants_colour(loaded.engine, parameters, variant.steps)
+        whole = parts.reference(variant.steps, colour=colour)
+        part = parts.part(variant.steps, box, colour=colour)
+        if colour:
+            whole, part = (np.moveaxis(one, 0, -1) for one in (whole, part))
+        start = time.perf_counter()
+        raw = loaded.predict(part, parameters, reference=whole)
+        seconds = time.perf_counter() - start
+        self.job.record["passes"] += 1
+        loaded.note(self.job.record)
+        return raw, seconds
+
+    @staticmethod
+    def decode(raw: Raw, variant: Variant, shape: tuple[int, ...], box: Box | None) -> np.ndarray:
+        """Return the labels of a box of `shape`, in pixels of the source, not cleaned."""
+        engine = engine_class(variant.engine)
+        labels = engine().decode(raw, engine.Decode(**variant.decode))
+        labels = _checked(labels, grid_shape(shape, variant.steps, box), engine.name)
+        return to_source(labels, variant.steps, shape, box)
 
     def _decode(
         self,
         raw: Raw,
         seconds: float,
-        shape: tuple[int, ...],
+        parts: Whole | Windows,
         image: PlannedImage,
         variant: Variant,
     ) -> Outcome:
         """Make, clean and write the labels of one variant."""
         start = time.perf_counter()
         try:
-            engine = engine_class(variant.engine)
-            labels = engine().decode(raw, engine.Decode(**variant.decode))
-            labels = _checked(labels, grid_shape(shape, variant.steps, image.box), engine.name)
-            labels = to_source(labels, variant.steps, shape, image.box)
-            labels = clean(labels, **variant.postprocess)
+            labels = self.decode(raw, variant, box_shape(parts.shape, image.box), image.box)
+            wanted = Postprocess(**variant.postprocess).needs_intensity()
+            intensity = parts.part((), image.box) if wanted else None
+            labels = clean(labels, **variant.postprocess, intensity=intensity)
             self._write(labels, image, variant)
         except Exception as error:
-            return _failed(error, image, variant)
+            return failed_outcome(error, image, variant)
         decode_seconds = time.perf_counter() - start
         area = np.bincount(labels.ravel())[1:]
-        diameter = _median_diameter(area, labels.ndim)
+        diameter = median_diameter(area, labels.ndim)
         return Outcome(
             image.id,
             variant.id,
@@ -300,11 +351,7 @@ class _Desk:
             diameter=round(diameter, 2),
             seconds=round(seconds + decode_seconds, 4),
             decode_seconds=round(decode_seconds, 4),
-            chosen={
-                name.removeprefix(CHOSEN): round(value, 4)
-                for name, value in raw.values.items()
-                if name.startswith(CHOSEN)
-            },
+            chosen=chosen_values(raw),
         )
 
     def _write(self, labels: np.ndarray, image: PlannedImage, variant: Variant) -> None:
@@ -321,7 +368,16 @@ class _Desk:
         )
 
 
-def _failed(error: Exception, image: PlannedImage, variant: Variant) -> Outcome:
+def chosen_values(raw: Raw) -> dict[str, float]:
+    """Return what a pass chose itself, by name."""
+    return {
+        name.removeprefix(CHOSEN): round(value, 4)
+        for name, value in raw.values.items()
+        if name.startswith(CHOSEN)
+    }
+
+
+def failed_outcome(error: Exception, image: PlannedImage, variant: Variant) -> Outcome:
     """An outcome from any error: what one image breaks must not take the others along."""
     if not isinstance(error, OpsefError):
         traceback.print_exception(error, file=sys.stderr)  # into the unit's log
@@ -348,59 +404,7 @@ def _checked(labels: Any, shape: tuple[int, ...], engine: str) -> np.ndarray:
     return labels
 
 
-def box_shape(shape: tuple[int, ...], box: Box | None) -> tuple[int, ...]:
-    """Return the shape of the box of an image of `shape`."""
-    return shape if box is None else (*shape[:-2], *box[2:])
-
-
-def cut_box(output: np.ndarray, steps: Any, box: Box | None) -> np.ndarray:
-    """Cut the box, in pixels of the source, from the output of a recipe that may bin."""
-    if box is None:
-        return output
-    factor = _bin_factor(steps)
-    y, x, height, width = box
-    rows = slice(y // factor, -(-(y + height) // factor))
-    return output[..., rows, slice(x // factor, -(-(x + width) // factor))]
-
-
-def grid_shape(shape: tuple[int, ...], steps: Any, box: Box | None) -> tuple[int, ...]:
-    """Return the shape of what `cut_box` cuts, for a source or box of `shape`."""
-    factor = _bin_factor(steps)
-    sides = [
-        -(-(start + side) // factor) - start // factor
-        for side, start in zip(shape[-2:], box[:2] if box else (0, 0), strict=True)
-    ]
-    return (*shape[:-2], *sides)
-
-
-def to_source(
-    labels: np.ndarray, steps: Any, shape: tuple[int, ...], box: Box | None
-) -> np.ndarray:
-    """Give every pixel of the source, or of its box, the label of the block it is in.
-
-    Parameters
-    ----------
-    labels : ndarray
-        On the grid of the recipe's output, as `cut_box` cut it.
-    steps : recipe
-    shape : tuple of int
-        Shape of the source, or of its box.
-    """
-    factor = _bin_factor(steps)
-    if factor == 1:
-        return labels
-    index = [
-        (np.arange(side) + start) // factor - start // factor
-        for side, start in zip(shape[-2:], box[:2] if box else (0, 0), strict=True)
-    ]
-    return labels[..., index[0][:, None], index[1]]
-
-
-def _bin_factor(steps: Any) -> int:
-    return round(1 / recipe_scale(steps))
-
-
-def _median_diameter(area: np.ndarray, ndim: int) -> float:
+def median_diameter(area: np.ndarray, ndim: int) -> float:
     """Median diameter of the circles (spheres) of the same area (volume), in pixels."""
     if not len(area):
         return 0.0

@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from opsef_bridge.errors import NotFoundError
 from opsef_bridge.files import read_json
+from opsef_bridge.preprocess import step_engine
 from opsef_bridge.project import Run
 from opsef_bridge.sweep.plan import Plan
 
-__all__ = ["devices_used", "now", "run_record", "versions"]
+__all__ = ["devices_used", "now", "programs_of_steps", "run_record", "versions"]
 
 
 def run_record(
@@ -23,7 +25,7 @@ def run_record(
     """Return what ``run.json`` holds.
 
     ``device`` tells by engine where it worked (`devices_used`), ``fell_back`` why it did not
-    on the GPU although it was meant to.
+    on the GPU although it was meant to; ``steps`` which program did a step that several can.
 
     Parameters
     ----------
@@ -52,6 +54,7 @@ def run_record(
         "device": devices_used(run, plan),
         "fell_back": fell_back,
         "lighter": list(lighter),
+        "steps": programs_of_steps(plan),
         "weights": {v.weights: v.weights_sha256 for v in plan.variants if v.weights},
         "images": [{"id": i.id, "key": i.key, "group": i.group, "box": i.box} for i in plan.images],
         "started": started,
@@ -75,11 +78,25 @@ def devices_used(run: Run, plan: Plan) -> dict[str, list[str]]:
     return found
 
 
+def programs_of_steps(plan: Plan) -> dict[str, list[str]]:
+    """Return the programs of those steps of the recipes that more than one program can do."""
+    found: dict[str, list[str]] = {}
+    for variant in plan.variants:
+        for name, parameters in variant.steps:
+            try:
+                program = step_engine(name, parameters)
+            except NotFoundError:  # its outcomes say why
+                continue
+            if program and program not in found.get(name, []):
+                found.setdefault(name, []).append(program)
+    return found
+
+
 def _units(run: Run, plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield engine and record of the units of networks that were begun."""
     for unit in plan.units:
         file = run.unit_file(unit.id)
-        if unit.kind == "predict" and file.is_file():
+        if unit.kind in ("predict", "tiles") and file.is_file():
             yield unit.turn, read_json(file)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,12 @@ from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.files import read_json, write_text
-from opsef_bridge.images import read_image, read_labels
+from opsef_bridge.images import Region, read_image, read_labels
 from opsef_bridge.project import Project, Run, read_csv
 from opsef_bridge.sweep.cache import ArrayCache
+from opsef_bridge.sweep.parts import Whole, Windows
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
-from opsef_bridge.sweep.predict import (
-    box_shape,
-    cut_box,
-    recipe_output,
-    segmented_array,
-    to_source,
-)
+from opsef_bridge.sweep.predict import box_shape, open_parts, to_source
 from opsef_bridge.sweep.rank import median_chosen
 from opsef_bridge.sweep.run import versions
 
@@ -176,28 +172,32 @@ def _picture(project: Project, config: Config, image: PlannedImage, labels: Any)
     if image.box:
         notes.append("box y {}, x {}, {} x {} px".format(*image.box))
     try:
-        whole = segmented_array(project, config, entry)
-        base = _base(project, config, image, whole)
+        cache = ArrayCache(project.cache_folder)
+        parts = open_parts(project, config, entry, replace(image, sha256=""), cache)
+        base = _base(project, config, image, parts)
     except OpsefError as error:  # its outcomes say so too
         found = next((found for found in labels if found is not None), np.zeros((1, 1)))
         return Picture(image.id, entry.source, str(error), found.shape[-2:], "")
-    if whole.ndim == 3:
-        notes.append(f"plane {len(whole) // 2 + 1} of {len(whole)}")
+    if len(parts.shape) == 3:
+        notes.append(f"plane {parts.shape[0] // 2 + 1} of {parts.shape[0]}")
     return Picture(image.id, entry.source, ", ".join(notes), base.shape[:2], base_uri(base))
 
 
-def _base(project: Project, config: Config, image: PlannedImage, whole: np.ndarray) -> np.ndarray:
+def _base(
+    project: Project, config: Config, image: PlannedImage, parts: Whole | Windows
+) -> np.ndarray:
     """The picture below the outlines, axes YX or, of a colour image, YXS."""
     steps = config.base_steps()
     entry = project.image(image.id)
     if not steps and entry.axes == "YXS":
-        colour = read_image(project.source_file(entry), entry.series).data
+        y, x, height, width = image.box or (0, 0, *parts.shape)
+        region = Region(y=(y, y + height), x=(x, x + width)).within(entry.region)
+        file, axes = project.source_file(entry), config.images.axes
+        colour = read_image(file, entry.series, axes=axes, region=region).data
         if colour.dtype == np.uint8:  # stained tissue is judged by its colours
-            y, x, height, width = image.box or (0, 0, *whole.shape)
-            return np.ascontiguousarray(colour[y : y + height, x : x + width])
-    cache = ArrayCache(project.cache_folder)
-    base = cut_box(recipe_output(cache, image.key, whole, steps), steps, image.box)
-    base = to_source(base, steps, box_shape(whole.shape, image.box), image.box)
+            return np.ascontiguousarray(colour)
+    base = parts.part(steps, image.box)
+    base = to_source(base, steps, box_shape(parts.shape, image.box), image.box)
     return _middle(base)
 
 

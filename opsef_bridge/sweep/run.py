@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from opsef_bridge.config import Config
 from opsef_bridge.engines import Weights, find_weights, verify
 from opsef_bridge.errors import ConfigError, NotFoundError, OpsefError, ProjectError
@@ -23,10 +25,17 @@ from opsef_bridge.files import lock, read_json, write_json
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
 from opsef_bridge.sweep.devices import devices_of_engines, gpus_of_turn, weights_of_variants
 from opsef_bridge.sweep.importing import import_images
-from opsef_bridge.sweep.plan import Plan, Variant, make_batch_plan, make_plan
+from opsef_bridge.sweep.plan import (
+    Plan,
+    Variant,
+    make_batch_plan,
+    make_plan,
+    segmented_shape,
+    tiling,
+)
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.record import now, run_record, versions
-from opsef_bridge.sweep.sample import Box, choose_box, sample_images
+from opsef_bridge.sweep.sample import Box, choose_box, choose_box_in, sample_images
 
 __all__ = [
     "Executor",
@@ -115,6 +124,7 @@ def plan_sweep(project: Project) -> Plan:
         entries = import_images(project, config)
     drawn = sample_images(entries, config.sweep.images, config.sweep.seed)
     _check_channel(config, drawn)
+    _check_masks(project, config, drawn)
     boxes = {entry.id: _box_of(project, config, entry) for entry in drawn}
     return make_plan(config, drawn, weights, boxes)
 
@@ -252,7 +262,7 @@ def status(run: Run, problems: Mapping[str, OpsefError] | None = None) -> Result
     counts = {
         name: sum(o["status"] == name for o in outcomes) for name in ("ok", "empty", "failed")
     }
-    total = sum(len(unit["makes"]) for unit in plan["units"])
+    total = sum(len(unit["makes"]) for unit in plan["units"] if unit["kind"] != "tiles")
     waiting = sum(not run.done_file(unit["id"]).is_file() for unit in plan["units"])
     passes = sum(read_json(file)["passes"] for file in (run.root / "units").glob("u*.json"))
     unmade = total - len(outcomes)
@@ -270,9 +280,24 @@ def _box_of(project: Project, config: Config, entry: ImageEntry) -> Box | None:
         if max(sides.get("Y", 0), sides.get("X", 0)) <= config.sweep.crop:
             return None  # without reading a pixel
     try:
+        if tiling(entry, config):
+            return _box_of_large(project, config, entry)
         return choose_box(segmented_array(project, config, entry), config.sweep.crop)
     except (OpsefError, OSError):
         return None
+
+
+def _box_of_large(project: Project, config: Config, entry: ImageEntry) -> Box | None:
+    """The box of an image that is larger than a tile, of which some rows are read at a time."""
+    height, width = segmented_shape(entry, config)[-2:]
+    side = config.sweep.crop
+
+    def read(row: int) -> np.ndarray:
+        box = (row, 0, min(int(side), height), width)
+        rows = segmented_array(project, config, entry, box=box)
+        return rows if rows.ndim == 2 else rows.max(axis=0)
+
+    return choose_box_in(read, (height, width), int(side))
 
 
 def _of_today(project: Project, variant: Variant) -> Variant:
@@ -302,12 +327,27 @@ def _check_channel(config: Config, entries: Sequence[ImageEntry]) -> None:
         )
 
 
+def _check_masks(project: Project, config: Config, entries: Sequence[ImageEntry]) -> None:
+    """Refuse masks that are not there, before a hundred zips lack their classes for it."""
+    how = config.class_mask
+    if how is None or how.source is None:
+        return
+    names = [how.source_of(Path(entry.source).stem) for entry in entries]
+    lacking = [name for name in names if not (project.root / name).exists()]
+    if lacking:
+        raise ConfigError(
+            f"class_mask.source: there is no file {lacking[0]}"
+            + (f", and {len(lacking) - 1} more are missing" if lacking[1:] else ""),
+            hint="Put one mask per image there; {stem} stands for the name of the image",
+        )
+
+
 def _open_failures(run: Run, plan: Plan) -> None:
     """Open what failed again, and what was made from it."""
     dropped = sum(forget_failures(run, unit.id) for unit in plan.units)
     if dropped:
         for unit in plan.units:
-            if unit.kind != "predict":
+            if not unit.makes:
                 run.done_file(unit.id).unlink(missing_ok=True)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from opsef_bridge.project import ImageEntry
 
-__all__ = ["Box", "choose_box", "sample_images"]
+__all__ = ["Box", "choose_box", "choose_box_in", "sample_images"]
 
 Box = tuple[int, int, int, int]
 """(y, x, height, width) in pixels of the source."""
@@ -53,22 +53,33 @@ def choose_box(image: np.ndarray, side: int) -> Box | None:
         the values; None where the image is not larger than the square. Corners are
         multiples of 8, so that binned recipes meet the same pixels.
     """
-    height, width = (min(side, n) for n in image.shape[-2:])
-    if (height, width) == image.shape[-2:]:
-        return None
+    height = min(side, image.shape[-2])
     plane = image if image.ndim == 2 else image.max(axis=0)
-    corners = [
-        (y, x)
-        for y in _starts(plane.shape[0], height, side // 2)
-        for x in _starts(plane.shape[1], width, side // 2)
-    ]
+    return choose_box_in(lambda row: plane[row : row + height], plane.shape, side)
 
-    def structure(corner: tuple[int, int]) -> float:
-        y, x = corner
-        return float(np.std(plane[y : y + height, x : x + width], dtype=np.float64))
 
-    y, x = max(corners, key=structure)
-    return (y, x, height, width)
+def choose_box_in(read: Callable[[int], np.ndarray], shape: Sequence[int], side: int) -> Box | None:
+    """Choose as `choose_box` of an image of which only some rows are held.
+
+    Parameters
+    ----------
+    read : callable
+        Returns `side` rows of the plane from a row on, or all of a lower plane.
+    shape : sequence of int
+        Y and X of the plane.
+    side : int
+    """
+    height, width = (min(side, n) for n in shape)
+    if (height, width) == tuple(shape):
+        return None
+    best: tuple[float, Box] | None = None
+    for y in _starts(shape[0], height, side // 2):
+        rows = read(y)
+        for x in _starts(shape[1], width, side // 2):
+            structure = float(np.std(rows[:, x : x + width], dtype=np.float64))
+            if best is None or structure > best[0]:
+                best = (structure, (y, x, height, width))
+    return best[1] if best else None
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:

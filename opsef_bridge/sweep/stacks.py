@@ -22,16 +22,11 @@ from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.images import read_labels, write_planes
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
-from opsef_bridge.rois import EditedError, write_roi_set
+from opsef_bridge.rois import EditedError, Objects, write_roi_set
 from opsef_bridge.sweep.cache import ArrayCache
+from opsef_bridge.sweep.classes import classes_of
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
-from opsef_bridge.sweep.predict import (
-    box_shape,
-    cut_box,
-    recipe_output,
-    segmented_array,
-    to_source,
-)
+from opsef_bridge.sweep.predict import box_shape, open_parts, to_source
 from opsef_bridge.sweep.rank import order_note, scale_seen
 
 __all__ = ["compare", "export_rois", "write_stack"]
@@ -67,11 +62,10 @@ def write_stack(
     """Write ``compare/<image>.tif``; `ranked` are the group's rows of variants.csv."""
     config = Config(**plan.config)
     entry = project.image(image.id)
-    array = segmented_array(project, config, entry, image.sha256)
-    cache = ArrayCache(project.cache_folder)
+    parts = open_parts(project, config, entry, image, ArrayCache(project.cache_folder))
     base_steps = config.base_steps()
-    base = cut_box(recipe_output(cache, image.key, array, base_steps), base_steps, image.box)
-    base = to_source(base, base_steps, box_shape(array.shape, image.box), image.box)
+    base = parts.part(base_steps, image.box)
+    base = to_source(base, base_steps, box_shape(parts.shape, image.box), image.box)
     note = order_note(ranked)
     ranked = ranked[: min(config.compare.top, affordable_frames(base.shape))]
     variants = {variant.id: variant for variant in plan.variants}
@@ -80,12 +74,11 @@ def write_stack(
     def frames() -> Iterator[Frame]:
         for row in ranked:
             variant = variants[row["id"]]
-            seen = recipe_output(cache, image.key, array, variant.steps)
             file = run.label_file(variant.id, image.id)
             failed = outcomes[variant.id]["status"] == "failed"
             labels = np.zeros(base.shape, np.int32) if failed else read_labels(file)
             scale = scale_seen(variant, outcomes[variant.id])
-            yield Frame(labels, cut_box(seen, variant.steps, image.box), scale)
+            yield Frame(labels, parts.part(variant.steps, image.box), scale)
 
     depth = 1 if base.ndim == 2 else len(base)
     captions = [_caption(row, variants[row["id"]], outcomes[row["id"]]) for row in ranked]
@@ -119,16 +112,29 @@ def export_rois(project: Project, run: Run, plan: Plan, image: PlannedImage, var
     if not file.is_file():
         return False
     labels = read_labels(file)
+    objects = Objects(labels, _classes(project, plan, image, labels))
     slug = next(v.slug for v in plan.variants if v.id == variant)
     info = {"image": image.id, "variant": variant, "slug": slug, "run": run.id}
     offset = image.box[:2] if image.box else (0, 0)
     several = bool({"C", "T"} & set(project.image(image.id).axes))
     target = run.rois_file(variant, image.id)
     try:
-        return write_roi_set(target, labels, offset=offset, hyperstack=several, info=info)
+        return write_roi_set(target, objects, offset=offset, hyperstack=several, info=info)
     except EditedError as error:
         print(f"left as it is: {error}", file=sys.stderr)
         return False
+
+
+def _classes(
+    project: Project, plan: Plan, image: PlannedImage, labels: np.ndarray
+) -> dict[int, int]:
+    """Return the classes by the mask; a mask that cannot be used costs the classes only."""
+    try:
+        entry = project.image(image.id)
+        return classes_of(project, Config(**plan.config), entry, labels, image.box)
+    except OpsefError as error:
+        print(f"without classes: {error}", file=sys.stderr)
+        return {}
 
 
 def _caption(row: Mapping[str, str], variant: Variant, outcome: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def test_a_changed_configuration_links_what_is_finished(bench):
 
 
 def test_prefixes_of_recipes_are_computed_once(bench, monkeypatch):
-    from opsef_bridge.sweep import predict
+    from opsef_bridge.sweep import parts
 
     applied = []
 
@@ -88,8 +88,8 @@ def test_prefixes_of_recipes_are_computed_once(bench, monkeypatch):
         applied.append(steps[0][0])
         return real(image, steps)
 
-    real = predict.apply_recipe
-    monkeypatch.setattr(predict, "apply_recipe", apply_recipe)
+    real = parts.apply_recipe
+    monkeypatch.setattr(parts, "apply_recipe", apply_recipe)
     recipes = {
         "short": ["median"],
         "longer": ["median", "invert"],

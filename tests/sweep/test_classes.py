@@ -1,0 +1,123 @@
+"""Classes by a mask: of a file, of another channel, in boxes and in parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from opsef_bridge.config import Config, parse_config
+from opsef_bridge.errors import ConfigError, ImageError
+from opsef_bridge.exchange.sources import subject_of, variant_of
+from opsef_bridge.images import write_hyperstack
+from opsef_bridge.project import Project
+from opsef_bridge.rois import read_roi_set
+from opsef_bridge.sweep import plan_sweep, run_plan
+from opsef_bridge.sweep.classes import classes_of
+from opsef_bridge.sweep.importing import import_images
+
+LABELS = np.zeros((80, 90), np.int32)
+LABELS[10:30, 10:30] = 1
+LABELS[10:30, 60:80] = 2
+LABELS[50:70, 60:80] = 3
+STAIN = np.where(np.arange(90) < 45, 4000, 100) * np.ones((80, 1), int)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "masks").mkdir()
+    pictures = np.stack([200 + 3000 * (LABELS > 0), STAIN]).astype(np.uint16)
+    write_hyperstack(tmp_path / "data" / "cells.tif", pictures, "CYX")
+    (tmp_path / "opsef.yaml").write_text(text("channel: 1, filter: none, opening: 0"))
+    return Project(tmp_path)
+
+
+def text(mask: str, more: str = "") -> str:
+    return (
+        f"opsef: 1\nimages: {{source: data{more}}}\nclass_mask: {{{mask}}}\n"
+        "models: {classic: {engine: watershed, threshold: [otsu]}}\n"
+        "sweep: {images: all, crop: none}\ncompare: {rois: 1}\n"
+    )
+
+
+def config(mask: str, more: str = "") -> Config:
+    return parse_config(text(mask, more))
+
+
+def test_another_channel_sorts_the_objects(project):
+    how = config("channel: 1, filter: none, opening: 0")
+    [entry] = import_images(project, how)
+    assert classes_of(project, how, entry, LABELS) == {1: 1, 2: 2, 3: 2}
+
+
+def test_a_box_of_the_image_gets_the_same_box_of_the_mask(project):
+    how = config("channel: 1, filter: none, opening: 0")
+    [entry] = import_images(project, how)
+    box = (5, 8, 60, 40)
+    cut = LABELS[5:65, 8:48]
+    assert classes_of(project, how, entry, cut, box) == {1: 1}
+
+
+def test_a_file_of_the_user_also_for_a_part_of_the_image(project):
+    mask = np.zeros((80, 90), np.uint8)
+    mask[45:] = 255
+    tifffile.imwrite(project.root / "masks" / "cells-mask.tif", mask)
+    how = config('source: "masks/{stem}-mask.tif"')
+    [entry] = import_images(project, how)
+    assert classes_of(project, how, entry, LABELS) == {1: 2, 2: 2, 3: 1}
+    tiles = config(
+        'source: "masks/{stem}-mask.tif"', ", tiles: {size: 64, overlap: 0, separate: true}"
+    )
+    last = import_images(project, tiles)[-1]
+    assert last.part == "y=64:80 x=64:90"
+    assert classes_of(project, tiles, last, LABELS[64:, 64:]) == {3: 1}
+
+
+def test_a_mask_of_another_shape_names_both(project):
+    tifffile.imwrite(project.root / "masks" / "cells.tif", np.zeros((70, 90), np.uint8))
+    how = config('source: "masks/{stem}.tif"')
+    [entry] = import_images(project, how)
+    words = r"class_mask of i00001-cells: .*\(80, 90\), the mask \(70, 90\)"
+    with pytest.raises(ImageError, match=words):
+        classes_of(project, how, entry, LABELS)
+
+
+def test_a_mask_that_is_not_there_is_said_before_the_sweep(project):
+    project.config_file.write_text(text('source: "masks/{stem}.tif"'))
+    with pytest.raises(ConfigError, match=r"no file masks/cells\.tif"):
+        plan_sweep(project)
+
+
+def test_classes_go_out_with_the_objects(project):
+    result = run_plan(project, plan_sweep(project))
+    run = project.run(result.run)
+    [zipped] = run.root.glob("rois/v0001/*_ROIs.zip")
+    objects, _, _ = read_roi_set(zipped, (80, 90))
+    subject = subject_of(project, project.images()[0], variant=variant_of(project, "v0001"))
+    assert sorted(objects.classes.values()) == [1, 2, 2]
+    assert dict(subject.objects.classes) == dict(objects.classes)
+
+
+def test_another_mask_is_another_run(project):
+    first = run_plan(project, plan_sweep(project)).run
+    assert run_plan(project, plan_sweep(project)).run == first
+    project.config_file.write_text(text("channel: 1, filter: none, opening: 0, fraction: 0.9"))
+    assert run_plan(project, plan_sweep(project)).run != first
+
+
+def test_objects_are_kept_by_the_intensity_of_the_source(project):
+    found = []
+    for low in ("0", "3000"):
+        more = text("channel: 1") + f"postprocess: {{keep: [{{intensity_mean: [{low}, null]}}]}}\n"
+        project.config_file.write_text(
+            more.replace("sweep:", "preprocess: {inverted: [invert, invert]}\nsweep:")
+        )
+        result = run_plan(project, plan_sweep(project))
+        found.append(project.labels(result.run, "v0001", "i00001-cells").max())
+    assert found == [3, 3]
+    project.config_file.write_text(more.replace("3000", "3300"))
+    result = run_plan(project, plan_sweep(project))
+    assert project.labels(result.run, "v0001", "i00001-cells").max() == 0

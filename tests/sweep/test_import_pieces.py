@@ -1,0 +1,213 @@
+"""Files that are many images: series, time points, substacks, tiles; choices in the index."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from opsef_bridge.config import Config, parse_config
+from opsef_bridge.errors import ImageError, ProjectError
+from opsef_bridge.images import write_hyperstack
+from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.sweep.importing import import_images
+from opsef_bridge.sweep.plan import make_batch_plan, make_plan
+from opsef_bridge.sweep.predict import segmented_array
+
+LIF = Path(__file__).parents[1] / "data" / "lif" / "synthetic_cc0.lif"
+DATA = np.random.default_rng(4).integers(0, 60000, (3, 5, 2, 70, 90), np.uint16)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    folder = tmp_path / "Projekt"
+    (folder / "data").mkdir(parents=True)
+    return Project(folder)
+
+
+def config(more: str = "", source: str = "data") -> Config:
+    text = f"opsef: 1\nimages: {{source: {source}{more}}}\nmodels: {{m: {{engine: watershed}}}}\n"
+    return parse_config(text)
+
+
+def series(project: Project, name: str = "live.tif") -> None:
+    write_hyperstack(project.root / "data" / name, DATA, "TZCYX", spacing=(2, 0.5, 0.5), unit="um")
+
+
+def test_time_points_and_substacks_are_images_with_one_parent(project):
+    series(project)
+    found = import_images(project, config(", times: [0, 2], substacks: {size: 3}"))
+    assert [entry.id for entry in found] == [
+        "i00001-live-t000-z000",
+        "i00002-live-t000-z003",
+        "i00003-live-t002-z000",
+        "i00004-live-t002-z003",
+    ]
+    assert {entry.parent for entry in found} == {"data/live.tif"}
+    assert [entry.shape for entry in found[:2]] == [(3, 2, 70, 90), (2, 2, 70, 90)]
+    assert found[0].axes == "ZCYX" and found[0].spacing == {"Z": 2.0, "Y": 0.5, "X": 0.5}
+    assert project.images() == found, "the index says the same"
+
+
+def test_pixels_of_a_piece_are_those_of_the_file(project):
+    series(project)
+    how = config(", segment: {channel: 1}, projection: max")
+    for t, entry in enumerate(import_images(project, how)):
+        expected = DATA[t, :, 1].max(axis=0)
+        np.testing.assert_array_equal(segmented_array(project, how, entry), expected)
+
+
+def test_ids_and_choices_stay_when_more_is_asked_for(project):
+    series(project)
+    first = import_images(project, config(", times: [1]"))
+    project.write_images([replace(first[0], projection="sum", more={"dose": "5"})])
+    again = import_images(project, config())
+    assert [entry.id for entry in again] == [
+        "i00001-live-t001",
+        "i00002-live-t000",
+        "i00003-live-t002",
+    ]
+    kept = next(entry for entry in again if entry.part == "t=1")
+    assert (kept.id, kept.projection, kept.more["dose"]) == (first[0].id, "sum", "5")
+    array = segmented_array(project, config(), kept)
+    np.testing.assert_array_equal(array, DATA[1, :, 0].sum(axis=0, dtype=np.int64))
+
+
+def test_a_person_chooses_crop_and_channel_for_one_image(project):
+    series(project)
+    [entry, *_] = import_images(project, config(", times: [2]"))
+    chosen = replace(entry, crop="z=1:4 y=10:60 x=5:85", segment_channel="1")
+    project.write_images([chosen])
+    [entry] = import_images(project, config(", times: [2]"))
+    assert (entry.axes, entry.shape) == ("ZCYX", (3, 2, 50, 80))
+    np.testing.assert_array_equal(
+        segmented_array(project, config(), entry), DATA[2, 1:4, 1, 10:60, 5:85]
+    )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "words"),
+    [
+        ("crop", "top left", "region 'top left'"),
+        ("crop", "y=9:3", "start below"),
+        ("projection", "avarage", "projection is 'avarage'"),
+    ],
+)
+def test_a_choice_that_makes_no_sense(project, column, value, words):
+    series(project)
+    [entry, *_] = import_images(project, config())
+    with pytest.raises(ProjectError, match=words):
+        project.write_images([replace(entry, **{column: value})])
+        project.images()
+
+
+def test_a_crop_that_does_not_fit_fails_that_image_alone(project):
+    series(project, "a.tif")
+    series(project, "b.tif")
+    entries = import_images(project, config(", times: [0]"))
+    project.write_images([replace(entries[0], crop="y=0:900"), entries[1]])
+    bad, good = import_images(project, config(", times: [0]"))
+    assert bad.axes == "" and good.axes == "ZCYX"
+    with pytest.raises(ImageError, match=r"y=0:900 is outside .* y=0:70"):
+        segmented_array(project, config(), bad)
+
+
+def test_a_channel_by_the_name_that_the_file_gives(project):
+    [*_] = import_lif(project)
+    entry = next(e for e in project.images() if e.channels)
+    name = entry.channels.split("|")[-1]
+    by_name = replace(entry, segment_channel=name)
+    by_number = replace(entry, segment_channel=str(len(entry.channels.split("|")) - 1))
+    found = [segmented_array(project, config(), one) for one in (by_name, by_number)]
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(ImageError, match=r"segment_channel of .* is 'DAPY'"):
+        segmented_array(project, config(), replace(entry, segment_channel="DAPY"))
+
+
+def import_lif(project: Project) -> list[ImageEntry]:
+    pytest.importorskip("readlif", reason="readlif is not installed")
+    (project.root / "data" / "all.lif").write_bytes(LIF.read_bytes())
+    return import_images(project, config())
+
+
+def test_every_series_and_time_point_of_a_lif_file(project):
+    found = import_lif(project)
+    assert len({entry.id for entry in found}) == len(found) == 5  # 1 stack, 1 plane, 3 times
+    assert [entry.series for entry in found] == [0, 1, 2, 2, 2]
+    assert [entry.parent for entry in found] == ["", ""] + ["data/all.lif:2"] * 3
+    assert all(segmented_array(project, config(), entry).size for entry in found)
+
+
+def test_separate_tiles_lose_no_pixel(project):
+    tifffile.imwrite(project.root / "data" / "slide.tif", DATA[0, 0, 0])
+    how = config(", tiles: {size: 64, overlap: 0, separate: true}")
+    found = import_images(project, how)
+    assert [entry.id for entry in found] == [
+        f"i0000{n}-slide-y{y:05d}-x{x:05d}"
+        for n, (y, x) in enumerate([(0, 0), (0, 64), (64, 0), (64, 64)], start=1)
+    ]
+    whole = np.zeros((70, 90), np.uint16)
+    for entry in found:
+        (y, *_), (x, *_) = entry.region.y, entry.region.x
+        height, width = entry.shape
+        whole[y : y + height, x : x + width] = segmented_array(project, how, entry)
+    np.testing.assert_array_equal(whole, DATA[0, 0, 0])
+
+
+def test_names_of_files_become_columns_that_a_person_may_change(project):
+    for well, field in (("B03", 1), ("B03", 2), ("C11", 1)):
+        name = f"AssayPlate_7_{well}_T0001F00{field}L01A01Z01C01.tif"
+        tifffile.imwrite(project.root / "data" / name, DATA[0, 0, 0])
+    tifffile.imwrite(project.root / "data" / "other.tif", DATA[0, 0, 0])
+    found = import_images(project, config(", names: yokogawa"))
+    assert [entry.more.get("well") for entry in found] == ["B03", "B03", "C11", None]
+    assert found[1].more["field"] == "002" and found[1].more["plate"] == "AssayPlate_7"
+    changed = replace(found[0], more={**found[0].more, "well": "B04"})
+    project.write_images([changed, *found[1:]])
+    again = import_images(project, config(", names: yokogawa"))
+    assert again[0].more["well"] == "B04", "what a person wrote stays"
+    grouped = import_images(
+        project,
+        parse_config(
+            "opsef: 1\nimages: {source: data, names: yokogawa}\ngroups: well\n"
+            "models: {m: {engine: watershed}}\n"
+        ),
+    )
+    assert [entry.group for entry in grouped] == ["B04", "B03", "C11", "default"]
+
+
+def test_an_own_pattern(project):
+    tifffile.imwrite(project.root / "data" / "ctrl_r2.tif", DATA[0, 0, 0])
+    how = config(r", names: '(?P<condition>[a-z]+)_r(?P<replicate>\d)'")
+    [entry] = import_images(project, how)
+    assert entry.more == {"condition": "ctrl", "replicate": "2"}
+
+
+def test_a_file_that_cannot_be_read_any_more_keeps_its_images(project):
+    series(project)
+    before = import_images(project, config())
+    file = project.root / "data" / "live.tif"
+    file.write_bytes(file.read_bytes()[:100])
+    after = import_images(project, config())
+    assert [entry.id for entry in after] == [entry.id for entry in before]
+    assert {entry.axes for entry in after} == {""}
+
+
+def test_pieces_of_one_file_have_keys_of_their_own(project):
+    series(project)
+    entries = import_images(project, config())
+    entries.append(replace(entries[0], id="x1", segment_channel="1"))
+    entries.append(replace(entries[0], id="x2", projection="max"))
+    entries.append(replace(entries[0], id="x3", crop="y=0:64"))
+    adopted = {"default": make_plan(config(), entries, weights_of(), {}).variants[0]}
+    keys = [image.key for image in make_batch_plan(config(), entries, adopted).images]
+    assert len(set(keys)) == len(keys) == 6
+
+
+def weights_of() -> dict:
+    from opsef_bridge.engines import find_weights
+
+    return {"m": find_weights("watershed", None, [])}
