@@ -17,9 +17,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from opsef_bridge.config import Compare, Config, Images, Segment, Sweep
+from opsef_bridge.config import Compare, Config, Images, Sweep
+from opsef_bridge.config.images import Segment, Substacks, Tiles
 from opsef_bridge.engines import engine_class, engine_names, list_weights
-from opsef_bridge.postprocess import Postprocess
+from opsef_bridge.postprocess import ClassMask, Postprocess
 from opsef_bridge.preprocess import DEFAULT_ORDER, STEPS
 from opsef_bridge.presets import PRESETS, preset_title
 
@@ -45,6 +46,16 @@ Unknown keys, wrong types and impossible values are errors that name the line.
 
 {segment}
 
+### images.substacks
+
+{substacks}
+
+### images.tiles
+
+{tiles}
+
+[images.md](images.md) says what becomes of files, and what can be chosen for one image.
+
 ### sweep
 
 {sweep}
@@ -56,6 +67,10 @@ Unknown keys, wrong types and impossible values are errors that name the line.
 ### postprocess
 
 {postprocess}
+
+### class_mask
+
+{class_mask}
 
 ## preprocess: the steps
 
@@ -102,7 +117,10 @@ def main() -> int:
 
 def configuration() -> str:
     """Return docs/configuration.md."""
-    sections = {"config": Config, "images": Images, "segment": Segment, "sweep": Sweep}
+    sections = {
+        "config": Config, "images": Images, "segment": Segment, "substacks": Substacks,
+        "tiles": Tiles, "class_mask": ClassMask, "sweep": Sweep,
+    }  # fmt: skip
     sections |= {"compare": Compare, "postprocess": Postprocess}
     return CONFIGURATION.format(
         **{name: _table(model) for name, model in sections.items()},

@@ -26,9 +26,10 @@ from opsef_bridge.measure.stitch import release, stitch_onto
 from opsef_bridge.postprocess import Postprocess
 from opsef_bridge.postprocess.large import clean_large
 from opsef_bridge.project import Project
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant, segmented_shape
+from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.predict import failed_outcome, median_diameter, reuse, segmented_array
 from opsef_bridge.sweep.tiled import tile_id
+from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = ["merge", "stitch_parent"]
 

@@ -24,6 +24,7 @@ from opsef_bridge.project import ImageEntry
 from opsef_bridge.sweep.planned_units import PASSES_PER_UNIT, Numbers, blocks, segmenting_units
 from opsef_bridge.sweep.reach import recipe_reach
 from opsef_bridge.sweep.sample import Box, sample_images
+from opsef_bridge.sweep.tiling import tiling
 
 __all__ = [
     "PASSES_PER_UNIT",
@@ -36,8 +37,6 @@ __all__ = [
     "make_batch_plan",
     "make_plan",
     "sample_images",
-    "segmented_shape",
-    "tiling",
 ]
 
 STAGE = "1"
@@ -322,26 +321,6 @@ def _planned(
     return tuple(planned)
 
 
-def segmented_shape(entry: ImageEntry, config: Config) -> tuple[int, ...]:
-    """Return the shape of what is segmented of an image: Y and X, of a volume Z before them."""
-    sides = dict(zip(entry.axes, entry.shape, strict=True))
-    projection = entry.projection or config.images.projection
-    planes = sides.get("Z", 1) if projection == "none" else 1
-    return (*([planes] if planes > 1 else []), sides["Y"], sides["X"])
-
-
-def tiling(entry: ImageEntry, config: Config) -> tuple[int, int, int, int] | None:
-    """Return size and overlap of the tiles of an image, its height and width.
-
-    None if it is not larger than a tile, or its size is not known.
-    """
-    how = config.images.tiles
-    if how is None or how.separate or not {"Y", "X"} <= set(entry.axes):
-        return None
-    height, width = segmented_shape(entry, config)[-2:]
-    return (how.size, how.overlap, height, width) if max(height, width) > how.size else None
-
-
 def _check_tiles(
     config: Config, images: Sequence[PlannedImage], variants: Sequence[Variant]
 ) -> None:
@@ -382,7 +361,7 @@ def _image_key(entry: ImageEntry, config: Config) -> str:
     axes = (how.axes, entry.axes)
     # Of an image that is no part the key is what it was before there were parts.
     part = [entry.region.text] if entry.region.text else []
-    channel = entry.channel_numbers() or how.segment.channel
+    channel = entry.segment_channel or how.segment.channel
     projection = entry.projection or how.projection
     return key_of(entry.sha256, entry.series, axes, channel, projection, *part)
 

@@ -49,7 +49,8 @@ from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep.boxes import box_shape, cut_box, grid_shape, to_source
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.parts import Whole, Windows, recipe_output
-from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, Variant, segmented_shape
+from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, Variant
+from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = [
     "Desk",

@@ -30,12 +30,12 @@ from opsef_bridge.sweep.plan import (
     Variant,
     make_batch_plan,
     make_plan,
-    segmented_shape,
     tiling,
 )
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.record import now, run_record, versions
 from opsef_bridge.sweep.sample import Box, choose_box, choose_box_in, sample_images
+from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = [
     "Executor",
