@@ -54,10 +54,12 @@ from opsef_bridge.images.projection import PROJECTIONS
 
 __all__ = ["ImageEntry", "Project", "Run", "read_csv", "write_csv"]
 
-SELDOM = ("part", "crop", "segment_channel", "projection", "channels", "time_step")
+SELDOM = ("part", "crop", "segment_channel", "projection", "channels", "time_step", "gone")
 """Columns of the index that are written where an image has something in them."""
 
-_YES, _NO = {"yes", "true", "1"}, {"no", "false", "0"}
+_YES = {"yes", "true", "1", "ja", "wahr", "oui", "vrai"}
+_NO = {"no", "false", "0", "nein", "falsch", "non", "faux"}
+"""Excel writes them in the language of the computer."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class ImageEntry:
     `part` is the part of the series that the row is, as `Region.from_text` reads it. Three
     columns are for choices of a person, empty ones follow ``opsef.yaml``: `crop` (a part too,
     in indices of the series), `segment_channel` (its number or name) and `projection`.
-    `channels` are the names in the file, parted by ``|``; `time_step` is in seconds.
+    `channels` are the names in the file, parted by ``|``; `time_step` is in seconds. `gone` is
+    ``yes`` for what is not asked for any more, by ``opsef.yaml`` or because its file is gone.
     """
 
     id: str
@@ -96,6 +99,7 @@ class ImageEntry:
     projection: str = ""
     channels: str = ""
     time_step: float = 0.0
+    gone: str = ""
 
     @property
     def region(self) -> Region:
@@ -143,8 +147,7 @@ class ImageEntry:
         for key in ("series", "size"):
             values[key] = int(values.get(key) or 0)
         for key in ("mtime", "pixel_size_x", "pixel_size_y", "pixel_size_z", "time_step"):
-            # Excel writes a decimal comma where the computer speaks German or French.
-            values[key] = float((values.get(key) or "0").replace(",", "."))
+            values[key] = _number(row, key)
         shape = values.get("shape") or ""
         values["shape"] = tuple(int(side) for side in shape.split("x") if side)
         include = (values.get("include") or "yes").strip().lower()
@@ -154,9 +157,21 @@ class ImageEntry:
         safe_name(values.get("id") or "")
         entry = cls(**values, more={k: v for k, v in row.items() if k not in known})
         _ = entry.region  # an error now, not when it is read
+        crop = Region.from_text(entry.crop)
+        if crop.t is not None or crop.c is not None:
+            raise ValueError(f"crop is {entry.crop!r}: it has z, y and x, but no t or c")
         if entry.projection not in ("", *PROJECTIONS):
             raise ValueError(f"projection is {entry.projection!r}, none of {PROJECTIONS}")
         return entry
+
+
+def _number(row: dict[str, str], key: str) -> float:
+    text = row.get(key) or "0"
+    try:
+        # Excel writes a decimal comma where the computer speaks German or French.
+        return float(text.replace(",", "."))
+    except ValueError:
+        raise ValueError(f"{key} of {row.get('id')} is {text!r}, which is no number") from None
 
 
 def safe_name(name: str) -> str:

@@ -32,6 +32,14 @@ class Segment(Section):
         return self.channel if isinstance(self.channel, list) else [self.channel]
 
 
+RESERVED = (
+    "id", "source", "series", "sha256", "size", "mtime", "axes", "shape", "pixel_size_x",
+    "pixel_size_y", "pixel_size_z", "unit", "group", "parent", "include", "more", "part", "crop",
+    "segment_channel", "projection", "channels", "time_step", "gone",
+)  # fmt: skip
+"""Columns of ``images/index.csv`` that have a meaning."""
+
+
 class Substacks(Section):
     """Cuts the planes of a volume into shorter volumes; each is an image of its own."""
 
@@ -126,6 +134,9 @@ class Images(Section):
                 groups = re.compile(value).groupindex
             except re.error as error:
                 raise ValueError(f"it is no regular expression ({error})") from None
+            taken = [name for name in groups if name in RESERVED]
+            if taken:
+                raise ValueError(f"{taken[0]} is a column of its own; name the group otherwise")
             if not groups:
                 known = ", ".join(NAME_PATTERNS)
                 raise ValueError(f"it has no named group (?P<well>...), and is none of {known}")

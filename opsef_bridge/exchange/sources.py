@@ -25,6 +25,7 @@ from opsef_bridge.sweep.classes import classes_of
 from opsef_bridge.sweep.plan import Plan, find_variant
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.run import newest_run
+from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = [
     "Subject",
@@ -71,7 +72,7 @@ def chosen_images(project: Project, images: Iterable[str] = ()) -> list[ImageEnt
     wanted = list(images)
     if wanted:
         return [project.image(image) for image in wanted]
-    return [entry for entry in project.images() if entry.include]
+    return [entry for entry in project.images() if entry.include and not entry.gone]
 
 
 def exchange_folder(project: Project, name: str) -> Path:
@@ -178,6 +179,11 @@ def outdated(project: Project, images: Iterable[str] = ()) -> list[str]:
             said.append(
                 f"{entry.id}: {entry.source} is another picture than when {head.id} was saved; "
                 "its objects may lie elsewhere"
+            )
+        elif head and entry.axes and tuple(head.shape) != segmented_shape(entry, project.config):
+            said.append(
+                f"{entry.id}: another part or projection of {entry.source} is segmented than when "
+                f"{head.id} was saved; undo that in images/index.csv to go on with its objects"
             )
     return said
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import tifffile
 
 from opsef_bridge.errors import ImageError, InputError
 from opsef_bridge.images.calibration import spacing_of
@@ -112,6 +113,21 @@ def write_labels(
         luts=[label_lut()],
         compress=True,
     )
+
+
+def read_labels_info(path: str | os.PathLike[str]) -> str | None:
+    """Return the text that `write_labels` was given as `info`; None where there is none.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.tif"
+    >>> write_labels(path, np.zeros((4, 5), int), info="variant: raw_unet")
+    >>> read_labels_info(path)
+    'variant: raw_unet'
+    """
+    with tifffile.TiffFile(path) as tiff:
+        return (tiff.imagej_metadata or {}).get("Info")
 
 
 def read_labels(path: str | os.PathLike[str], region: Region | None = None) -> np.ndarray:

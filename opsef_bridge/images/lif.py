@@ -48,8 +48,7 @@ class _Scan:
 
     @property
     def name(self) -> str:
-        tile = "" if self.tile is None else f" tile {self.tile}"
-        return f"{self.image.name}{tile}"
+        return _name(self.image, self.tile)
 
     @property
     def dtype(self) -> np.dtype:
@@ -109,9 +108,9 @@ def lif_info(path: Path, series: int = 0, axes: str | None = None) -> ImageInfo:
 
 
 def lif_names(path: Path) -> list[str]:
-    """Return the names of all series; tiles of a mosaic are numbered from 0."""
+    """Return the names of all series, also of those that cannot be read; tiles are numbered."""
     file = _open(path)
-    return [_described(path, file, number, tile).name for number, tile in _series(file)]
+    return [_name(file.get_image(number), tile) for number, tile in _series(file)]
 
 
 def _open(path: Path) -> Any:
@@ -123,6 +122,10 @@ def _open(path: Path) -> Any:
             hint='Run: pip install "opsef_bridge[lif]"',
         ) from None
     return LifFile(str(path))
+
+
+def _name(image: Any, tile: int | None) -> str:
+    return image.name if tile is None else f"{image.name} tile {tile}"
 
 
 def _series(file: Any) -> list[tuple[int, int | None]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from opsef_bridge.config import Config
 from opsef_bridge.errors import ImageError, InputError
-from opsef_bridge.images import Region, read_image
+from opsef_bridge.images import Image, Region, read_image
 from opsef_bridge.postprocess.masks import ClassMask, classes_by_mask, make_mask
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep.boxes import cut_box
@@ -63,10 +63,21 @@ def _picture(project: Project, config: Config, entry: ImageEntry, how: ClassMask
     if how.channel is not None:
         other = replace(entry, segment_channel=str(how.channel))
         return segmented_array(project, config, other)
-    file = project.root / how.source_of(Path(entry.source).stem)
-    found = read_image(file).data
-    region = entry.region
-    if found.shape[-2:] != entry.shape[entry.axes.index("Y") :][:2]:
-        # A mask of the whole file, for an image that is a part of it.
-        found = read_image(file, region=Region(y=region.y, x=region.x)).data
-    return found
+    mask = read_image(project.root / how.source_of(Path(entry.source).stem))
+    if mask.data.shape[mask.axes.index("Y") :][:2] != _sides(entry):
+        mask = _part(mask, entry.region)  # of the whole file, and the image is a part of it
+    elif set("TZ") & set(mask.axes):
+        mask = _part(mask, replace(entry.region, y=None, x=None))
+    flat = (entry.projection or config.images.projection) != "none"
+    return mask.data.max(axis=mask.axes.index("Z")) if flat and "Z" in mask.axes else mask.data
+
+
+def _sides(entry: ImageEntry) -> tuple[int, ...]:
+    return tuple(entry.shape[entry.axes.index("Y") :][:2])
+
+
+def _part(mask: Image, region: Region) -> Image:
+    """Cut a mask as its image is cut, along the axes that it has."""
+    t = region.t if "T" in mask.axes else None
+    z = region.z if "Z" in mask.axes else None
+    return Region(t=t, z=z, y=region.y, x=region.x).cut(mask)

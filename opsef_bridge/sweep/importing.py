@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from opsef_bridge.config import Config, Images
+from opsef_bridge.config import Config
 from opsef_bridge.errors import ConfigError, ImageError
 from opsef_bridge.images import ImageInfo, image_info, is_image, series_names, suffixes
 from opsef_bridge.images.identity import identity, stamp
@@ -32,8 +32,8 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
     ``images``. Images keep their ids for ever; new ones get the next numbers; the user's own
     columns and choices are kept, and so is the calibration, until axes or file change. A file
     whose size and time did not change is not hashed again. One that cannot be read is
-    listed too, without axes: its outcomes will say why. One that is gone, or that no source
-    names any more, keeps its row but is not returned.
+    listed too, without axes: its outcomes will say why. One that is gone, or that is not asked
+    for any more, keeps its row (`gone`), but is not returned.
 
     Raises
     ------
@@ -54,9 +54,12 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
             found.append(place)
     _check_column(project, entries.values(), config)
     _check_globs([entries[key] for key in found], config)
-    grouped = {key: replace(e, group=_group_of(e, config)) for key, e in entries.items()}
-    project.write_images(grouped.values())
     mine = set(found)
+    grouped = {
+        key: replace(e, group=_group_of(e, config), gone="" if key in mine else "yes")
+        for key, e in entries.items()
+    }
+    project.write_images(grouped.values())
     return [entry for key, entry in grouped.items() if key in mine]
 
 
@@ -68,18 +71,20 @@ def _images_of(
     mine = [entry for place, entry in known.items() if place[0] == source]
     sha256, size, mtime = _identity(file, mine)
     kept = {"source": source, "sha256": sha256, "size": size, "mtime": mtime}
-    names: list[str] = []
-    for series, info in _series_of(file, config.images):
-        if info is None:
-            unread = [e for e in mine if e.series == series] or [ImageEntry(id="", **kept)]
-            for entry in unread:
-                yield replace(entry, **kept, axes="", shape=()), ""
+    names = _names_of(file)
+    wanted = range(len(names)) if config.images.series == "all" else config.images.series
+    for series in sorted({number for number in wanted if number < len(names)}):
+        parent, tail = source, ""
+        if len(names) > 1:
+            parent, tail = f"{source}:{series}", f"-{_slug(names[series]) or f's{series:02d}'}"
+        try:
+            info = image_info(file, series, axes=config.images.axes)
+        except ImageError:
+            new = ImageEntry("", series=series, **kept)
+            for entry in [e for e in mine if e.series == series] or [new]:
+                yield replace(entry, **kept, axes="", shape=()), tail
             continue
         pieces = pieces_of(info, config.images)
-        parent, tail = source, ""
-        if info.series > 1:
-            names = names or series_names(file)
-            parent, tail = f"{source}:{series}", f"-{_slug(names[series]) or f's{series:02d}'}"
         for piece in pieces:
             text = piece.region.text
             new = ImageEntry(
@@ -98,19 +103,12 @@ def _identity(file: Path, known: Sequence[ImageEntry]) -> tuple[str, int, float]
     return identity(file)
 
 
-def _series_of(file: Path, how: Images) -> Iterator[tuple[int, ImageInfo | None]]:
-    """Yield the series of a file that are wanted, with what they hold; None: unreadable."""
-    wanted = None if how.series == "all" else sorted(set(how.series))
-    number, count = 0, 1
-    while number < count:
-        try:
-            info = image_info(file, number, axes=how.axes)
-            count = info.series
-        except ImageError:
-            info = None
-        if wanted is None or number in wanted:
-            yield number, info
-        number += 1
+def _names_of(file: Path) -> list[str]:
+    """Return the name of each series of a file; one without a name where it is unreadable."""
+    try:
+        return series_names(file) or [""]
+    except ImageError:
+        return [""]
 
 
 def _described(entry: ImageEntry, info: ImageInfo, old: ImageEntry, config: Config) -> ImageEntry:

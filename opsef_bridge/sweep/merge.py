@@ -60,7 +60,8 @@ def stitch_parent(project: Project, run: str | None, variant: str, parent: str) 
     InputError
         The labels are of crops of the tiles, or some tiles are missing.
     """
-    regions = {e.id: e.region for e in project.images() if e.parent == parent and e.region.y}
+    tiles = [e for e in project.images() if e.parent == parent and not e.gone]
+    regions = {e.id: e.region for e in tiles if e.region.y}
     if not regions:
         known = ", ".join(dict.fromkeys(e.parent for e in project.images() if e.parent))
         raise NotFoundError(

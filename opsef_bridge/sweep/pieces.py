@@ -71,9 +71,10 @@ def _planes(sides: dict[str, int], how: Images) -> Iterator[tuple[Range, bool]]:
         return
     first, stop = how.planes or (0, sides["Z"])
     stop = min(stop, sides["Z"])
+    if first >= stop:
+        return  # the volume ends before
     if how.substacks is None:
-        if first < stop:
-            yield (first, stop), False
+        yield (first, stop), False
         return
     for low, high in substacks(stop - first, how.substacks.size, how.substacks.step):
         yield (first + low, first + high), True

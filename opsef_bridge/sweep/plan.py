@@ -259,7 +259,7 @@ def make_plan(
         for block in blocks(planned, 4)
     )
     report = number.unit("report", "report", needs=tuple(unit.id for unit in (rank, *stacks)))
-    return _plan("sweep", config, planned, variants, (*predict, rank, *stacks, report))
+    return _plan("sweep", config, images, planned, variants, (*predict, rank, *stacks, report))
 
 
 def make_batch_plan(
@@ -295,13 +295,13 @@ def make_batch_plan(
     number = Numbers()
     predict = tuple(segmenting_units(planned, variants, wanted, number))
     batch = number.unit("batch", "batch", needs=tuple(unit.id for unit in predict))
-    return _plan("batch", config, planned, variants, (*predict, batch))
+    return _plan("batch", config, mine, planned, variants, (*predict, batch))
 
 
 def left_out(plan: Plan, images: Sequence[ImageEntry]) -> dict[str, int]:
     """Return how many included images of each group a batch leaves out."""
     planned = {image.id for image in plan.images}
-    groups = [e.group for e in images if e.include and e.id not in planned]
+    groups = [e.group for e in images if e.include and not e.gone and e.id not in planned]
     return {group: groups.count(group) for group in dict.fromkeys(groups)}
 
 
@@ -310,7 +310,9 @@ def _planned(
 ) -> tuple[PlannedImage, ...]:
     if not images:
         raise ConfigError(
-            "no image is left to work on", hint="Set `include` to yes in images/index.csv"
+            "no image is left to work on",
+            hint="Set `include` to yes in images/index.csv; or ask for times and planes that "
+            "the files have",
         )
     planned = []
     for entry in images:
@@ -345,6 +347,7 @@ def _check_ranked(images: Sequence[PlannedImage]) -> None:
 def _plan(
     purpose: str,
     config: Config,
+    entries: Sequence[ImageEntry],
     images: tuple[PlannedImage, ...],
     variants: tuple[Variant, ...],
     units: tuple[Unit, ...],
@@ -352,7 +355,9 @@ def _plan(
     settings = config.model_dump(mode="json")
     parts = [[asdict(one) for one in many] for many in (images, variants, units)]
     classes = [settings["class_mask"]] if settings["class_mask"] else []
-    key = key_of("plan", STAGE, purpose, *parts, settings["compare"], *classes)
+    # A corrected pixel size changes no label, but all that is written.
+    sizes = [[entry.id, entry.spacing, entry.unit] for entry in entries if entry.spacing]
+    key = key_of("plan", STAGE, purpose, *parts, settings["compare"], *classes, sizes)
     return Plan(key, purpose, settings, images, variants, units)
 
 

@@ -34,14 +34,18 @@ from opsef_bridge.engines import (
 )
 from opsef_bridge.errors import ImageError, OpsefError, ProjectError, WeightsError, WorkerError
 from opsef_bridge.execute import Job, Outcome, unit_kind
-from opsef_bridge.files import atomic_path, file_sha256
+from opsef_bridge.files import atomic_path
 from opsef_bridge.images import (
     Region,
+    image_info,
     read_image,
+    read_labels,
     segment_plane,
     segment_samples,
     write_labels,
 )
+from opsef_bridge.images.identity import identity, stamp
+from opsef_bridge.images.labels import read_labels_info
 from opsef_bridge.images.projection import project_volume
 from opsef_bridge.postprocess import Postprocess, clean
 from opsef_bridge.preprocess import takes_colour
@@ -68,6 +72,9 @@ __all__ = [
     "to_source",
     "wants_colour",
 ]
+
+LARGEST_COPIED = 2**26
+"""Pixels of the largest label image that is written again for a corrected calibration."""
 
 CHOSEN = "chosen_"
 """Start of the names of those values of `Raw` that a pass chose itself, for its image."""
@@ -131,9 +138,8 @@ def wants_colour(engine: Engine, parameters: Parameters, steps: Any = ()) -> boo
 
 def _check_planned(file: Path, entry: ImageEntry, sha256: str) -> None:
     """Refuse another file than that of `sha256`; hashed only if size or time are not known."""
-    status = file.stat()
-    known = (entry.size, entry.mtime) == (status.st_size, status.st_mtime)
-    if (entry.sha256 if known else file_sha256(file)) != sha256:
+    known = (entry.size, entry.mtime) == stamp(file)
+    if (entry.sha256 if known else identity(file)[0]) != sha256:
         raise ImageError(
             f"{file} has changed since it was planned",
             hint="`opsef sweep run` plans anew with the file that is there",
@@ -191,6 +197,7 @@ def reuse(job: Job) -> tuple[list[Outcome], list[tuple[str, str, str]]]:
     """Take over what earlier runs finished; return that, and what is left to make."""
     left = job.open_makes()
     earlier = finished_before(job, {key for _, _, key in left})
+    entries = {entry.id: entry for entry in job.project.images()} if earlier else {}
     found: list[Outcome] = []
     rest: list[tuple[str, str, str]] = []
     for image, variant, key in left:
@@ -198,7 +205,7 @@ def reuse(job: Job) -> tuple[list[Outcome], list[tuple[str, str, str]]]:
             rest.append((image, variant, key))
             continue
         source, outcome = earlier[key]
-        _link(source, job.run.label_file(variant, image))
+        _take_over(source, job.run.label_file(variant, image), entries[image])
         found.append(replace(Outcome(**outcome), image=image, variant=variant))
     return found, rest
 
@@ -218,8 +225,20 @@ def finished_before(job: Job, keys: Collection[str]) -> dict[str, tuple[Path, di
     return found
 
 
-def _link(source: Path, target: Path) -> None:
-    """Give a label file a second name; label files are never changed in place."""
+def _take_over(source: Path, target: Path, entry: ImageEntry) -> None:
+    """Give a label file a second name, or, if the calibration was corrected, copy it with that.
+
+    Label files are never changed in place.
+    """
+    told = image_info(source)
+    due = {axis: size for axis, size in entry.spacing.items() if axis in told.axes}
+    same = set(due) == set(told.spacing) and np.allclose(
+        [due[axis] for axis in due], [told.spacing[axis] for axis in due], rtol=1e-4
+    )
+    if not same and np.prod(told.shape) <= LARGEST_COPIED:
+        info = read_labels_info(source)
+        write_labels(target, read_labels(source), spacing=due, unit=entry.unit, info=info)
+        return
     with atomic_path(target) as partial:
         try:
             os.link(source, partial)

@@ -21,7 +21,8 @@ from opsef_bridge.execute import (
     run_snakemake,
     unit_summary,
 )
-from opsef_bridge.files import lock, read_json, write_json
+from opsef_bridge.files import key_of, lock, read_json, write_json
+from opsef_bridge.images.identity import identity
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
 from opsef_bridge.sweep.devices import devices_of_engines, gpus_of_turn, weights_of_variants
 from opsef_bridge.sweep.importing import import_images
@@ -126,7 +127,7 @@ def plan_sweep(project: Project) -> Plan:
     _check_channel(config, drawn)
     _check_masks(project, config, drawn)
     boxes = {entry.id: _box_of(project, config, entry) for entry in drawn}
-    return make_plan(config, drawn, weights, boxes)
+    return _with_masks(project, config, make_plan(config, drawn, weights, boxes), drawn)
 
 
 def plan_batch(project: Project) -> Plan:
@@ -150,7 +151,8 @@ def plan_batch(project: Project) -> Plan:
     _check_device(config, weights_of_variants(project, adopted.values()))
     with _writable(project):
         entries = [entry for entry in import_images(project, config) if entry.include]
-    return make_batch_plan(config, entries, adopted)
+    _check_masks(project, config, entries)
+    return _with_masks(project, config, make_batch_plan(config, entries, adopted), entries)
 
 
 def weights_of(project: Project, config: Config) -> dict[str, Weights]:
@@ -325,6 +327,19 @@ def _check_channel(config: Config, entries: Sequence[ImageEntry]) -> None:
             f"images.segment.channel is {wanted}, the images have {max(known)}",
             hint=f"Channels count from 0: use 0 to {max(known) - 1}",
         )
+
+
+def _with_masks(
+    project: Project, config: Config, plan: Plan, entries: Sequence[ImageEntry]
+) -> Plan:
+    """Return a plan whose key knows what is in the masks: another mask is another run."""
+    how = config.class_mask
+    if how is None or how.source is None:
+        return plan
+    planned = {image.id for image in plan.images}
+    stems = [Path(entry.source).stem for entry in entries if entry.id in planned]
+    masks = [identity(project.root / how.source_of(stem))[0] for stem in dict.fromkeys(stems)]
+    return replace(plan, key=key_of(plan.key, masks))
 
 
 def _check_masks(project: Project, config: Config, entries: Sequence[ImageEntry]) -> None:

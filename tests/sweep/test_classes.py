@@ -121,3 +121,41 @@ def test_objects_are_kept_by_the_intensity_of_the_source(project):
     project.config_file.write_text(more.replace("3000", "3300"))
     result = run_plan(project, plan_sweep(project))
     assert project.labels(result.run, "v0001", "i00001-cells").max() == 0
+
+
+def test_a_mask_of_a_time_series_is_cut_as_its_images_are(project):
+    (project.root / "data" / "cells.tif").unlink()
+    pictures = np.stack([200 + 3000 * (LABELS > 0)] * 2).astype(np.uint16)
+    write_hyperstack(project.root / "data" / "live.tif", pictures, "TYX")
+    masks = np.zeros((2, 80, 90), np.uint8)
+    masks[0, :, :45] = masks[1, 45:] = 255
+    write_hyperstack(project.root / "masks" / "live.tif", masks, "TYX")
+    how = config('source: "masks/{stem}.tif"')
+    found = [classes_of(project, how, entry, LABELS) for entry in import_images(project, how)]
+    assert found == [{1: 1, 2: 2, 3: 2}, {1: 2, 2: 2, 3: 1}]
+
+
+def test_a_mask_of_a_volume_for_its_projection(project):
+    (project.root / "data" / "cells.tif").unlink()
+    pictures = np.stack([200 + 3000 * (LABELS > 0)] * 4).astype(np.uint16)
+    write_hyperstack(project.root / "data" / "deep.tif", pictures, "ZYX")
+    masks = np.zeros((4, 80, 90), np.uint8)
+    masks[3, :, :45] = 255
+    write_hyperstack(project.root / "masks" / "deep.tif", masks, "ZYX")
+    how = config('source: "masks/{stem}.tif"', ", projection: max, substacks: {size: 2}")
+    found = [classes_of(project, how, entry, LABELS) for entry in import_images(project, how)]
+    assert found == [{1: 2, 2: 2, 3: 2}, {1: 1, 2: 2, 3: 2}]
+
+
+def test_a_mask_that_was_painted_anew_is_another_run(project):
+    project.config_file.write_text(text('source: "masks/{stem}.tif"'))
+    file = project.root / "masks" / "cells.tif"
+    tifffile.imwrite(file, np.zeros((80, 90), np.uint8))
+    first = run_plan(project, plan_sweep(project)).run
+    assert run_plan(project, plan_sweep(project)).run == first
+    tifffile.imwrite(file, np.full((80, 90), 255, np.uint8))
+    second = run_plan(project, plan_sweep(project)).run
+    assert second != first
+    [zipped] = project.run(second).root.glob("rois/v0001/*_ROIs.zip")
+    objects, _, _ = read_roi_set(zipped, (80, 90))
+    assert set(objects.classes.values()) == {1}

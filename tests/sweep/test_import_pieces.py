@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,14 @@ import pytest
 import tifffile
 
 from opsef_bridge.config import Config, parse_config
-from opsef_bridge.errors import ImageError, ProjectError
-from opsef_bridge.images import write_hyperstack
+from opsef_bridge.config.images import RESERVED
+from opsef_bridge.errors import ConfigError, ImageError, ProjectError
+from opsef_bridge.exchange.sources import chosen_images
+from opsef_bridge.images import image_info, read_labels, write_hyperstack
+from opsef_bridge.images.labels import read_labels_info
+from opsef_bridge.images.ome_zarr_write import write_zarr
 from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.sweep import plan_sweep, run_plan
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import make_batch_plan, make_plan
 from opsef_bridge.sweep.predict import segmented_array
@@ -211,3 +217,116 @@ def weights_of() -> dict:
     from opsef_bridge.engines import find_weights
 
     return {"m": find_weights("watershed", None, [])}
+
+
+def test_a_series_that_cannot_be_read_leaves_the_others_alone(project):
+    file = project.root / "data" / "three.ome.tif"
+    for bad in (0, 1, 2):
+        with tifffile.TiffWriter(file, ome=True) as writer:
+            for number in range(3):
+                kind = np.complex64 if number == bad else np.uint16
+                writer.write(DATA[0, 0, 0].astype(kind), photometric="minisblack")
+        first = import_images(project, config())
+        assert [entry.series for entry in first] == [0, 1, 2]
+        assert [entry.axes for entry in first] == ["" if n == bad else "YX" for n in range(3)]
+        assert [e.id for e in import_images(project, config())] == [e.id for e in first]
+
+
+def test_a_series_of_a_lif_file_that_cannot_be_read_leaves_the_others_alone(project):
+    pytest.importorskip("readlif", reason="readlif is not installed")
+    content = LIF.read_bytes()
+    old, new = 'Resolution="8"'.encode("utf-16-le"), 'Resolution="4"'.encode("utf-16-le")
+    assert old in content
+    head, _, tail = content.rpartition(old)
+    (project.root / "data" / "odd.lif").write_bytes(head + new + tail)
+    found = import_images(project, config())
+    assert {entry.axes for entry in found if entry.series == 0} == {"ZCYX"}
+    assert [entry.axes for entry in found if entry.series == 2] == [""]
+
+
+@pytest.mark.parametrize("crop", ["t=1", "c=1", "t=0 y=0:9"])
+def test_a_crop_is_of_planes_rows_and_columns(project, crop):
+    series(project)
+    [entry, *_] = import_images(project, config())
+    project.write_images([replace(entry, crop=crop)])
+    with pytest.raises(ProjectError, match="no t or c"):
+        project.images()
+
+
+def test_planes_that_a_volume_does_not_have_give_no_image(project):
+    series(project)
+    assert import_images(project, config(", planes: [5, 9], substacks: {size: 2}")) == []
+
+
+def test_what_is_not_asked_for_any_more_is_gone_but_keeps_its_row(project):
+    series(project)
+    assert len(import_images(project, config())) == 3
+    import_images(project, config(", times: [1]"))
+    assert [entry.gone for entry in project.images()] == ["yes", "", "yes"]
+    assert [entry.id for entry in chosen_images(project)] == ["i00002-live-t001"]
+    import_images(project, config())
+    assert {entry.gone for entry in project.images()} == {""}
+
+
+@pytest.mark.parametrize("size", [None, 64])
+def test_an_ome_zarr_folder_is_swept_whole_and_in_tiles(tmp_path, size):
+    (tmp_path / "data").mkdir()
+    square = np.zeros((100, 120), np.uint16)
+    square[20:50, 20:50] = square[60:90, 70:110] = 4000
+    write_zarr(tmp_path / "data" / "a b.zarr", square, "YX", {"Y": 0.5, "X": 0.5}, "um")
+    tiles = f", tiles: {{size: {size}, overlap: 16}}" if size else ""
+    (tmp_path / "opsef.yaml").write_text(
+        f"opsef: 1\nimages: {{source: data{tiles}}}\nsweep: {{crop: none}}\n"
+        "models: {m: {engine: watershed}}\n"
+    )
+    project = Project(tmp_path)
+    result = run_plan(project, plan_sweep(project))
+    assert (result.ok, result.failed, result.open) == (1, 0, 0), result
+    assert project.labels(result.run, "v0001", "i00001-a-b").max() == 2
+    os.utime(a_file_in(tmp_path / "data"))  # only touched: it is the same picture
+    assert run_plan(project, plan_sweep(project)).run == result.run
+
+
+def a_file_in(folder: Path) -> Path:
+    return next(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_columns_of_the_index_cannot_be_told_by_names():
+    assert set(RESERVED) == {field.name for field in fields(ImageEntry)}
+    with pytest.raises(ConfigError, match="series is a column of its own"):
+        config(r", names: '(?P<series>\d)'")
+
+
+@pytest.mark.parametrize(("text", "value"), [("nein", False), ("FALSCH", False), ("Ja", True)])
+def test_excel_speaks_the_language_of_the_computer(project, text, value):
+    series(project)
+    import_images(project, config(", times: [0]"))
+    index = project.index_file.read_text("utf-8")
+    project.index_file.write_text(index.replace(",yes,", f",{text},"), "utf-8")
+    assert project.images()[0].include is value
+    project.index_file.write_text(index.replace(",0.5,", ",abc,", 1), "utf-8")
+    with pytest.raises(ProjectError, match="pixel_size_x of i00001-live-t000 is 'abc'"):
+        project.images()
+
+
+def test_a_corrected_pixel_size_reaches_the_labels_without_a_new_pass(project):
+    series(project)
+    project.config_file.write_text(
+        "opsef: 1\nimages: {source: data, times: [0]}\nmodels: {m: {engine: watershed}}\n"
+    )
+    first = run_plan(project, plan_sweep(project))
+    [entry] = project.images()
+    assert label_spacing(project, first.run) == {"Z": 2.0, "Y": 0.5, "X": 0.5}
+    project.write_images([replace(entry, pixel_size_x=0.25, pixel_size_y=0.25)])
+    second = run_plan(project, plan_sweep(project))
+    assert second.run != first.run and second.passes == 0
+    assert label_spacing(project, second.run) == {"Z": 2.0, "Y": 0.25, "X": 0.25}
+    assert label_spacing(project, first.run)["X"] == 0.5, "what was written stays"
+    files = [project.run(run).label_file("v0001", entry.id) for run in (first.run, second.run)]
+    assert read_labels_info(files[0]) == read_labels_info(files[1]) != ""
+    np.testing.assert_array_equal(*map(read_labels, files))
+
+
+def label_spacing(project: Project, run: str) -> dict[str, float]:
+    [entry] = project.images()
+    return image_info(project.run(run).label_file("v0001", entry.id)).spacing
