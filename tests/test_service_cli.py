@@ -35,7 +35,13 @@ def test_an_invitation_lets_one_person_in(opsef, tmp_path):  # noqa: F811
     assert told["token"] not in out
     assert People(root).who(told["token"]) == "Ada"
     assert told["token"] not in (root / ".opsef" / "people.json").read_text()
+    assert "invitations" not in out
+    code, out, err = opsef("invite", "Ada", "--root", root, "--to", tmp_path / "laptop")
+    assert code == 0 and "Ada has 2 invitations" in out, err
+    second = json.loads((tmp_path / "laptop" / "Ada.opsef").read_text())["token"]
+    assert People(root).who(told["token"]) == People(root).who(second) == "Ada"
     assert opsef("invite", "Ada", "--root", root, "--revoke")[0] == 0
+    assert People(root).who(second) is None
     assert People(root).who(told["token"]) is None
 
 

@@ -51,7 +51,9 @@ def invite(
         str | None, typer.Option("--address", help="Under which the person reaches the service.")
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the file.")] = Path("."),
-    revoke: Annotated[bool, typer.Option("--revoke", help="Shut the person out.")] = False,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Shut the person out, with all invitations.")
+    ] = False,
 ) -> None:
     """Write NAME.opsef, with which a person gets in from Fiji (OpSeF > Connect)."""
     from opsef_bridge.service import people
@@ -80,7 +82,10 @@ def invite(
     Context.console.say(
         f"Wrote {file}: give it to {name}, and to nobody else. In Fiji: Plugins > OpSeF > Connect"
     )
-    Context.console.answer({"file": str(file), "name": name})
+    count = people.token_count(root, name)
+    if count > 1:
+        Context.console.say(f"{name} has {count} invitations; --revoke ends them all")
+    Context.console.answer({"file": str(file), "name": name, "invitations": count})
 
 
 @inbox_app.command("run")

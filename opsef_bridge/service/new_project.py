@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -82,10 +83,14 @@ def make_project(
         text = _sized(text, object_px)
     parse_config(text)
     folder = free_folder(root, project_id(name))
-    (folder / "data").mkdir()
-    if mark is not None:
-        write_text(key_file(Project(folder)), mark)
-    write_text(folder / "opsef.yaml", text)  # from here on it is a project
+    try:
+        (folder / "data").mkdir()
+        if mark is not None:
+            write_text(key_file(Project(folder)), mark)
+        write_text(folder / "opsef.yaml", text)  # from here on it is a project
+    except BaseException:  # of what is no project nobody would know why it has the name
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
 
 

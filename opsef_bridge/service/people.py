@@ -1,8 +1,8 @@
-"""Who may use the service: one token a person, and the file that invites them.
+"""Who may use the service: one token for each invitation, and the file that invites.
 
 ::
 
-    .opsef/people.json      name, sha256 of the token, since when, revoked when; 0600
+    .opsef/people.json      name, sha256 of a token, since when, revoked when; 0600
     NAME.opsef              what the person opens in Fiji: address, pin and the token; 0600
 
 A token is 256 random bits, so its plain sha256 cannot be guessed back. The token itself is in
@@ -35,6 +35,7 @@ __all__ = [
     "list_people",
     "revoke",
     "service_folder",
+    "token_count",
     "write_invitation",
     "write_private",
 ]
@@ -72,12 +73,13 @@ def checked_name(name: str) -> str:
 
 
 def invite(root: Path, name: str) -> tuple[dict[str, Any], str]:
-    """Give a person a token; an earlier one of the same person stops working.
+    """Give a person a token; earlier ones, as of the same person's laptop, go on working.
 
     Returns
     -------
     record : dict
-        What ``people.json`` has of the person: ``name``, ``sha256`` of the token, ``since``.
+        What ``people.json`` has of the token: ``name``, its ``sha256``, ``since``. The name
+        is spelled so in the records of the person's other tokens from now on.
     token : str
         Nobody can get it back from the record.
 
@@ -90,13 +92,29 @@ def invite(root: Path, name: str) -> tuple[dict[str, Any], str]:
     token = secrets.token_urlsafe(32)
     record = {"name": name, "sha256": _digest(token), "since": _now()}
     with lock(service_folder(root) / "people.lock"):
-        others = [one for one in list_people(root) if not _same(one["name"], name)]
-        _write_people(root, [*others, record])
+        kept = []
+        for one in list_people(root):
+            if not _same(one["name"], name):
+                kept.append(one)
+            elif one.get("sha256"):  # with two spellings it would be two authors
+                kept.append({**one, "name": name})
+        _write_people(root, [*kept, record])
     return record, token
 
 
+def token_count(root: Path, name: str) -> int:
+    """Return how many invitations of a person are good."""
+    people = list_people(root)
+    return sum(1 for one in people if one.get("sha256") and _same(name, one["name"]))
+
+
 def revoke(root: Path, name: str) -> dict[str, Any]:
-    """Take the token of a person away, also from a service that runs; return the record.
+    """Take all tokens of a person away, also from a service that runs.
+
+    Returns
+    -------
+    dict
+        The record of the newest of them.
 
     Raises
     ------
@@ -105,20 +123,21 @@ def revoke(root: Path, name: str) -> dict[str, Any]:
     """
     with lock(service_folder(root) / "people.lock"):
         people = list_people(root)
-        for one in people:
-            if _same(one["name"], name) and one.get("sha256"):
-                one["sha256"] = None
-                one["revoked"] = _now()
-                _write_people(root, people)
-                return one
-    known = ", ".join(one["name"] for one in people if one.get("sha256"))
+        theirs = [one for one in people if _same(name, one["name"]) and one.get("sha256")]
+        for one in theirs:
+            one["sha256"] = None
+            one["revoked"] = _now()
+        if theirs:
+            _write_people(root, people)
+            return theirs[-1]
+    known = ", ".join(dict.fromkeys(one["name"] for one in people if one.get("sha256")))
     raise NotFoundError(
         f"{name!r} has no token", hint=f"These have: {known}" if known else "Nobody has one"
     )
 
 
 def list_people(root: Path) -> list[dict[str, Any]]:
-    """Return the records of all people, revoked ones too.
+    """Return the records of all tokens of all people, revoked ones too.
 
     Raises
     ------

@@ -160,6 +160,8 @@ def answer_opsef_error(request: Request, error: Exception) -> Response:
     status = next((number for kind, number in _STATUS if isinstance(error, kind)), 422)
     if error.code == "internal":  # a job wrote down a fault of ours
         status = 500
+    if _is_full(error.__cause__):
+        return _problem(507, "disk-full", error.message, error.hint)
     report = getattr(error, "report", None)
     return _problem(status, error.code, error.message, error.hint, report)
 
@@ -187,11 +189,16 @@ def answer_http(request: Request, error: Exception) -> Response:
 
 def answer_unexpected(request: Request, error: Exception) -> Response:
     """Answer for a fault of ours; the server writes what it was into its log."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _is_full(error):
         return _problem(507, "disk-full", "the disk of the service is full", "Make room there")
     return _problem(
         500, "internal", "the service failed; its log says why", "Please report this, with the log"
     )
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Tell whether there was no room on the disk, or none for this account."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def binary_body(media: str, *, required: bool = True) -> dict[str, Any]:

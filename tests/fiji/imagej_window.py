@@ -114,15 +114,15 @@ class Window:
         )
         self._on_events(lambda: [k.keyPressed(event) for k in canvas.getKeyListeners()])
 
-    def click(self, x: int, y: int, shift: bool = False) -> None:
-        """Click on a pixel of the current image."""
+    def click(self, x: int, y: int, shift: bool = False, button: int = 1) -> None:
+        """Click on a pixel of the current image, with the left button (1) or the right (3)."""
         canvas = self.image().getCanvas()
         event_class = self.java("java.awt.event.MouseEvent")
         place = canvas.screenX(x), canvas.screenY(y)
-        held = 64 if shift else 0
+        held = (64 if shift else 0) | {1: 16, 3: 4}[button]
         for kind in (event_class.MOUSE_PRESSED, event_class.MOUSE_RELEASED,
                      event_class.MOUSE_CLICKED):  # fmt: skip
-            event = event_class(canvas, kind, 0, held | 16, *place, 1, False, 1)
+            event = event_class(canvas, kind, 0, held, *place, 1, False, button)
             self._on_events(lambda event=event: canvas.dispatchEvent(event))
 
     def drag(self, places: list[tuple[int, int]]) -> None:

@@ -128,6 +128,8 @@ def many(window: Window, told: dict) -> None:
         timed("merge", lambda: window.key("m"))
     assert window.overlay() == 2000 - 24, window.overlay()
     window.shot("many")
+    said = window.refused("Segment Image", "model=watershed")
+    assert "edits that are not saved" in said and window.overlay() == 2000 - 24, said
     told_times = {
         name: [min(found), sorted(found)[len(found) // 2]] for name, found in times.items()
     }
@@ -155,6 +157,19 @@ def local(window: Window, told: dict) -> None:
     assert connect(told["root"]) == running
     invitation = Path(str(window.java("ij.Prefs").get("opsef.invitation", "")))
     assert json.loads(invitation.read_text(encoding="utf-8"))["port"] == running["port"]
+
+    # What was put in last is meant, whatever else is filled in.
+    def choose(dialog) -> None:
+        way = dialog.getChoices().get(0)
+        assert str(way.getSelectedItem()) == "a service started here"
+        dialog.getStringFields().get(0).setText(told["invitation"])
+        said = "it does not turn to the invitation"
+        window.wait(lambda: str(way.getSelectedItem()) == "the invitation", said)
+
+    window.dialog("Connect", choose)
+    window.answer(lambda dialog: None)
+    window.settled()
+    assert str(window.java("ij.Prefs").get("opsef.invitation", "")) == told["invitation"]
 
 
 def say(word: str, value: object = "") -> None:

@@ -66,7 +66,10 @@ def loop(window: Window, told: dict) -> None:
     assert stack.getT() == 2
     window.key("o")
     assert stack.getC() == 3
+    judged = str(stack.getStack().getSliceLabel(stack.getStackIndex(1, 1, 2))).split()[1]
     window.key("1")
+    verdict = f"verdict=good variant={judged} image={name} run="
+    window.wait(lambda: verdict in str(recorder.getText()), "the verdict is not recorded")
     window.key("o")
     window.key("l")
     window.shot("comparison-labels")
@@ -98,6 +101,8 @@ def loop(window: Window, told: dict) -> None:
     places = [inside(roi) for roi in edited.getOverlay().toArray()]
     window.shot("edit-start")
     window.click(*places[0])
+    window.click(*places[3], button=3)
+    assert f"selected: {ids_at(edited, [places[0]])}" in status(window), status(window)
     window.shot("edit-selected")
     window.key("d")
     assert window.overlay() == count - 1, window.overlay()
@@ -133,6 +138,7 @@ def loop(window: Window, told: dict) -> None:
     window.wait(lambda: sum(r.getGroup() > 0 for r in edited.getOverlay().toArray()) >= 3,
                 "no classes")  # fmt: skip
     window.shot("classify")
+    closed_legend(window, edited, places[rest[0]])
 
     # Save Back: by its key, through its dialog.
     window.key("s")
@@ -188,7 +194,61 @@ def loop(window: Window, told: dict) -> None:
     assert table.getSelectionStart() == table.getSelectionEnd() == 4, table.getSelectionStart()
     assert f"selected: {ids[4]}" in status(window), status(window)
     window.shot("analyse")
+    cropped(window, edited)
     managed(window, told, edited)
+
+
+def ids_at(edited, places: list) -> str:
+    """Return the ids of the objects at some places, as the status bar shows them."""
+    model = edited.getProperty("opsef.session")
+    found = [r for p in places for r in edited.getOverlay().toArray() if r.contains(*p)]
+    assert model is not None and len(found) == len(places)
+    return " ".join(str(int(str(r.getName()))) for r in found)
+
+
+def closed_legend(window: Window, edited, place: tuple[int, int]) -> None:
+    """A right click gives no class; and without the legend no click gives one."""
+    groups = sorted(r.getGroup() for r in edited.getOverlay().toArray())
+    window.key("5")
+    window.click(*place, button=3)
+    event = window.java("java.awt.event.WindowEvent")
+    frames = window.java("java.awt.Frame").getFrames()
+    [frame] = [f for f in frames if f.isShowing() and str(f.getTitle()) == "Classes"]
+    closing = event(frame, event.WINDOW_CLOSING)
+    window._on_events(lambda: frame.dispatchEvent(closing))
+    assert not frame.isShowing() and "Clicks select again" in status(window), status(window)
+    window.click(*place)
+    assert "selected: " in status(window), status(window)
+    assert sorted(r.getGroup() for r in edited.getOverlay().toArray()) == groups
+    window.key(chr(27), 27)
+
+
+def cropped(window: Window, edited) -> None:
+    """What ImageJ's Crop leaves is not edited, and not saved; its Undo makes all good again."""
+    count, etag = window.overlay(), str(edited.getProperty("opsef.etag"))
+    before = sorted(str(r.getBounds()) for r in edited.getOverlay().toArray())
+    width = edited.getWidth()
+    edited.setRoi(20, 30, 100, 90)
+    window.IJ.doCommand("Crop")
+    window.wait(lambda: edited.getWidth() == 100, "it is not cropped")
+    for command, options in (
+        ("Edit Objects", f"action=delete objects=[{int(str(first_of(edited).getName()))}]"),
+        ("Save Back", "checked=[nothing] conflicts=[stop and show them]"),
+    ):
+        said = window.refused(command, options)
+        assert "no longer fit the picture" in said and f"{width} x" in said, said
+    window.IJ.doCommand("Undo")
+    window.wait(lambda: edited.getWidth() == width, "it is not undone")
+    edited.deleteRoi()
+    window.run("Edit Objects", f"action=delete objects=[{int(str(first_of(edited).getName()))}]")
+    assert window.overlay() == count - 1
+    window.run("Edit Objects", "action=undo")
+    after = sorted(str(r.getBounds()) for r in edited.getOverlay().toArray())
+    assert after == before and str(edited.getProperty("opsef.etag")) == etag
+
+
+def first_of(edited):
+    return edited.getOverlay().get(0)
 
 
 def managed(window: Window, told: dict, edited) -> None:

@@ -125,6 +125,19 @@ def saved_once(window: Window, name: str) -> None:
     print("SAVED " + json.dumps(count), flush=True)
 
 
+def elsewhere(window: Window, other: str) -> None:
+    """A new invitation, without the line in between: the window is still of this project."""
+    edited, count = window.image(), window.overlay()
+    window.run("Connect", f"connect=[the invitation] invitation=[{other}] project=nuclei")
+    window.to_front(edited)
+    window.run("Edit Objects", "action=start")
+    window.click(*inside(edited.getOverlay().toArray()[0]))
+    window.key("d")
+    window.run("Save Back", "checked=nothing conflicts=[stop and show them]")
+    assert "r0003" in str(edited.getProperty("opsef.etag")), edited.getProperty("opsef.etag")
+    assert window.overlay() == count - 1
+
+
 def main(told: dict[str, str]) -> None:
     window = Window(Path(told["app"]), Path(told["classes"]), Path(told["pictures"]))
     steps: dict[str, Callable[[Window], None]] = {
@@ -132,6 +145,7 @@ def main(told: dict[str, str]) -> None:
         "crashed": crashed,
         "cut": cut,
         "saved": lambda window: saved_once(window, told["image"]),
+        "elsewhere": lambda window: elsewhere(window, told["other"]),
     }
     try:
         window.run("Connect", f"invitation=[{told['invitation']}] project=nuclei")

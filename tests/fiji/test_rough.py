@@ -192,6 +192,9 @@ def test_nothing_is_lost_or_done_twice(
     project = Project(service.root / "nuclei")
     _, token = invite(service.root, "Ada Müller")
     file = write_invitation(tmp_path, invitation("Ada Müller", token, port=line.port))
+    _, second = invite(service.root, "Ada Müller")
+    direct = invitation("Ada Müller", second, port=service.port)
+    other = write_invitation(tmp_path / "other", direct)
 
     def in_a_pass() -> None:
         until(lambda: passes.is_file() and passes.read_text())
@@ -239,6 +242,7 @@ def test_nothing_is_lost_or_done_twice(
         "pictures": os.environ.get("OPSEF_SCREENSHOTS") or str(tmp_path / "pictures"),
         "invitation": str(file),
         "image": "i00001-0",
+        "other": str(other),
     }
     command = [sys.executable, str(HERE / "loop_rough.py"), json.dumps(told)]
     code, said, output = talk(command, answers, LIMIT)
@@ -249,13 +253,13 @@ def test_nothing_is_lost_or_done_twice(
     assert {job.state for job in jobs.values()} == {"done"}, jobs
     assert [jobs[said["BATCH"]].tries, jobs[said["SWEEP"]].tries] == [2, 1]
     assert sorted(job.kind for job in jobs.values() if job.kind != "adopt") == [
-        "batch", "rois", "rois", "sweep", "sweep",
+        "batch", "rois", "rois", "rois", "sweep", "sweep",
     ]  # fmt: skip
     assert project.runs() == ["run-0001", "run-0002", "run-0003"]
     # Each edit is there once, though its answer was lost up to four times.
     revisions = History(project, told["image"]).revisions()
-    assert [revision.id for revision in revisions] == ["r0001", "r0002"]
-    assert [len(revision.changes.deleted) for revision in revisions] == [1, 1]
+    assert [revision.id for revision in revisions] == ["r0001", "r0002", "r0003"]
+    assert [len(revision.changes.deleted) for revision in revisions] == [1, 1, 1]
     assert {revision.author for revision in revisions} == {"Ada Müller"}
     assert line.puts == 1  # the last one, by hand, by the id of those before
     for job in jobs.values():

@@ -25,6 +25,7 @@ WANTED = [
     "Edit_Objects",
     "Classify_Objects",
     "Save_Back",
+    "Train_From_Corrections",
     "Analyse",
     "Jobs",
     "Help",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import zipfile
@@ -13,6 +14,7 @@ import tifffile
 from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.sets import read_roi_set, write_roi_set
 from opsef_bridge.rois.truth import read_truth
+from opsef_bridge.service import requests
 from opsef_bridge.service.people import revoke
 
 pytest.importorskip("fastapi", reason="the extra `service` is not installed")
@@ -340,6 +342,28 @@ def test_a_full_disk_is_said():
     answer = web.answer_unexpected(None, OSError(28, "No space left on device"))
     assert answer.status_code == 507 and b"disk" in answer.body
     assert web.answer_unexpected(None, ValueError("x")).status_code == 500
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_run_on_a_full_disk_is_507_as_all_else(site, monkeypatch, number):
+    def full(path, value):
+        raise OSError(number, "No space left on device", str(path))
+
+    monkeypatch.setattr(requests, "write_json", full)
+    answer = site.ask("POST", "/projects/demo/runs", json={"kind": "sweep"})
+    assert answer.status_code == 507 and code(answer) == "disk-full"
+    assert "Free some space" in answer.json()["error"]["hint"]
+    monkeypatch.undo()
+    assert site.ask("POST", "/projects/demo/runs", json={"kind": "sweep"}).status_code == 202
+
+
+def test_a_disk_that_may_not_be_written_is_not_a_full_one(site, monkeypatch):
+    def denied(path, value):
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(requests, "write_json", denied)
+    answer = site.ask("POST", "/projects/demo/runs", json={"kind": "sweep"})
+    assert answer.status_code == 422 and "Permission denied" in answer.text
 
 
 def test_a_variant_is_adopted_by_its_author(site):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import stat
 
@@ -17,6 +18,7 @@ from opsef_bridge.service.people import (
     known_address,
     list_people,
     revoke,
+    token_count,
     write_invitation,
     write_private,
 )
@@ -63,12 +65,29 @@ def test_a_running_service_sees_who_comes_and_goes(tmp_path):
     assert (people.who(ada), people.who(bob)) == (None, "Bob")
 
 
-def test_who_is_invited_again_has_one_token(tmp_path):
+def test_every_invitation_of_a_person_goes_on_until_all_are_revoked(tmp_path):
     _, first = invite(tmp_path, "Ada")
     _, second = invite(tmp_path, "ADA")
+    _, bob = invite(tmp_path, "Bob")
     people = People(tmp_path)
-    assert people.who(first) is None and people.who(second) == "ADA"
-    assert len(list_people(tmp_path)) == 1
+    assert first != second and people.who(first) == people.who(second) == "ADA"
+    assert [token_count(tmp_path, name) for name in ("ada ", "Bob", "Eve")] == [2, 1, 0]
+    revoke(tmp_path, "ada")
+    assert [people.who(token) for token in (first, second, bob)] == [None, None, "Bob"]
+    assert token_count(tmp_path, "Ada") == 0
+    invite(tmp_path, "Ada")
+    assert len(list_people(tmp_path)) == 2  # those that were revoked are of no more use
+
+
+def test_a_list_of_one_token_a_person_is_still_read(tmp_path):
+    _, first = invite(tmp_path, "Ada")
+    sha256 = hashlib.sha256(first.encode()).hexdigest()
+    people = [{"name": "Ada", "sha256": sha256, "since": "2026-01-01T00:00:00+00:00"},
+              {"name": "Bob", "sha256": None, "since": "", "revoked": "2026-01-02"}]  # fmt: skip
+    (tmp_path / ".opsef" / "people.json").write_text(json.dumps({"opsef": 1, "people": people}))
+    _, second = invite(tmp_path, "Ada")
+    assert People(tmp_path).who(first) == People(tmp_path).who(second) == "Ada"
+    assert [one["name"] for one in list_people(tmp_path)] == ["Ada", "Bob", "Ada"]
 
 
 def test_who_was_revoked_can_be_invited_again(tmp_path):

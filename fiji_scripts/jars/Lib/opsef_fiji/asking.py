@@ -1,5 +1,5 @@
 """Ask for something once, however often it takes: every try carries the same id."""
-import uuid
+from java.util import UUID
 
 from opsef_fiji.trouble import Cancelled, NoConnection
 from opsef_fiji.waiting import sleep
@@ -22,7 +22,7 @@ class Silent(object):
 
 
 def new_id():
-    return str(uuid.uuid4())
+    return UUID.randomUUID().toString()
 
 
 def persistently(action, show=None):

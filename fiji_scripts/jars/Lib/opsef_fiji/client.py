@@ -1,11 +1,10 @@
 """HTTP to the service: JSON and files, a token, a pinned certificate, and time limits."""
 import json
-import urllib
 
 from jarray import array, zeros
 from java.io import ByteArrayOutputStream, FilterInputStream, IOException
 from java.lang import String
-from java.net import HttpRetryException, MalformedURLException, Proxy, URL
+from java.net import HttpRetryException, MalformedURLException, Proxy, URL, URLEncoder
 from java.security import MessageDigest
 from java.security.cert import CertificateException, X509Certificate
 from javax.net.ssl import (
@@ -19,12 +18,14 @@ from javax.net.ssl import (
 
 from opsef_fiji import API
 from opsef_fiji.asking import HEADER, new_id, persistently
-from opsef_fiji.trouble import NoConnection, Stale, Trouble
+from opsef_fiji.trouble import Cancelled, NoConnection, Stale, Trouble
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "[::1]")
 CONNECT_MS = 10000
 READ_MS = 120000
 STREAMED = 16 * 2 ** 20
+PIECE = 65536
+"""Bytes of a body that go at once where somebody waits: between two of them Esc is seen."""
 AGAIN = "Is the service running (opsef serve), and the tunnel or network up? Then try again."
 INVITE = "Ask for a new invitation (opsef invite NAME) and open it with Connect."
 
@@ -82,7 +83,6 @@ class Client(object):
             raise Trouble("The invitation does not name the certificate.", INVITE)
         host = "[%s]" % address if ":" in address and not address.startswith("[") else address
         self.base = "%s://%s:%d" % ("https" if tls else "http", host, int(port))
-        self.mark = digest_of(token)
         self.context = None
         if tls:
             self.context = SSLContext.getInstance("TLS")
@@ -113,11 +113,17 @@ class Client(object):
         """Send what changes something; without an answer again, by the same id: it is done once."""
         headers = dict(headers or {})
         headers[HEADER] = request or new_id()
-        return persistently(lambda: self.send(method, path, body, kind, headers), show)
+        return persistently(
+            lambda: self.send(method, path, body, kind, headers, show=show), show)
 
-    def send(self, method, path, body=None, kind=None, headers=None, token=True, read_ms=READ_MS):
-        """Send a request and return the Answer; troubles of any kind are raised as such."""
-        connection, stream, status = self.open(method, path, body, kind, headers, token, read_ms)
+    def send(self, method, path, body=None, kind=None, headers=None, token=True, read_ms=READ_MS,
+             show=None):
+        """Send a request and return the Answer; troubles of any kind are raised as such.
+
+        show: is told how much of a large body has gone; Esc there raises Cancelled.
+        """
+        connection, stream, status = self.open(
+            method, path, body, kind, headers, token, read_ms, show)
         try:
             data = read_all(stream)
             whole = connection.getContentLength()
@@ -132,7 +138,8 @@ class Client(object):
             raise refusal(answer)
         return answer
 
-    def open(self, method, path, body=None, kind=None, headers=None, token=True, read_ms=READ_MS):
+    def open(self, method, path, body=None, kind=None, headers=None, token=True, read_ms=READ_MS,
+             show=None):
         """Send a request; return (connection, the stream of the answer or None, status)."""
         connection = self._connection(path)
         connection.setRequestMethod(method)
@@ -148,9 +155,9 @@ class Client(object):
             if body is not None:
                 connection.setDoOutput(True)
                 connection.setRequestProperty("Content-Type", kind or "application/octet-stream")
-                if len(body) > STREAMED:
+                if len(body) > (PIECE if show else STREAMED):
                     connection.setFixedLengthStreamingMode(len(body))
-                write(connection, body)
+                write(connection, body, show)
             status = connection.getResponseCode()
             stream = connection.getErrorStream() if status >= 400 else connection.getInputStream()
         except HttpRetryException:
@@ -179,11 +186,18 @@ class Client(object):
         return connection
 
 
-def write(connection, body):
+def write(connection, body, show=None):
     """Send a body; a service may answer (no!) before it has read it all."""
     out = connection.getOutputStream()
     try:
-        out.write(body, 0, len(body))
+        for start in range(0, len(body), PIECE):
+            if show and len(body) > PIECE:
+                if show.escaped():
+                    connection.disconnect()
+                    raise Cancelled()
+                show.progress(start, len(body), "%.1f of %.1f MB sent" % (
+                    start / 1e6, len(body) / 1e6))
+            out.write(body, start, min(PIECE, len(body) - start))
         out.close()
     except HttpRetryException:
         raise
@@ -220,15 +234,13 @@ def is_other_machine(error):
     return False
 
 
-def digest_of(text):
-    """Return by what two secrets can be told apart without showing them."""
-    return digest_of_bytes(bytes_of(text))[:16]
-
-
 def digest_of_bytes(data):
     """Return the sha256 of byte[] as hex."""
-    found = MessageDigest.getInstance("SHA-256").digest(data)
-    return "".join("%02x" % (byte & 255) for byte in found)
+    return hex_of(MessageDigest.getInstance("SHA-256").digest(data))
+
+
+def hex_of(data):
+    return "".join("%02x" % (byte & 255) for byte in data)
 
 
 def refusal(answer):
@@ -258,7 +270,9 @@ def path_of(*names, **query):
 
 
 def quoted(value):
-    return urllib.quote((u"%s" % value).encode("utf-8"), safe="")
+    # Not Python's urllib: importing it takes Jython longer than all the rest of this package.
+    text = URLEncoder.encode(u"%s" % value, "UTF-8")
+    return text.replace("+", "%20").replace("*", "%2A").replace("%7E", "~")
 
 
 def said(error):

@@ -1,16 +1,16 @@
-"""The commands of the menu: connection, projects, sweeps, jobs. Objects: `object_commands`."""
+"""The commands of the menu: projects, sweeps, jobs. Objects: `object_commands`."""
 import os
 
 from ij import IJ, WindowManager
+from ij.gui import PlotWindow
 from ij.text import TextWindow
 
 from opsef_fiji import images, session
 from opsef_fiji.dialogs import Form, Progress, guarded
-from opsef_fiji.online import Online, Segmenting, new_project, projects
+from opsef_fiji.online import Online, Segmenting, new_project
 from opsef_fiji.trouble import Cancelled, Trouble
 from opsef_fiji.waiting import wait_for
 
-NONE = "(none)"
 NEWEST = "(newest)"
 WAIT, GO_ON = "wait until it ends", "go on (Jobs shows it)"
 PRESETS = ["fluorescence", "stained", "brightfield", "cobblestones", "leaves", "small-nuclei",
@@ -19,10 +19,10 @@ PRESETS = ["fluorescence", "stained", "brightfield", "cobblestones", "leaves", "
 
 def run(name):
     """Do a command by the name of its script; what goes wrong is shown in plain words."""
-    from opsef_fiji import object_commands, offers, saving
+    from opsef_fiji import connecting, object_commands, offers, saving
 
     found = {
-        "Connect": connect, "Segment_Image": segment_image, "New_Project": make_project,
+        "Connect": connecting.connect, "Segment_Image": segment_image, "New_Project": make_project,
         "Run_Sweep": run_sweep, "Adopt_Variant": adopt_variant, "Run_Batch": run_batch,
         "Jobs": jobs, "Open_Comparison": object_commands.open_comparison,
         "Edit_Objects": object_commands.edit_objects,
@@ -33,50 +33,12 @@ def run(name):
     guarded(name.replace("_", " "), found[name])
 
 
-def connect():
-    form = Form("Connect")
-    form.say("Open the invitation that you were sent (NAME.opsef), or choose a project folder.")
-    form.file("Invitation file", session.recall("invitation"))
-    form.folder("Folder of a project (without a service)", session.recall("folder"))
-    form.text("Interpreter (to start a service here)", session.recall("interpreter"), 30)
-    form.folder("Root of its projects", session.recall("root"))
-    invitation, folder, interpreter, root = form.ask()
-    if folder:
-        from opsef_fiji.offline import Folder
-
-        project = Folder(folder)
-        session.remember(folder=folder)
-        IJ.showStatus("OpSeF: working on the folder of %s" % project.project)
-        return
-    if interpreter:
-        from opsef_fiji.local import start_service
-
-        invitation = start_service(interpreter, root, Progress("Connect"))
-        session.remember(interpreter=interpreter, root=root)
-    if not invitation:
-        raise Trouble("No invitation was chosen.", "Ask who runs the service: opsef invite NAME.")
-    from opsef_fiji.invitation import read_invitation
-
-    client = read_invitation(invitation)
-    name = client.check()
-    session.remember(invitation=invitation, folder="")
-    known = projects(client)
-    choose = Form("Connected as %s" % name)
-    choose.choice("Project", [NONE] + known, session.recall("project"))
-    project = choose.ask()[0]
-    if project != NONE and project not in known:
-        raise Trouble("There is no project %s." % project, "These are there: " + ", ".join(known))
-    session.remember(project="" if project == NONE else project)
-    IJ.showStatus("OpSeF: connected as %s%s" % (
-        name, "" if project == NONE else ", project " + project))
-
-
 def segment_image():
     from opsef_fiji import editing
 
     image = images.current()
     old = editing.session_of(image)
-    if old is not None and images.linked(image, "image") and old.model.touched():
+    if old is not None and old.model.touched():
         raise Trouble("This window has edits that are not saved.",
                       "Save Back first, or segment a duplicate (Image > Duplicate).")
     service = Segmenting(session.client())
@@ -98,11 +60,15 @@ def segment_image():
     elif scale != 1:
         options["scale"] = scale
     data, box = images.tiff_of(image, volume)
-    z = image.getZ()
+    place = image.getZ(), image.getT()
     show = Progress("Segment Image")
-    job = service.start(data, **options)
+    show.progress(0, 0, "sending %.1f MB" % (len(data) / 1e6))
+    try:
+        job = service.start(data, show, **options)
+    finally:
+        show.done()
     wait_for(service, job, show)
-    show_objects(image, service.objects(job), box, None if volume else z)
+    show_objects(image, service.objects(job), box, None if volume else place)
 
 
 def model_choices(engines):
@@ -116,8 +82,8 @@ def model_choices(engines):
     return found or ["watershed"]
 
 
-def show_objects(image, data, box, z=None):
-    """Show the objects of a zip over an image, or its slice z (from 1), ready to be edited."""
+def show_objects(image, data, box, place=None):
+    """Show the objects of a zip over an image, or its (slice, frame) from 1, to be edited."""
     from opsef_fiji import editing, rois
 
     found = rois.decode(data) if len(data) else []
@@ -125,8 +91,10 @@ def show_objects(image, data, box, z=None):
         if box:
             bounds = roi.getBounds()
             roi.setLocation(bounds.x + box[0], bounds.y + box[1])
-        if z is not None and rois.depth_of(image) > 1:
-            roi.setPosition(z)
+        if place is not None and image.getNFrames() > 1:
+            roi.setPosition(0, place[0] if rois.depth_of(image) > 1 else 0, place[1])
+        elif place is not None and rois.depth_of(image) > 1:
+            roi.setPosition(place[0])
     image.deleteRoi()
     old = editing.session_of(image)
     if old is not None:
@@ -164,11 +132,13 @@ def make_project():
     try:
         for k, (title, read) in enumerate(found):
             if show.escaped():
-                raise Trouble("Stopped after %d of %d images." % (k, len(found)),
-                              "The project %s keeps those." % project)
+                raise Cancelled()
             show.progress(k, len(found), "sending %s" % title)
             name, data = read()
             source.upload(name, data, show)
+    except Cancelled:
+        raise Trouble("Stopped after %d of %d images." % (k, len(found)),
+                      "The project %s keeps those." % project)
     finally:
         show.done()
     IJ.showStatus("OpSeF: project %s with %d images. Next: Run Sweep." % (project, len(found)))
@@ -192,25 +162,26 @@ def measured(image):
 
 
 def open_images():
+    """Return (title, read) of the open images that are somebody's pictures, none made by us."""
     found = []
     for number in WindowManager.getIDList() or []:
         image = WindowManager.getImage(number)
-        found.append((image.getTitle(), reader_of(image)))
+        if is_picture(image):
+            found.append((image.getTitle(), reader_of(image)))
     return found
 
 
-def reader_of(image):
-    from ij.io import FileSaver
+def is_picture(image):
+    """Tell whether an image is neither a plot (of Analyse) nor a comparison of variants."""
+    plot = image.getProperty("thePlot") is not None or isinstance(image.getWindow(), PlotWindow)
+    return not plot and image.getProperty("opsef.comparison") is None
 
+
+def reader_of(image):
     def read():
         title = image.getTitle()
         stem = title[:-4] if title.lower().endswith(".tif") else title
-        stem = file_stem(stem)
-        bare = image.duplicate() if image.getOverlay() is not None else image
-        bare.setHideOverlay(False)
-        if bare is not image:
-            bare.setOverlay(None)
-        return stem + ".tif", FileSaver(bare).serialize()
+        return file_stem(stem) + ".tif", images.tiff_of_all(image)
 
     return read
 
@@ -248,9 +219,7 @@ def opener_of(path):
         image = IJ.openImage(path)
         if image is None:
             raise Trouble("ImageJ cannot open %s." % name, "Move it out of the folder.")
-        from ij.io import FileSaver
-
-        return file_stem(name) + ".tif", FileSaver(image).serialize()
+        return file_stem(name) + ".tif", images.tiff_of_all(image)
 
     return read
 

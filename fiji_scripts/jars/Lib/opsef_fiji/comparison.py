@@ -3,11 +3,12 @@ import re
 
 from ij import CompositeImage, IJ, ImagePlus
 from ij.text import TextWindow
-from java.awt.event import ActionListener, KeyAdapter, KeyEvent
+from java.awt.event import ActionListener, KeyEvent
 from javax.swing import Timer
 
-from opsef_fiji.dialogs import aside, guarded, record
+from opsef_fiji.dialogs import aside, record
 from opsef_fiji.images import link
+from opsef_fiji.listeners import Keys
 from opsef_fiji.trouble import Trouble
 
 KEYS = """right or space: next variant    left: previous variant
@@ -48,7 +49,7 @@ class Comparison(object):
 
     def listen(self, image=None):
         image = image or self.image
-        keys = Keys(self, image)
+        keys = Keys(TITLE, lambda code, letter: self.pressed(image, code, letter))
         for part in (image.getCanvas(), image.getWindow()):
             part.removeKeyListener(IJ.getInstance())
             part.addKeyListener(keys)
@@ -102,6 +103,8 @@ class Comparison(object):
     def judge(self, image, verdict):
         variant = variant_of(image)
         self.source.verdict(self.name, self.run, variant, verdict)
+        record(TITLE, "verdict=%s variant=%s image=%s run=%s" % (
+            verdict, variant, self.name, self.run))
         self.verdicts[variant] = verdict
         self.tell(image)
 
@@ -150,6 +153,13 @@ class Comparison(object):
 
     def edit(self, image):
         IJ.doCommand("Edit Objects")
+
+    def pressed(self, image, code, letter):
+        """Do what a key of the keyboard means; return False where it means nothing here."""
+        if code in (KeyEvent.VK_RIGHT, KeyEvent.VK_LEFT):
+            self.step(image, 1 if code == KeyEvent.VK_RIGHT else -1)
+            return True
+        return self.key(image, letter) if 31 < ord(letter) < 128 else False
 
     def key(self, image, letter):
         if letter in VERDICTS:
@@ -220,29 +230,6 @@ class InStep(ActionListener):
         canvas.setSourceRect(Rectangle(*state[3:]))
         canvas.repaint()
         self.last = self.state(image)
-
-
-class Keys(KeyAdapter):
-    def __init__(self, comparison, image):
-        self.comparison, self.image = comparison, image
-
-    def keyPressed(self, event):
-        code, letter = event.getKeyCode(), event.getKeyChar()
-        plain = not (event.isControlDown() or event.isMetaDown() or event.isAltDown())
-        do = None
-        if plain and code == KeyEvent.VK_RIGHT:
-            do = (self.comparison.step, self.image, 1)
-        elif plain and code == KeyEvent.VK_LEFT:
-            do = (self.comparison.step, self.image, -1)
-        elif plain and 31 < ord(letter) < 128:
-            do = (self.comparison.key, self.image, letter)
-        if do is None or guarded("Open Comparison", *do) is False:
-            IJ.getInstance().keyPressed(event)
-            return
-        event.consume()
-
-    def keyReleased(self, event):
-        IJ.getInstance().keyReleased(event)
 
 
 def of_window(image):

@@ -2,10 +2,11 @@
 from ij import IJ
 from ij.text import TextWindow
 from java.awt import Button, Color, FlowLayout, Label, Panel
-from java.awt.event import ActionListener, MouseAdapter, WindowAdapter
+from java.awt.event import ActionListener, WindowAdapter
 
 from opsef_fiji import rois
 from opsef_fiji.dialogs import aside, record
+from opsef_fiji.listeners import RowChosen
 from opsef_fiji.trouble import Trouble
 
 SIDES = ("before", "theirs", "yours")
@@ -36,7 +37,7 @@ class Conflicts(object):
         self.window.addWindowListener(Gone(self))
         panel = self.window.getTextPanel()
         for part in panel.getComponents():
-            part.addMouseListener(RowChosen(self, panel))
+            part.addMouseListener(RowChosen(panel, self.show))
 
     def buttons(self):
         panel = Panel(FlowLayout())
@@ -102,14 +103,15 @@ class Conflicts(object):
         roi.setFillColor(None)
         roi.setStrokeWidth(WIDTHS[side])
         roi.setName("%s%s" % (MARK, side))
+        roi.setProperty(rois.OURS, "conflict")
         self.work.drawing.place(roi, z)
         self.work.drawing.overlay.add(roi)
 
     def clear(self):
         overlay = self.work.drawing.overlay
-        for roi in overlay.toArray():
-            if (roi.getName() or "").startswith(MARK):
-                overlay.remove(roi)
+        for index in range(overlay.size() - 1, -1, -1):
+            if overlay.get(index).getProperty(rois.OURS) == "conflict":
+                overlay.remove(index)
 
     def close(self):
         self.clear()
@@ -168,14 +170,6 @@ def lines_of(report):
             told = u" ".join(u"%s" % word for word in words if word)
         sides.append(u"%s" % (told or ""))
     return rows + [u"all\t%s\t%s\t%s" % tuple(sides)]
-
-
-class RowChosen(MouseAdapter):
-    def __init__(self, conflicts, panel):
-        self.conflicts, self.panel = conflicts, panel
-
-    def mouseReleased(self, event):
-        self.conflicts.show(self.panel.getSelectionStart())
 
 
 class Decide(ActionListener):

@@ -2,6 +2,7 @@
 from ij import IJ, Macro
 from ij.gui import GenericDialog
 from ij.plugin.frame import Recorder
+from java.awt.event import TextListener
 from java.lang import Runnable, RuntimeException, Thread, Throwable
 
 from opsef_fiji.trouble import Cancelled, Trouble
@@ -39,6 +40,13 @@ class Form(object):
         self.dialog.addChoice(label, items, value if value in items else items[0])
         return self
 
+    def turns_to(self, item):
+        """Have the last choice say item as soon as something is put into the last text field."""
+        choices, fields = self.dialog.getChoices(), self.dialog.getStringFields()
+        if choices and fields:
+            fields.lastElement().addTextListener(Turning(choices.lastElement(), item))
+        return self
+
     def tick(self, label, value=False):
         self._field(label, self.dialog.getNextBoolean)
         self.dialog.addCheckbox(label, value)
@@ -64,6 +72,17 @@ class Form(object):
             raise AssertionError("two fields begin with " + word)
         self.words.add(word)
         self.reads.append(read)
+
+
+class Turning(TextListener):
+    """Turns a choice to an item when a text is changed: what was just named is what is meant."""
+
+    def __init__(self, choice, item):
+        self.choice, self.item = choice, item
+
+    def textValueChanged(self, event):
+        if event.getSource().getText():
+            self.choice.select(self.item)
 
 
 class Progress(object):

@@ -1,10 +1,12 @@
 """Editing objects in an image window: click on the pixel, keys, undo; recorded as commands."""
 from ij import IJ
 from ij.gui import Toolbar
-from java.awt.event import KeyAdapter, KeyEvent, MouseAdapter, WindowAdapter
+from java.awt.event import KeyEvent, MouseAdapter, WindowAdapter
 
 from opsef_fiji import rois
 from opsef_fiji.dialogs import guarded, record
+from opsef_fiji.fitting import Picture
+from opsef_fiji.listeners import Keys, is_plain_click
 from opsef_fiji.pixels import line_pixels
 from opsef_fiji.trouble import Trouble
 
@@ -21,10 +23,11 @@ DRAWING = {"c": ("line", "Draw a line across the object, then press c again."),
 class Session(object):
     """The edits of one window. It stays with the image until the window closes."""
 
-    def __init__(self, image, model, names=None):
-        self.image, self.model = image, model
+    def __init__(self, image, model, names=None, frame=0, kept=()):
+        self.image, self.model, self.frame = image, model, frame
         self.names = names or {}
-        self.drawing = rois.Drawing(model, image.getNChannels() > 1)
+        self.drawing = rois.Drawing(model, image.getNChannels() > 1, frame, kept)
+        self.picture = Picture(image, [middle_of(thing) for thing in model.things.values()])
         self.drawn = ""  # the pixels of the last line or area, for the Recorder
         self.selected = []
         self.brush = None
@@ -36,6 +39,14 @@ class Session(object):
     def plane(self):
         return self.image.getZ() - 1 if len(self.model.planes) > 1 else 0
 
+    def fits(self):
+        """Refuse where the picture was cropped, scaled, flipped or rotated under its objects."""
+        self.picture.check(self.image)
+
+    def is_here(self):
+        """Tell whether the frame is shown that the objects are of."""
+        return not self.frame or self.image.getT() == self.frame
+
     def select(self, keys, more=False):
         before = list(self.selected)
         keys = [key for key in keys if key in self.model.things]
@@ -45,6 +56,8 @@ class Session(object):
         self.draw(set(before) ^ set(keys))
 
     def draw(self, keys):
+        if self.image.getOverlay() is not self.drawing.overlay:
+            self.image.setOverlay(self.drawing.overlay)  # ImageJ makes another by Crop and Undo
         region = self.drawing.update(keys, self.selected)
         canvas = self.image.getCanvas()
         if region is not None and canvas is not None:
@@ -71,6 +84,9 @@ class Session(object):
         pixels, plane: the line or area as the Recorder wrote it, in place of the selection.
         """
         self.drawn = ""
+        self.fits()
+        if action in ("split", "add") and not pixels and not self.is_here():
+            raise Trouble("The objects of this window are of frame %d." % self.frame, "Go there.")
         plane = self.plane() if plane is None else plane
         keys = list(keys or self.selected)
         model = self.model
@@ -101,6 +117,7 @@ class Session(object):
 
     def replace(self, other):
         """Take the objects of another Model of this image, as one edit."""
+        self.fits()
         changed = self.model.replace(other)
         if changed:
             self.image.changes = True
@@ -159,8 +176,9 @@ class Session(object):
         self.centre(thing.boxes[z])
 
     def show_plane(self, z):
-        if len(self.model.planes) > 1 and z != self.plane():
-            self.image.setPosition(self.image.getC(), z + 1, self.image.getT())
+        if (len(self.model.planes) > 1 and z != self.plane()) or not self.is_here():
+            z = z + 1 if len(self.model.planes) > 1 else self.image.getZ()
+            self.image.setPosition(self.image.getC(), z, self.frame or self.image.getT())
 
     def centre(self, box):
         canvas = self.image.getCanvas()
@@ -199,6 +217,10 @@ class Session(object):
             self.legend = None
 
     def clicked(self, x, y, more):
+        self.fits()
+        if not self.is_here():
+            self.tell("The objects of this window are of frame %d." % self.frame)
+            return
         key = self.model.at(x, y, self.plane())
         if self.brush is not None and key and not more:
             self.keyed_edit("classify", [key], self.brush)
@@ -223,6 +245,15 @@ class Session(object):
         else:
             record("Edit Objects", options)
         return changed
+
+    def pressed(self, code, letter):
+        """Do what a key of the keyboard means; return False where it means nothing here."""
+        if code == KeyEvent.VK_ESCAPE:
+            self.select([])
+            return True
+        if code in (KeyEvent.VK_DELETE, KeyEvent.VK_BACK_SPACE):
+            letter = u"d"
+        return self.key(letter) if 32 < ord(letter) < 128 else False
 
     def key(self, letter):
         """Do what a key means; return False where it means nothing here."""
@@ -268,7 +299,8 @@ class Ears(object):
         self.canvas, self.window = image.getCanvas(), image.getWindow()
         if self.canvas is None or self.window is None:
             raise Trouble("This image has no window.", "Show it first.")
-        self.keys, self.mouse, self.closing = Keys(session), Mouse(session), Closing(session)
+        self.keys = Keys("Edit Objects", session.pressed)
+        self.mouse, self.closing = Mouse(session), Closing(session)
         for part in (self.canvas, self.window):
             part.removeKeyListener(IJ.getInstance())
             part.addKeyListener(self.keys)
@@ -283,27 +315,6 @@ class Ears(object):
         self.window.removeWindowListener(self.closing)
 
 
-class Keys(KeyAdapter):
-    def __init__(self, session):
-        self.session = session
-
-    def keyPressed(self, event):
-        code, letter = event.getKeyCode(), event.getKeyChar()
-        plain = not (event.isControlDown() or event.isMetaDown() or event.isAltDown())
-        if plain and code in (KeyEvent.VK_DELETE, KeyEvent.VK_BACK_SPACE):
-            letter = u"d"
-        if plain and code == KeyEvent.VK_ESCAPE:
-            self.session.select([])
-        elif not (plain and 32 < ord(letter) < 128
-                  and guarded("Edit Objects", self.session.key, letter) is not False):
-            IJ.getInstance().keyPressed(event)
-            return
-        event.consume()
-
-    def keyReleased(self, event):
-        IJ.getInstance().keyReleased(event)
-
-
 class Mouse(MouseAdapter):
     """A click without a drag selects; drags and multi-click tools are ImageJ's."""
 
@@ -313,7 +324,7 @@ class Mouse(MouseAdapter):
     def mouseClicked(self, event):
         if Toolbar.getToolId() in (Toolbar.WAND, Toolbar.POLYGON, Toolbar.POLYLINE, Toolbar.ANGLE):
             return
-        if event.isPopupTrigger():
+        if not is_plain_click(event):
             return
         canvas = event.getSource()
         guarded("Edit Objects", self.session.clicked, canvas.offScreenX(event.getX()),
@@ -335,8 +346,16 @@ def session_of(image):
 
 def start(image, found, names=None):
     """Begin to edit ROIs in an image (those that came, or those of its Overlay)."""
+    frame = rois.frame_of(image, found)
+    found = [roi for roi in found if rois.frame_at(image, roi) in (0, frame)]
     model = rois.model_of(found, image.getWidth(), image.getHeight(), rois.depth_of(image))
-    return Session(image, model, names)
+    return Session(image, model, names, frame, rois.others(image, found, frame))
+
+
+def middle_of(thing):
+    """Return the middle pixel of the box of an object, in one of its planes."""
+    x0, y0, x1, y1 = thing.boxes[min(thing.boxes)]
+    return (x0 + x1) // 2, (y0 + y1) // 2
 
 
 def path_of(text):

@@ -1,19 +1,22 @@
 """Objects to the ROI Manager and back, and to files that AnnotatorJ loads."""
 import os
+import re
 
 from ij import IJ
 from ij.io import FileSaver, RoiEncoder
 from ij.plugin.frame import RoiManager
-from java.io import File, FileOutputStream
+from java.io import File, FileOutputStream, IOException
 from java.nio.file import Files, StandardCopyOption
 
-from opsef_fiji import rois, zips
+from opsef_fiji import images, rois, zips
 from opsef_fiji.dialogs import Form
 from opsef_fiji.trouble import Trouble
 
 TO_MANAGER, FROM_MANAGER, ANNOTATORJ = "to ROI Manager", "from ROI Manager", "AnnotatorJ files"
 LABEL = "label"
 """The property of a ROI that keeps the id of its object; AnnotatorJ and ImageJ save it."""
+OF = "opsef.image"
+"""The property of a ROI in the Manager that names the image it was made of."""
 MOST_CLASSES = 8
 
 
@@ -40,14 +43,33 @@ def named(work, consecutive=False):
     return found
 
 
+def mark_of(image):
+    """Return what names the image of a window, in letters that every ROI file keeps."""
+    name = images.linked(image, "image")
+    words = u"%s of %s" % (name, images.linked(image, "project")) if name else image.getTitle()
+    plain = words.replace("\\", "/").replace("\n", " ").strip()
+    return plain.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def strangers(found, mark):
+    """Return in words what ROIs of the Manager were made of another image, "" for none."""
+    names = sorted(set(roi.getProperty(OF) for roi in found) - set([None, mark]))
+    return re.sub(r"&#([0-9]+);", lambda one: unichr(int(one.group(1))), u", ".join(names))
+
+
 def to_manager(work):
-    manager = RoiManager.getRoiManager()
-    others = [roi for roi in manager.getRoisAsArray() if not roi.getProperty(LABEL)]
-    if others:
-        raise Trouble("The ROI Manager holds %d ROIs that are not from here." % len(others),
+    manager, mark = RoiManager.getRoiManager(), mark_of(work.image)
+    found = manager.getRoisAsArray()
+    if strangers(found, mark):
+        raise Trouble("The ROI Manager holds objects of %s." % strangers(found, mark),
+                      "Take them back there (\"%s\"), or delete them." % FROM_MANAGER)
+    unknown = [roi for roi in found if not roi.getProperty(LABEL)]
+    if unknown:
+        raise Trouble("The ROI Manager holds %d ROIs that are not from here." % len(unknown),
                       "Save them (More, Save) and delete them, then try again.")
     manager.reset()
     for roi in named(work):
+        roi.setProperty(OF, mark)
         manager.addRoi(roi)
     IJ.showStatus("OpSeF: %d ROIs are in the ROI Manager; \"%s\" takes them back." % (
         manager.getCount(), FROM_MANAGER))
@@ -57,7 +79,10 @@ def from_manager(work):
     """Take the ROIs of the Manager as the objects of the window: one edit, which can be undone."""
     manager = RoiManager.getInstance()
     found = list(manager.getRoisAsArray()) if manager is not None else []
-    areas = [roi for roi in found if roi.isArea()]
+    areas = [roi for roi in found if rois.is_object(roi)]
+    if strangers(areas, mark_of(work.image)):
+        raise Trouble("The ROI Manager holds objects of %s, not of this window." % strangers(
+            areas, mark_of(work.image)), "Choose \"%s\" in that window." % FROM_MANAGER)
     if not areas:
         raise Trouble("The ROI Manager holds no areas.",
                       "Choose \"%s\" first, or load ROIs there." % TO_MANAGER)
@@ -103,6 +128,7 @@ def annotatorj_files(work):
 
 def check(work, folder, group):
     """Refuse what AnnotatorJ cannot hold, before anything is written."""
+    work.fits()
     if not folder or not os.path.isdir(folder):
         raise Trouble("There is no folder %s." % folder, "Choose one.")
     if not group or group in (".", "..") or any(c in group for c in "/\\:"):
@@ -128,12 +154,17 @@ def stem_of(title):
 def write(path, data):
     """Write a file at once: under another name first."""
     partial = File(path + ".partial")
-    out = FileOutputStream(partial)
     try:
-        out.write(data, 0, len(data))
-    finally:
-        out.close()
-    Files.move(partial.toPath(), File(path).toPath(), [StandardCopyOption.REPLACE_EXISTING])
+        out = FileOutputStream(partial)
+        try:
+            out.write(data, 0, len(data))
+        finally:
+            out.close()
+        Files.move(partial.toPath(), File(path).toPath(), [StandardCopyOption.REPLACE_EXISTING])
+    except IOException as error:
+        partial.delete()
+        raise Trouble("%s could not be written: %s." % (path, error.getMessage()), "Is the folder "
+                      "there, and the file open in another program? Close it, or choose another.")
 
 
 ACTIONS = {TO_MANAGER: to_manager, FROM_MANAGER: from_manager, ANNOTATORJ: annotatorj_files}

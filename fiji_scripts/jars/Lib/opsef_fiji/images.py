@@ -3,7 +3,9 @@ from ij import IJ, ImagePlus, ImageStack
 from ij.io import FileSaver, Opener
 from jarray import zeros
 from java.io import File, FileOutputStream, IOException
+from java.security import MessageDigest
 
+from opsef_fiji.client import hex_of
 from opsef_fiji.trouble import Cancelled, NoConnection, Trouble
 
 
@@ -31,30 +33,55 @@ def linked(image, name):
 
 
 def link_place(window, source, image):
-    """Remember which service or folder a window is of, so that it is known again."""
+    """Remember of which project and picture a window is, so that both are known again."""
     try:
-        mark = source.image_mark(image)
+        key, mark = source.project_key(), source.image_mark(image)
     except Trouble:
-        mark = None
-    link(window, project=source.project, place=source.place, key=source.key, mark=mark)
+        key = mark = None
+    link(window, project=source.project, place=source.place, key=key, mark=mark)
 
 
 def check_place(window, source, image):
     """Refuse to save a window into a project that it is not of, even one of the same name.
 
-    The same token says that it is the same service, wherever it listens now. With another
-    token the address has to be the same, and the very picture.
+    The key says which project it is, wherever it listens now and whoever asks. The picture has
+    to be the same as well: objects of another one would be kept as truth.
     """
-    project, place = linked(window, "project"), linked(window, "place")
-    same = project == source.project
-    if same and (not source.key or linked(window, "key") != source.key):
-        same = place == source.place and linked(window, "mark") == source.image_mark(image)
+    try:
+        same = linked(window, "project") == source.project and (
+            linked(window, "key") == source.project_key()) and same_picture(window, source, image)
+    except NoConnection as trouble:
+        raise NoConnection(trouble.message, "Your edits are still in this window. " + trouble.step)
     if not same:
         raise Trouble(
             "This image is of project %s at %s. You are connected to %s at %s." % (
-                project, place, source.project, source.place),
+                linked(window, "project"), linked(window, "place"), source.project, source.place)
+            + " It is another project or another picture, even where the names are the same.",
             "Nothing was saved, your edits are still in the window. Connect to the project that "
             "it is of, then Save Back.")
+
+
+def same_picture(window, source, image):
+    """Tell whether a picture is the one that a window was opened with: by mark, else by bytes."""
+    if linked(window, "mark") and linked(window, "mark") == source.image_mark(image):
+        return True
+    digest = linked(window, "sha256")
+    return bool(digest) and digest == digest_of_stream(source.image_stream(image))
+
+
+def digest_of_stream(stream):
+    """Return the sha256 of all that comes through a stream."""
+    digest, buffer = MessageDigest.getInstance("SHA-256"), zeros(262144, "b")
+    try:
+        count = stream.read(buffer, 0, len(buffer))
+        while count >= 0:
+            digest.update(buffer, 0, count)
+            count = stream.read(buffer, 0, len(buffer))
+    except IOException as error:
+        raise NoConnection("The connection was cut: %s." % error.getMessage(), "Try again.")
+    finally:
+        stream.close()
+    return hex_of(digest.digest())
 
 
 def box_of_selection(image):
@@ -69,9 +96,17 @@ def box_of_selection(image):
     return (x, y, right - x, bottom - y) if right > x and bottom > y else None
 
 
-def tiff_of(image, volume=False, whole=False):
-    """Return (byte[] of a TIFF, box): the plane that is shown, or all slices of its channel."""
-    box = None if whole else box_of_selection(image)
+def tiff_of(image, volume=False):
+    """Return (byte[] of a TIFF, box): the plane that is shown, or all slices of its channel.
+
+    box: (x, y, width, height) of the selection, whatever its form, or None; only that is sent.
+    """
+    if volume and image.getNFrames() > 1:
+        raise Trouble(
+            "This is a time series of %d: its slices at one time are a volume, all are not."
+            % image.getNFrames(),
+            "Duplicate one time point first (Image > Duplicate), then segment that.")
+    box = box_of_selection(image)
     stack = ImageStack()
     planes = range(1, image.getNSlices() + 1) if volume else [image.getZ()]
     for z in planes:
@@ -88,9 +123,23 @@ def tiff_of(image, volume=False, whole=False):
     return FileSaver(sent).serialize(), box
 
 
+def tiff_of_all(image):
+    """Return byte[] of the TIFF of a whole image, without its overlay; a virtual stack is read."""
+    bare = image
+    if image.getOverlay() is not None or image.getStack().isVirtual():
+        bare = image.duplicate()  # all of it, whatever is selected
+        bare.setOverlay(None)
+    data = FileSaver(bare).serialize()
+    if data is None or not len(data):
+        raise Trouble("%s cannot be made a TIFF." % image.getTitle(),
+                      "Duplicate it (Image > Duplicate) and close the first, then try again.")
+    return data
+
+
 def open_stream(stream, title, show=None):
     """Return the ImagePlus of a TIFF that comes through a stream; by way of a temporary file."""
     file = File.createTempFile("opsef", ".tif")
+    digest = MessageDigest.getInstance("SHA-256")
     try:
         out = FileOutputStream(file)
         buffer, gone = zeros(262144, "b"), 0
@@ -100,6 +149,7 @@ def open_stream(stream, title, show=None):
                 if count < 0:
                     break
                 out.write(buffer, 0, count)
+                digest.update(buffer, 0, count)
                 gone += count
                 if show:
                     if show.escaped():
@@ -116,6 +166,7 @@ def open_stream(stream, title, show=None):
     if image is None:
         raise Trouble("ImageJ cannot open %s." % title, "Is it a TIFF?")
     image.setTitle(title)
+    link(image, sha256=hex_of(digest.digest()))
     info = image.getOriginalFileInfo()
     if info is not None:
         info.directory = ""

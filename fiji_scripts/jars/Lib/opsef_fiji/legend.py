@@ -56,5 +56,7 @@ class Gone(WindowAdapter):
         self.legend = legend
 
     def windowClosing(self, event):
-        self.legend.session.legend = None
+        session = self.legend.session
+        session.legend = session.brush = None
         self.legend.close()
+        session.tell("Clicks select again; Classify Objects gives classes.")

@@ -15,9 +15,12 @@ SECONDS = 60
 
 def start_service(python, root, show):
     """Return the path of an invitation to the service of ROOT: one that runs, or a new one."""
+    if System.getProperty("os.name").startswith("Windows"):
+        raise Trouble("The service runs on Linux and macOS, not on Windows.",
+                      "Start it on another computer, and open its invitation here.")
     if not os.path.isabs(python) or not os.path.isfile(python):
         raise Trouble("%s is no Python interpreter." % python,
-                      "Give its whole path, such as C:/opsef/python.exe or /opt/opsef/bin/python.")
+                      "Give its whole path, such as /opt/opsef/bin/python.")
     if not root or not os.path.isdir(root):
         raise Trouble("There is no folder %s." % root, "Choose the folder of your projects.")
     file = os.path.join(root, ".opsef", "local", person() + ".opsef")

@@ -16,6 +16,9 @@ def open_comparison():
     if option("beside"):
         beside()
         return
+    if option("verdict"):
+        judge()
+        return
     source = session.source()
     runs = [one["id"] if isinstance(one, dict) else one for one in source.runs()
             if not isinstance(one, dict) or one.get("purpose", "sweep") == "sweep"]
@@ -46,6 +49,18 @@ def beside():
     if open_one is None:
         raise Trouble("This window is not a comparison.", "Open one: Open Comparison.")
     open_one.beside(image)
+
+
+def judge():
+    """What the keys of verdicts do, as they are recorded."""
+    verdict, variant, image, run = [
+        option(name) for name in ("verdict", "variant", "image", "run")]
+    if verdict not in comparison.VERDICTS.values() or not (variant and image and run):
+        raise Trouble(
+            "This is no verdict on a variant: %s %s %s %s." % (verdict, variant, image, run),
+            "Write verdict=good (or over, under, missed) variant=v0001 image=... run=...")
+    session.source().verdict(image, run, variant, verdict)
+    IJ.showStatus("OpSeF: %s of %s is %s" % (variant, image, verdict))
 
 
 def ids_of(found):

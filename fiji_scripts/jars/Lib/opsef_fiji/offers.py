@@ -1,7 +1,5 @@
 """Analyse: a table whose rows are objects, plots, CSV. Help: what every command does."""
-import io
-
-from ij import IJ
+from ij import IJ, WindowManager
 from ij.gui import Plot
 from ij.measure import ResultsTable
 from ij.text import TextWindow
@@ -9,19 +7,26 @@ from java.awt import Color
 from java.awt.event import MouseAdapter
 
 from opsef_fiji import editing, images, rois, session
+from opsef_fiji.client import bytes_of
 from opsef_fiji.dialogs import Form
+from opsef_fiji.exchange import write
+from opsef_fiji.listeners import RowChosen, is_plain_click
 from opsef_fiji.pixels import area_of, centre_of
-from opsef_fiji.tables import columns_of, csv_text, decimal_mark
+from opsef_fiji.tables import columns_of, csv_text, decimal_mark, scale_of
 from opsef_fiji.trouble import Trouble
 
 
 def analyse():
     image = images.current()
     work = editing.session_of(image)
-    if work is None:
-        work = editing.start(image, rois.rois_of_overlay(image))
-    if not work.model.things:
+    found = rois.rois_of_overlay(image) if work is None else work.model.things
+    if not found:
         raise Trouble("This window shows no objects.", "Segment Image or Edit Objects first.")
+    if work is None:
+        work = editing.start(image, found)
+    if not work.model.things:  # all lie outside the image, or in other frames
+        raise Trouble("This view shows no objects.", "Go to the frame that has some.")
+    work.fits()
     form = Form("Analyse")
     form.tick("Table", True)
     form.tick("Plots", True)
@@ -34,8 +39,7 @@ def analyse():
     if plots:
         show_plots(image, rows)
     if path.strip():
-        with io.open(path.strip(), "w", encoding="utf-8", newline="") as file:
-            file.write(csv_text(rows, columns_of(rows), mark))
+        write(path.strip(), bytes_of(csv_text(rows, columns_of(rows), mark)))
         IJ.showStatus("OpSeF: %d rows are in %s" % (len(rows), path.strip()))
 
 
@@ -55,13 +59,14 @@ def rows_of(image, work):
 
 
 def measured(image, work):
-    """Measure objects with ImageJ: area in pixels, centroid, class, mean of what is shown."""
-    model, rows = work.model, []
+    """Measure objects with ImageJ, in the units and columns of the service."""
+    model, rows, volume = work.model, [], len(work.model.planes) > 1
+    depth, height, width, unit = scale_of(image.getCalibration())
     for key in model.ids():
-        area, x, y, total = 0, 0.0, 0.0, 0.0
+        area, x, y, middle, total = 0, 0.0, 0.0, 0.0, 0.0
         for z, runs in model.runs(key).items():
-            index = image.getStackIndex(image.getC(), z + 1, image.getT()) if len(
-                model.planes) > 1 else image.getCurrentSlice()
+            index = image.getStackIndex(image.getC(), z + 1 if volume else image.getZ(),
+                                        work.frame or image.getT())
             pixels = image.getStack().getProcessor(index)
             shape = rois.shape_of(model, key, z)
             pixels.setRoi(shape)
@@ -69,12 +74,16 @@ def measured(image, work):
             area += found.pixelCount
             total += found.mean * found.pixelCount
             centre, size = centre_of(runs), area_of(runs)
-            x, y = x + centre[0] * size, y + centre[1] * size
+            x, y, middle = x + centre[0] * size, y + centre[1] * size, middle + z * size
         if area:
             size = float(model.area(key))
-            rows.append({"label": key, "area": area, "centroid_y": y / size,
-                         "centroid_x": x / size, "class": model.thing(key).group,
-                         "mean_intensity": total / area})
+            scale = (depth if volume else 1.0) * height * width
+            rows.append({"label": key, "area": area if unit == "pixel" else area * scale,
+                         "centroid_y": y / size * height, "centroid_x": x / size * width,
+                         "class": model.thing(key).group, "mean_intensity": total / area,
+                         "unit": unit})
+            if volume:
+                rows[-1]["centroid_z"] = middle / size * depth
     return rows
 
 
@@ -92,12 +101,10 @@ def show_table(image, work, rows):
     table.setDecimalPlaces(0, 0)
     title = u"Objects of %s" % image.getTitle()
     table.show(title)
-    from ij import WindowManager
-
     window = WindowManager.getWindow(title)
     panel = window.getTextPanel()
     for part in panel.getComponents():
-        part.addMouseListener(RowChosen(panel, image))
+        part.addMouseListener(RowChosen(panel, lambda row: show_object(panel, image, row)))
     canvas = image.getCanvas()
     if canvas is not None:
         for old in canvas.getMouseListeners():
@@ -116,17 +123,11 @@ def label_of(panel, row):
         return 0
 
 
-class RowChosen(MouseAdapter):
-    """A click on a row selects its object."""
-
-    def __init__(self, panel, image):
-        self.panel, self.image = panel, image
-
-    def mouseReleased(self, event):
-        key = label_of(self.panel, self.panel.getSelectionStart())
-        work = editing.session_of(self.image)
-        if work is not None and key in work.model.things:
-            work.go_to(key)
+def show_object(panel, image, row):
+    """Select the object of a row."""
+    key, work = label_of(panel, row), editing.session_of(image)
+    if work is not None and key in work.model.things:
+        work.go_to(key)
 
 
 class ObjectChosen(MouseAdapter):
@@ -137,7 +138,9 @@ class ObjectChosen(MouseAdapter):
 
     def mouseClicked(self, event):
         work = editing.session_of(self.image)
-        if work is None or not self.panel.isShowing():
+        if work is None or not self.panel.isShowing() or not is_plain_click(event):
+            return
+        if not work.is_here():
             return
         canvas = event.getSource()
         key = work.model.at(canvas.offScreenX(event.getX()),

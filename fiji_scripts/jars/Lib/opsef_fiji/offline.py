@@ -8,17 +8,19 @@ import json
 import os
 import re
 import time
-import uuid
 
 from java.io import File, FileInputStream, FileOutputStream
 from java.lang import System
 from java.nio.file import Files, StandardCopyOption
+from java.util import UUID
 
 from opsef_fiji.client import bytes_of, read_all
-from opsef_fiji.online import filled
+from opsef_fiji.online import filled, included
 from opsef_fiji.trouble import Trouble
 
 SAFE = re.compile(r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")
+PICTURE = ("sha256", "series", "part", "crop", "segment_channel", "projection")
+"""Columns of images/index.csv that say which picture an image is."""
 INBOX = "It waits in the inbox of the project; `opsef inbox run` on the workstation does it."
 
 
@@ -30,7 +32,7 @@ class Folder(object):
     def __init__(self, root):
         self.root = root
         self.project = os.path.basename(root.rstrip("/\\"))
-        self.place, self.key = File(root).getCanonicalPath(), None
+        self.place = File(root).getCanonicalPath()
         if not os.path.isfile(os.path.join(root, "opsef.yaml")):
             raise Trouble(
                 "%s is no project: it holds no opsef.yaml." % root,
@@ -41,7 +43,8 @@ class Folder(object):
         return os.path.join(self.root, *names)
 
     def images(self):
-        return [row for row in self.rows("images", "index.csv") if row.get("include") != "False"]
+        """Return the rows of the images that are not excluded."""
+        return [row for row in self.rows("images", "index.csv") if included(row)]
 
     def rows(self, *names):
         path = self.file(*names)
@@ -81,18 +84,38 @@ class Folder(object):
             "images": [name[:-4] for name in names if name.endswith(".tif")],
         }
 
+    def row(self, image):
+        """Return the row of an image, of one that is excluded too; {} where there is none."""
+        found = [row for row in self.rows("images", "index.csv") if row["id"] == image]
+        return found[0] if found else {}
+
     def image_stream(self, image):
-        for row in self.images():
-            if row["id"] == image:
-                path = row["source"]
-                path = path if os.path.isabs(path) else self.file(path)
-                if os.path.isfile(path):
-                    return FileInputStream(path)
-        raise Trouble(
-            "The file of %s is not here." % image, "Open it by hand, then choose Edit Objects.")
+        """Return the TIFF of the plane or volume that is segmented."""
+        from opsef_fiji.cutting import cut, is_plain
+
+        row = self.row(image)
+        path = row.get("source", "")
+        path = path if os.path.isabs(path) else self.file(path)
+        if not row or not os.path.isfile(path):
+            raise Trouble(
+                "The file of %s is not here." % image, "Open it by hand, then choose Edit Objects.")
+        how = self.how()
+        return FileInputStream(path) if is_plain(row, how) else cut(path, row, how)
+
+    def how(self):
+        """Return how the newest run read the images; {} where there is none."""
+        for run in reversed(self.runs()):
+            return (self.json("runs", run["id"], "plan.json").get("config") or {}).get("images", {})
+        return {}
 
     def image_mark(self, image):
-        return None
+        """Return what only this very picture has: the sha256 of its file, and its part of it."""
+        row = self.row(image)
+        return " ".join(row.get(name) or "" for name in PICTURE) if row.get("sha256") else None
+
+    def project_key(self):
+        """Return what tells the project from others: where it lies."""
+        return self.place
 
     def compare_stream(self, run, image, start=0, mark=None):
         """Return (stream, mark) of a comparison from a byte on."""
@@ -180,7 +203,7 @@ class Folder(object):
 
     def ask(self, kind, values, data=None):
         """Write a request: its attachment first, its JSON last and at once."""
-        name = "q" + uuid.uuid4().hex[:16]
+        name = "q" + UUID.randomUUID().toString().replace("-", "")[:16]
         attachment = None
         if data is not None:
             attachment = name + ".zip"

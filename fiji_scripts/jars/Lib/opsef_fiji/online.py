@@ -4,6 +4,7 @@ from opsef_fiji.trouble import Trouble
 
 TIFF = "image/tiff"
 ZIP = "application/zip"
+NO = ("no", "false", "0")
 
 
 class Online(object):
@@ -13,7 +14,7 @@ class Online(object):
 
     def __init__(self, client, project):
         self.client, self.project = client, project
-        self.place, self.key = client.base, client.mark
+        self.place = client.base
 
     def path(self, *names, **query):
         if not self.project:
@@ -23,17 +24,20 @@ class Online(object):
     def about(self):
         return self.client.get(self.path())
 
+    def project_key(self):
+        """Return what no other project has, be it of the same name; the same at any address."""
+        return self.about().get("key")
+
     def images(self):
-        return listed(self.client.get(self.path("images")), "images")
+        """Return the images that are not excluded."""
+        found = listed(self.client.get(self.path("images")), "images")
+        return [one for one in found if not isinstance(one, dict) or included(one)]
 
     def runs(self):
         return listed(self.client.get(self.path("runs")), "runs")
 
     def run(self, run):
         return self.client.get(self.path("runs", run))
-
-    def report(self, run):
-        return self.client.send("GET", self.path("runs", run, "report")).text()
 
     def image_stream(self, image):
         return self._stream(self.path("images", image, "data"))[0]
@@ -132,9 +136,9 @@ class Segmenting(object):
     def engines(self):
         return listed(self.client.get("/v1/models"), "engines")
 
-    def start(self, data, **options):
+    def start(self, data, show=None, **options):
         path = path_of("v1", "segment", **options)
-        return job_id(self.client.ask("POST", path, data, TIFF).json())
+        return job_id(self.client.ask("POST", path, data, TIFF, show=show).json())
 
     def job(self, job):
         return self.client.get(path_of("v1", "segment", job))
@@ -168,3 +172,8 @@ def listed(answer, name):
 
 def filled(values):
     return dict((key, value) for key, value in values.items() if value not in (None, ""))
+
+
+def included(row):
+    """Tell whether an image, of the service or of a folder, is not excluded by hand."""
+    return (u"%s" % row.get("include", "")).strip().lower() not in NO

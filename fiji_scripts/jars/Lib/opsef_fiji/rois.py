@@ -1,10 +1,10 @@
 """ROIs, label rasters and Overlays: from a zip to a Model, and back with the same names."""
-from ij.gui import Overlay, Roi
+from ij.gui import ImageRoi, Overlay, Roi, TextRoi
 from ij.io import RoiDecoder, RoiEncoder
 from ij.plugin.filter import ThresholdToSelection
 from ij.process import ByteProcessor, ColorProcessor, ImageProcessor
 from java.awt import Color
-from java.util import Arrays
+from java.util import Arrays, IdentityHashMap
 
 from opsef_fiji import zips
 from opsef_fiji.model import Model
@@ -17,6 +17,8 @@ COLOURS = {
 """AnnotatorJ's colours of classes, and one for objects without a class."""
 SELECTED = Color(255, 255, 255)
 SELECTED_WIDTH = 3.0
+OURS = "opsef"
+"""The property of what we draw into an Overlay; all else there is hers, and stays."""
 
 
 def colour_of(group):
@@ -31,10 +33,19 @@ def decode(data):
     found = []
     for name, one in zips.unpack(data):
         roi = RoiDecoder(one, name).getRoi()
-        if roi is not None and roi.isArea():
+        if is_object(roi):
             roi.setName(name)
             found.append(roi)
     return found
+
+
+def is_object(roi):
+    """Tell whether a ROI is an area of pixels: no text, no picture, no bar with a scale."""
+    if roi is None or not roi.isArea() or isinstance(roi, (TextRoi, ImageRoi)):
+        return False
+    name = roi.getName() or ""
+    # ImageJ's scale bar is |SB|, its bar of grey values |CB|.
+    return not (len(name) > 1 and name.startswith("|") and name.endswith("|"))
 
 
 def id_of(name, volume):
@@ -170,24 +181,29 @@ class Drawing(object):
     """The Overlay of a Model; only what changed is drawn anew.
 
     channels: whether planes are slices of a hyperstack that has channels too.
+    frame: the one (from 1) of a series that the objects are of; 0 where there is no series.
+    kept: ROIs of others, which stay in the Overlay.
     """
 
-    def __init__(self, model, channels=False):
-        self.model, self.channels = model, channels
+    def __init__(self, model, channels=False, frame=0, kept=()):
+        self.model, self.channels, self.frame = model, channels, frame
         self.overlay = Overlay()
         self.overlay.drawLabels(False)
         if hasattr(self.overlay, "selectable"):  # not in an old Fiji
             self.overlay.selectable(False)  # else a long click makes a selection of an object
         self.places = {}
+        self.drawn = {}
         for key in model.ids():
             self._add(key, False)
+        for roi in kept:
+            self.overlay.add(roi)
 
     def update(self, keys, selected=()):
         """Draw some objects anew; return the Rectangle that looks different now, or None."""
         bounds = []
         for key in keys:
             for label in self.places.pop(key, ()):
-                index = self.overlay.getIndex(label)
+                index = self._index(self.drawn.pop(label), label)
                 if index >= 0:
                     bounds.append(self.overlay.get(index).getBounds())
                     self.overlay.remove(index)
@@ -197,6 +213,16 @@ class Drawing(object):
         for box in bounds:
             region = box if region is None else region.union(box)
         return region
+
+    def _index(self, roi, label):
+        """Return where a ROI of ours is, -1 for nowhere: another one may have its name."""
+        index = self.overlay.getIndex(label)
+        if index < 0 or self.overlay.get(index) is roi:
+            return index
+        for index in range(self.overlay.size()):
+            if self.overlay.get(index) is roi:
+                return index
+        return -1
 
     def _add(self, key, selected):
         thing, bounds = self.model.thing(key), []
@@ -211,31 +237,59 @@ class Drawing(object):
             roi.setFillColor(None)
             roi.setStrokeColor(SELECTED if selected else colour_of(thing.group))
             roi.setStrokeWidth(SELECTED_WIDTH if selected else 1.0)
+            roi.setProperty(OURS, "object")
             self.place(roi, z)
             self.overlay.add(roi)
+            self.drawn[label] = roi
             self.places.setdefault(key, []).append(label)
             bounds.append(roi.getBounds())
         return bounds
 
     def place(self, roi, z):
-        """Let a ROI show in its plane only."""
-        if len(self.model.planes) == 1:
-            roi.setPosition(0)
-        elif self.channels:
-            roi.setPosition(0, z + 1, 0)
+        """Let a ROI show in its plane and frame only."""
+        z = z + 1 if len(self.model.planes) > 1 else 0
+        if (z or self.frame) and (self.channels or (z and self.frame)):
+            roi.setPosition(0, z, self.frame)
         else:
-            roi.setPosition(z + 1)
+            roi.setPosition(z or self.frame)
 
 
 def depth_of(image):
-    """Return how many planes the objects of a window have: its slices, unless it is a series."""
-    return image.getNSlices() if image.getNFrames() == 1 else 1
+    """Return how many planes the objects of a window have: its slices, those of one frame."""
+    return image.getNSlices()
+
+
+def frame_at(image, roi):
+    """Return the frame that a ROI is of, 0 for all."""
+    series = image.getNFrames() > 1 and image.getNSlices() == 1 and image.getNChannels() == 1
+    return roi.getTPosition() or (roi.getPosition() if series else 0)
+
+
+def frame_of(image, found):
+    """Return the frame of the objects of a series: theirs if they have one, or that shown."""
+    if image.getNFrames() == 1:
+        return 0
+    told = set(frame_at(image, roi) for roi in found) - set([0])
+    return told.pop() if len(told) == 1 else image.getT()
 
 
 def rois_of_overlay(image):
-    """Return the area ROIs of the Overlay of an image."""
+    """Return the ROIs of the Overlay of an image that can be objects."""
     overlay = image.getOverlay()
-    return [roi for roi in overlay.toArray() if roi.isArea()] if overlay is not None else []
+    return [roi for roi in overlay.toArray() if is_object(roi)] if overlay is not None else []
+
+
+def others(image, found, frame=0):
+    """Return what the Overlay of an image holds besides objects, ours and those found there.
+
+    Objects of ours in another frame stay too: they are not replaced by those of this one.
+    """
+    overlay, taken = image.getOverlay(), IdentityHashMap()
+    for roi in found:
+        taken.put(roi, True)
+    return [roi for roi in (overlay.toArray() if overlay is not None else ())
+            if not taken.containsKey(roi)
+            and (roi.getProperty(OURS) is None or frame_at(image, roi) not in (0, frame))]
 
 
 def set_groups(names):

@@ -11,6 +11,8 @@ WHOLE, BOX, TOUCHED, NOTHING = (
     "the whole image", "this box (the selection)", "only what I touched", "nothing")
 STOP, MINE, THEIRS = "stop and show them", "take mine", "take theirs"
 RESOLVE = {STOP: None, MINE: "ours", THEIRS: "theirs"}
+GONE = ("Its window was closed meanwhile. What did not arrive went with it; Edit Objects shows "
+        "what is saved.")
 STAY = ("Your edits are still in this window. Save Back asks again; if they did arrive, they are "
         "not saved twice.")
 CHOOSE = ("Nothing was saved, your edits are still in this window. The table shows each object "
@@ -25,6 +27,7 @@ def save_back():
         raise Trouble(
             "This window does not show an image of the project.",
             "Open one with Edit Objects; or make a project of it with New Project.")
+    work.fits()
     form = Form("Save Back")
     form.say("%s: %d objects, %d changed.\nWhat did you check? It is kept as truth." % (
         name, len(work.model.things), len(work.model.touched())))
@@ -42,10 +45,16 @@ def send(image, work, truth, conflicts, checked):
     """Save the objects of a window; where others changed the same, show who did what."""
     name, source = images.linked(image, "image"), session.source()
     images.check_place(image, source, name)
+    work.fits()
     # What is edited while the answer is awaited would be lost: the objects come anew then.
     listening, brush = work.ears is not None, work.brush
     work.stop()
     show = Progress("Save Back")
+    shown = is_shown(image)
+
+    def step(words):
+        return GONE if shown and not is_shown(image) else words
+
     try:
         data, count = rois.pack(work.model)
         if not count:
@@ -59,20 +68,29 @@ def send(image, work, truth, conflicts, checked):
         show.done()
         go_on(work, listening, brush)
         why = getattr(trouble, "message", "") or "You stopped it."
-        raise NoConnection("No answer came, so it is not known whether it is saved. %s" % why, STAY)
+        raise NoConnection("No answer came, so it is not known whether it is saved. %s" % why,
+                           step(STAY))
     except Stale as stale:
         work.asked = None
         go_on(work, listening, brush)
-        from opsef_fiji.conflicts import Conflicts
+        if step(CHOOSE) == CHOOSE:
+            from opsef_fiji.conflicts import Conflicts
 
-        Conflicts(image, work, source, name, stale.report, truth, checked)
-        raise Stale(stale.message, CHOOSE, stale.report)
+            Conflicts(image, work, source, name, stale.report, truth, checked)
+        raise Stale(stale.message, step(CHOOSE), stale.report)
     except:  # whatever it is, also of Java: the edits stay, and can be gone on with
         work.asked = None
         go_on(work, listening, brush)
         raise
     image.changes = False
+    if shown and not is_shown(image):
+        IJ.log("OpSeF: %s: saved; its window was closed meanwhile" % name)
+        return
     saved(image, work, source, name, said, listening, brush)
+
+
+def is_shown(image):
+    return image.getWindow() is not None
 
 
 def same_request(work, data, *more):
@@ -85,8 +103,8 @@ def same_request(work, data, *more):
 
 
 def go_on(work, listening, brush):
-    """Take keys and clicks again as before."""
-    if listening:
+    """Take keys and clicks again as before, unless the window was closed meanwhile."""
+    if listening and is_shown(work.image):
         work.listen(brush)
         if brush is not None:
             from opsef_fiji.legend import Legend
