@@ -107,6 +107,16 @@ class ImageEntry:
         part, crop = Region.from_text(self.part), Region.from_text(self.crop)
         return Region.from_json(part.to_json() | crop.to_json())
 
+    def origin(self) -> dict[str, str]:
+        """Return what the image is of its file, for the texts of what is made from it."""
+        told = {
+            "series": str(self.series) if self.series else "",
+            "part": self.region.text,
+            "channels of the file": self.channels.replace("|", ", "),
+            "time step": f"{self.time_step:g} s" if self.time_step else "",
+        }
+        return {name: text for name, text in told.items() if text}
+
     def channel_numbers(self) -> list[int]:
         """Return the channels of `segment_channel`, from 0; none where it is empty.
 

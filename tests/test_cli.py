@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import typer
 from PIL import Image
 
@@ -356,3 +357,16 @@ def test_the_console_script_is_installed(swept):
     done = subprocess.run([script, "-p", swept, "adopt", "v9"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("opsef: run-0001 has no variant 'v9'")
+
+
+def test_images_that_cannot_be_read_are_listed_with_the_reason(opsef, tmp_path):
+    (tmp_path / "data").mkdir()
+    tifffile.imwrite(
+        tmp_path / "data" / "seven.tif", np.zeros((7, 40, 50), np.uint8), metadata=None
+    )
+    (tmp_path / "data" / "torn.tif").write_bytes(b"II*\0")
+    assert opsef("new", str(tmp_path / "p"), "--images", str(tmp_path / "data")).code == 0
+    answer = opsef("-p", str(tmp_path / "p"), "images", "import")
+    assert answer.code == 0
+    assert "i00001-seven: " in answer.out and "axes='ZYX' for slices of a volume" in answer.out
+    assert "i00002-torn: " in answer.out and "torn.tif" in answer.out

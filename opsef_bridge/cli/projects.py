@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from opsef_bridge.cli.common import Context, Workers, app, command, images_app
+from opsef_bridge.errors import OpsefError
 from opsef_bridge.presets import PRESETS
+
+if TYPE_CHECKING:  # they bring much that `opsef --help` does not need
+    from opsef_bridge.project import ImageEntry, Project
 
 
 @app.command()
@@ -60,8 +64,29 @@ def images_list() -> None:
     project = Context.project()
     project.config  # noqa: B018  (a folder without opsef.yaml is no project without images)
     rows = [entry.to_row() for entry in project.images()]
-    Context.console.table(rows, ("id", "axes", "shape", "group", "include", "source"))
+    columns = ["id", "axes", "shape", "group", "include", "source"]
+    Context.console.table(rows, [*columns, *(name for name in ("part",) if _any(rows, name))])
+    for entry in project.images():
+        if not entry.axes and not entry.gone:
+            Context.console.say(f"{entry.id}: {_why_unread(project, entry)}")
     Context.console.answer(rows)
+
+
+def _any(rows: list[dict[str, Any]], name: str) -> bool:
+    return any(row[name] for row in rows)
+
+
+def _why_unread(project: Project, entry: ImageEntry) -> str:
+    """Say what is wrong with an image that could not be read, and the way out."""
+    from opsef_bridge.images import image_info
+
+    try:
+        axes = project.config.images.axes
+        info = image_info(project.source_file(entry), entry.series, axes=axes)
+        entry.region.shape(info.axes, info.shape)
+    except OpsefError as error:
+        return str(error)
+    return "it can be read now: opsef images import"
 
 
 @app.command()

@@ -114,8 +114,11 @@ def _items(project: Project, subject: Subject, blind: bool) -> Iterator[Item]:
     record = record_of(subject)
     if blind:
         record = hidden(project, record, subject.base)
+    size = {axis: entry.spacing[axis] for axis in "YX" if axis in entry.spacing}
+    size, unit = (size, entry.unit) if len(size) == 2 else ({}, "pixel")
     if array.ndim == 2:
-        yield Item(entry.id, to_8bit(array, limits), objects, {**record, "plane": None})
+        told = {**record, "plane": None}
+        yield Item(entry.id, to_8bit(array, limits), objects, told, size, unit)
         return
     for number, plane in enumerate(array):
         labels = objects.labels[number]
@@ -123,7 +126,8 @@ def _items(project: Project, subject: Subject, blind: bool) -> Iterator[Item]:
         classes = {label: c for label, c in objects.classes.items() if label in here}
         key = f"{entry.id}_z{number + 1:04d}"
         picture = to_8bit(plane, limits)
-        yield Item(key, picture, Objects(labels, classes), {**record, "plane": number})
+        told = {**record, "plane": number}
+        yield Item(key, picture, Objects(labels, classes), told, size, unit)
 
 
 def _write_zips(
@@ -138,7 +142,8 @@ def _write_zips(
     with atomic_folder(folder) as partial:
         for item in items:
             key = item.key
-            write_hyperstack(partial / f"{key}.tif", item.picture, "YX")
+            file, size = partial / f"{key}.tif", item.spacing or None
+            write_hyperstack(file, item.picture, "YX", size, unit=item.unit)
             written = write_annotation(
                 partial, class_folder, key, item.objects, info=item.record, class_names=class_names
             )

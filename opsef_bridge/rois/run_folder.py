@@ -54,12 +54,18 @@ class Item:
         Of the same shape.
     record : mapping
         What shall come back with the objects, such as image, plane and base; JSON values.
+    spacing : mapping
+        Pixel size along Y and X in `unit`, where it is known. Run folders do not have it: their
+        pictures are of the plain kind that AnnotatorJ was seen to import.
+    unit : str
     """
 
     key: str
     picture: NDArray[Any]
     objects: Objects
     record: Mapping[str, Any] = field(default_factory=dict)
+    spacing: Mapping[str, float] = field(default_factory=dict)
+    unit: str = "pixel"
 
 
 @dataclass(frozen=True)

@@ -131,10 +131,12 @@ def _info(
         f"frames: {len(images)} images, padded right and below to {size[1]} x {size[0]} px",
         f"channels: {', '.join(VIEWS)}",
         "",
-        "\t".join(("frame", "image", "group", "width", "height", "source")),
+        "\t".join(("frame", "image", "group", "width", "height", "source", "of it")),
     ]
     for frame, image in enumerate(images, start=1):
         height, width = shapes[image.id]
-        cells = (frame, image.id, image.group, width, height, entries[image.id].source)
+        entry = entries[image.id]
+        of_it = "; ".join(f"{name} {text}" for name, text in entry.origin().items())
+        cells = (frame, image.id, image.group, width, height, entry.source, of_it)
         lines.append("\t".join(map(str, cells)))
     return "\n".join(lines)

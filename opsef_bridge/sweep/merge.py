@@ -164,6 +164,7 @@ def _merged(
             return labels
 
         info = {"variant": variant.slug, "key": variant.label_key(image), "image": image.id}
+        info |= entry.origin()
         write_large_labels(
             job.run.label_file(variant.id, image.id), read, shape, len(areas),
             spacing=entry.spacing, unit=entry.unit,

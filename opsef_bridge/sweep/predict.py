@@ -377,6 +377,7 @@ class Desk:
     def _write(self, labels: np.ndarray, image: PlannedImage, variant: Variant) -> None:
         entry = self.entries[image.id]
         info = {"variant": variant.slug, "key": variant.label_key(image), "image": image.id}
+        info |= entry.origin()
         if image.box:
             info["box"] = "y {} x {} height {} width {}".format(*image.box)
         write_labels(

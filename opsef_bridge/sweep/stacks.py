@@ -164,6 +164,7 @@ def _info(
     lines = [
         f"image: {entry.id}",
         f"source: {entry.source}",
+        *(f"{name}: {text}" for name, text in entry.origin().items()),
         f"group: {image.group}",
         f"ranking: {note or 'by agreement'}",
         f"base: {config.compare.base}, shown from {base_range[0]:g} to {base_range[1]:g}",

@@ -13,6 +13,7 @@ import tifffile
 from opsef_bridge.config import Config, parse_config
 from opsef_bridge.config.images import RESERVED
 from opsef_bridge.errors import ConfigError, ImageError, ProjectError
+from opsef_bridge.exchange.annotatorj import export_annotatorj
 from opsef_bridge.exchange.sources import chosen_images
 from opsef_bridge.images import image_info, read_labels, write_hyperstack
 from opsef_bridge.images.labels import read_labels_info
@@ -330,3 +331,31 @@ def test_a_corrected_pixel_size_reaches_the_labels_without_a_new_pass(project):
 def label_spacing(project: Project, run: str) -> dict[str, float]:
     [entry] = project.images()
     return image_info(project.run(run).label_file("v0001", entry.id)).spacing
+
+
+def test_what_is_made_says_what_it_is_of_the_file(project):
+    write_hyperstack(
+        project.root / "data" / "live.tif", DATA[:, 0, 0], "TYX", spacing=(0.5, 0.5), unit="um",
+        time_step=30.0,
+    )  # fmt: skip
+    project.config_file.write_text(
+        "opsef: 1\nimages: {source: data, times: [1]}\nmodels: {m: {engine: watershed}}\n"
+    )
+    result = run_plan(project, plan_sweep(project))
+    [entry] = project.images()
+    assert entry.time_step == 30 and entry.origin() == {"part": "t=1", "time step": "30 s"}
+    run = project.run(result.run)
+    assert "part: t=1\ntime step: 30 s" in read_labels_info(run.label_file("v0001", entry.id))
+    assert "part: t=1\ntime step: 30 s" in read_labels_info(run.compare_file(entry.id))
+
+
+def test_the_pictures_for_annotatorj_have_the_pixel_size(project):
+    series(project)
+    project.config_file.write_text(
+        "opsef: 1\nimages: {source: data, times: [1], projection: max}\nsweep: {crop: none}\n"
+        "models: {m: {engine: watershed}}\n"
+    )
+    run_plan(project, plan_sweep(project))
+    made = export_annotatorj(project, "round1", ["v0001"], layout="zips")
+    [picture] = made.folder.glob("*.tif")
+    assert image_info(picture).spacing == {"Y": 0.5, "X": 0.5}
