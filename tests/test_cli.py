@@ -124,10 +124,10 @@ APART = {("demo",), ("new",), ("batch",)} | {
     ("rois", "restore"), ("annotatorj", "export"), ("annotatorj", "import"), ("truth", "add"),
     ("truth", "list"), ("import-legacy",), ("serve",), ("invite",), ("inbox", "run"),
     ("inbox", "watch"), ("inbox", "perform"), ("fiji", "install"), ("fiji", "bundle"),
-    ("fiji", "check"), ("show",),
+    ("fiji", "check"), ("show",), ("images", "stitch"),
 }  # fmt: skip
 """Commands that have a test of their own (tests/test_objects_cli.py, test_service_cli.py,
-tests/service/test_show.py, test_fiji_check.py)."""
+tests/service/test_show.py, test_fiji_check.py; tests/sweep/test_tiled.py)."""
 
 
 def test_every_listed_command_is_tried_here():

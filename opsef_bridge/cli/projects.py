@@ -72,6 +72,26 @@ def images_list() -> None:
     Context.console.answer(rows)
 
 
+@images_app.command("stitch")
+def images_stitch(
+    parent: Annotated[str, typer.Argument(help="As the column `parent` of the index has it.")],
+    variant: Annotated[str, typer.Argument(help="Id of the variant.")],
+    to: Annotated[Path, typer.Option("--to", help="Label image to write.")],
+    run: Annotated[str | None, typer.Option("--run", help="Id of the run (newest).")] = None,
+) -> None:
+    """Put the labels of separate tiles together again to those of the whole image."""
+    from opsef_bridge.images import write_labels
+    from opsef_bridge.sweep.merge import stitch_parent
+
+    project = Context.project().must_exist()
+    labels = stitch_parent(project, run, variant, parent)
+    tile = next(entry for entry in project.images() if entry.parent == parent)
+    write_labels(to, labels, spacing=tile.spacing, unit=tile.unit)
+    count = int(labels.max())
+    Context.console.say(f"Wrote {to}: {count} objects, {' x '.join(map(str, labels.shape))} pixels")
+    Context.console.answer({"file": str(to), "objects": count, "shape": list(labels.shape)})
+
+
 def _any(rows: list[dict[str, Any]], name: str) -> bool:
     return any(row[name] for row in rows)
 

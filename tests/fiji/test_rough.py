@@ -185,6 +185,7 @@ def until(condition: Callable[[], Any], seconds: float = 180) -> Any:
     return value
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_done_twice(
     display: str, app: Path, classes: Path, service: Service, line: Line, passes: Path,
     tmp_path: Path,

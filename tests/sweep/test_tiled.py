@@ -13,6 +13,7 @@ from opsef_bridge.errors import ConfigError, NotFoundError
 from opsef_bridge.execute import run_local, run_unit
 from opsef_bridge.execute.snakemake import snakefile
 from opsef_bridge.files import read_json
+from opsef_bridge.images import read_labels
 from opsef_bridge.images.tiles import tile_boxes
 from opsef_bridge.measure import match
 from opsef_bridge.project import ImageEntry
@@ -416,6 +417,10 @@ def test_tiles_that_are_images_can_be_stitched_back(bench, make_discs, overlap):
     found = stitch_parent(project, None, "v0001", parent)
     assert found.shape == image.shape
     assert same_objects(found, label(image > 10, connectivity=1))
+    file = project.root / "whole.tif"
+    code, out, _ = bench.opsef(project, "images", "stitch", parent, "v0001", "--to", str(file))
+    assert code == 0 and f"{found.max()} objects" in out
+    np.testing.assert_array_equal(read_labels(file), found)
     with pytest.raises(NotFoundError, match=r"'b\.tif'"):
         stitch_parent(project, None, "v0001", "b.tif")
 
