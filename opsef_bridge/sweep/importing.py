@@ -7,7 +7,7 @@ import glob
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,8 +44,12 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
     entries = dict(known)
     number = max((_number(entry) for entry in known.values()), default=0)
     found: list[Place] = []
+    of_source: dict[str, dict[Place, ImageEntry]] = {}
+    for place, entry in known.items():
+        of_source.setdefault(place[0], {})[place] = entry
     for file in find_files(project.root, config.images.source):
-        for entry, tail in _images_of(project.root, file, config, known):
+        source = _source_name(project.root, file)
+        for entry, tail in _images_of(file, source, config, of_source.get(source, {})):
             if not entry.id:
                 number += 1
                 entry = replace(entry, id=f"i{number:05d}-{image_slug(file)}{tail}")
@@ -64,12 +68,10 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
 
 
 def _images_of(
-    root: Path, file: Path, config: Config, known: Mapping[Place, ImageEntry]
+    file: Path, source: str, config: Config, known: Mapping[Place, ImageEntry]
 ) -> Iterator[tuple[ImageEntry, str]]:
     """Yield the images of a file, and the ends of ids for those that have none yet."""
-    source = _source_name(root, file)
-    mine = [entry for place, entry in known.items() if place[0] == source]
-    sha256, size, mtime = _identity(file, mine)
+    sha256, size, mtime = _identity(file, known.values())
     kept = {"source": source, "sha256": sha256, "size": size, "mtime": mtime}
     names = _names_of(file)
     wanted = range(len(names)) if config.images.series == "all" else config.images.series
@@ -81,7 +83,7 @@ def _images_of(
             info = image_info(file, series, axes=config.images.axes)
         except ImageError:
             new = ImageEntry("", series=series, **kept)
-            for entry in [e for e in mine if e.series == series] or [new]:
+            for entry in [e for e in known.values() if e.series == series] or [new]:
                 yield replace(entry, **kept, axes="", shape=()), tail
             continue
         pieces = pieces_of(info, config.images)
@@ -94,7 +96,7 @@ def _images_of(
             yield _described(replace(old, **kept), info, old, config), tail + piece.suffix
 
 
-def _identity(file: Path, known: Sequence[ImageEntry]) -> tuple[str, int, float]:
+def _identity(file: Path, known: Iterable[ImageEntry]) -> tuple[str, int, float]:
     """Return sha256, size and time of a file; what has not changed is not hashed again."""
     now = stamp(file)
     for entry in known:
@@ -117,21 +119,25 @@ def _described(entry: ImageEntry, info: ImageInfo, old: ImageEntry, config: Conf
         axes, shape = entry.region.shape(info.axes, info.shape)
     except ImageError:  # `crop` does not fit: its outcomes will say so
         return replace(entry, axes="", shape=())
-    same = (old.sha256, old.axes, old.shape) == (entry.sha256, axes, tuple(shape))
-    entry = _named(entry, config)
-    if same:
+    entry = replace(_named(entry, config), axes=axes, shape=tuple(shape))
+    entry = replace(entry, channels="|".join(info.channels))
+    if old.sha256 == entry.sha256 and _calibrated_for(old, axes):
         return entry
     return replace(
         entry,
-        axes=axes,
-        shape=tuple(shape),
         pixel_size_x=info.spacing.get("X", 0.0),
         pixel_size_y=info.spacing.get("Y", 0.0),
         pixel_size_z=info.spacing.get("Z", 0.0),
         unit=info.unit,
-        channels="|".join(info.channels),
         time_step=info.time_step,
     )
+
+
+def _calibrated_for(old: ImageEntry, axes: str) -> bool:
+    """Whether the calibration of an image still goes with its axes; a crop may drop or add one."""
+    if not old.axes:  # it could not be read, or its crop did not fit
+        return bool(old.spacing)
+    return set(axes) <= set(old.axes) or set(old.axes) <= set(axes)
 
 
 def _named(entry: ImageEntry, config: Config) -> ImageEntry:

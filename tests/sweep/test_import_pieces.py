@@ -359,3 +359,13 @@ def test_the_pictures_for_annotatorj_have_the_pixel_size(project):
     made = export_annotatorj(project, "round1", ["v0001"], layout="zips")
     [picture] = made.folder.glob("*.tif")
     assert image_info(picture).spacing == {"Y": 0.5, "X": 0.5}
+
+
+def test_a_persons_calibration_stays_when_the_crop_changes(project):
+    series(project)
+    [entry, *_] = import_images(project, config(", times: [0]"))
+    project.write_images([replace(entry, pixel_size_x=0.25, pixel_size_y=0.25)])
+    for crop in ("z=0:1 y=0:40", "y=0:9000", "y=0:64", ""):
+        project.write_images([replace(project.images()[0], crop=crop)])
+        [entry] = import_images(project, config(", times: [0]"))
+        assert (entry.pixel_size_x, entry.pixel_size_z) == (0.25, 2.0), crop
