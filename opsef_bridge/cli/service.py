@@ -27,8 +27,9 @@ def serve(
         typer.Option("--name", help="Name under which clients ask for it (repeatable)."),
     ] = None,
     pixels: Annotated[
-        int, typer.Option("--pixels", min=1, help="Pixels of the largest image that may be sent.")
-    ] = 2**31,
+        int | None,
+        typer.Option("--pixels", min=1, help="Pixels of the largest image that may be sent."),
+    ] = None,
 ) -> None:
     """Serve the projects of a folder to the Fiji menu, until Ctrl-C."""
     try:
@@ -40,7 +41,8 @@ def serve(
         ) from None
 
     names = tuple(name or ())
-    run(root, host, port, allow_remote=allow_remote, names=names, pixel_limit=pixels)
+    limit = {} if pixels is None else {"pixel_limit": pixels}
+    run(root, host, port, allow_remote=allow_remote, names=names, **limit)
 
 
 @app.command()

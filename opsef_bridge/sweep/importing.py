@@ -43,7 +43,7 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
     known = {(entry.source, entry.series, entry.part): entry for entry in project.images()}
     entries = dict(known)
     number = max((_number(entry) for entry in known.values()), default=0)
-    found: list[Place] = []
+    found: dict[Place, None] = {}
     of_source: dict[str, dict[Place, ImageEntry]] = {}
     for place, entry in known.items():
         of_source.setdefault(place[0], {})[place] = entry
@@ -55,16 +55,15 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
                 entry = replace(entry, id=f"i{number:05d}-{image_slug(file)}{tail}")
             place = entry.source, entry.series, entry.part
             entries[place] = entry
-            found.append(place)
+            found[place] = None
     _check_column(project, entries.values(), config)
     _check_globs([entries[key] for key in found], config)
-    mine = set(found)
     grouped = {
-        key: replace(e, group=_group_of(e, config), gone="" if key in mine else "yes")
+        key: replace(e, group=_group_of(e, config), gone="" if key in found else "yes")
         for key, e in entries.items()
     }
     project.write_images(grouped.values())
-    return [entry for key, entry in grouped.items() if key in mine]
+    return [entry for key, entry in grouped.items() if key in found]
 
 
 def _images_of(
@@ -119,8 +118,8 @@ def _described(entry: ImageEntry, info: ImageInfo, old: ImageEntry, config: Conf
         axes, shape = entry.region.shape(info.axes, info.shape)
     except ImageError:  # `crop` does not fit: its outcomes will say so
         return replace(entry, axes="", shape=())
-    entry = replace(_named(entry, config), axes=axes, shape=tuple(shape))
-    entry = replace(entry, channels="|".join(info.channels))
+    told = {"axes": axes, "shape": tuple(shape), "channels": "|".join(info.channels)}
+    entry = replace(_named(entry, config), **told)
     if old.sha256 == entry.sha256 and _calibrated_for(old, axes):
         return entry
     return replace(

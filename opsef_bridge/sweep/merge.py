@@ -27,7 +27,13 @@ from opsef_bridge.postprocess import Postprocess
 from opsef_bridge.postprocess.large import clean_large
 from opsef_bridge.project import Project
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
-from opsef_bridge.sweep.predict import failed_outcome, median_diameter, reuse, segmented_array
+from opsef_bridge.sweep.predict import (
+    failed_outcome,
+    label_info,
+    median_diameter,
+    reuse,
+    segmented_array,
+)
 from opsef_bridge.sweep.tiled import tile_id
 from opsef_bridge.sweep.tiling import segmented_shape
 
@@ -163,12 +169,10 @@ def _merged(
             release(canvas)
             return labels
 
-        info = {"variant": variant.slug, "key": variant.label_key(image), "image": image.id}
-        info |= entry.origin()
         write_large_labels(
             job.run.label_file(variant.id, image.id), read, shape, len(areas),
             spacing=entry.spacing, unit=entry.unit,
-            info="\n".join(f"{key}: {value}" for key, value in info.items()),
+            info=label_info(entry, image, variant),
         )  # fmt: skip
     return Outcome(
         image.id,

@@ -63,6 +63,7 @@ __all__ = [
     "cut_box",
     "failed_outcome",
     "finished_before",
+    "label_info",
     "median_diameter",
     "open_parts",
     "predict",
@@ -376,17 +377,22 @@ class Desk:
 
     def _write(self, labels: np.ndarray, image: PlannedImage, variant: Variant) -> None:
         entry = self.entries[image.id]
-        info = {"variant": variant.slug, "key": variant.label_key(image), "image": image.id}
-        info |= entry.origin()
-        if image.box:
-            info["box"] = "y {} x {} height {} width {}".format(*image.box)
         write_labels(
             self.job.run.label_file(variant.id, image.id),
             labels,
             spacing=entry.spacing,
             unit=entry.unit,
-            info="\n".join(f"{key}: {value}" for key, value in info.items()),
+            info=label_info(entry, image, variant),
         )
+
+
+def label_info(entry: ImageEntry, image: PlannedImage, variant: Variant) -> str:
+    """Return the text of a label file: what made it, and of what."""
+    info = {"variant": variant.slug, "key": variant.label_key(image), "image": image.id}
+    info |= entry.origin()
+    if image.box:
+        info["box"] = "y {} x {} height {} width {}".format(*image.box)
+    return "\n".join(f"{key}: {value}" for key, value in info.items())
 
 
 def chosen_values(raw: Raw) -> dict[str, float]:
