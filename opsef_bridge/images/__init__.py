@@ -9,6 +9,7 @@ from opsef_bridge.images.plane import segment_plane, segment_samples, to_grey
 from opsef_bridge.images.read import (
     Reader,
     image_info,
+    image_infos,
     is_image,
     read_image,
     register_reader,
@@ -24,6 +25,7 @@ __all__ = [
     "Region",
     "identity",
     "image_info",
+    "image_infos",
     "is_image",
     "label_lut",
     "read_image",

@@ -25,7 +25,8 @@ def name_axes(shape: tuple[int, ...], found: str, given: str | None, name: str) 
         Letters that the file gives; any letter that is not of ``TZCYXS`` is unknown.
     given : str or None
         Letters that the caller gives, for all dimensions or for those above 1. They win
-        over the file: stacks whose slices are stored as time points are common.
+        over the file: stacks whose slices are stored as time points are common. With a
+        ``?`` before them they only count where the file does not say.
     name : str
         File name, for messages.
 
@@ -35,8 +36,10 @@ def name_axes(shape: tuple[int, ...], found: str, given: str | None, name: str) 
         The file does not say, and neither does the caller; or the caller's letters do
         not fit.
     """
+    unknown = any(a not in AXES and size > 1 for a, size in zip(found, shape, strict=True))
+    if given is not None and given.startswith("?"):
+        given = given[1:] if unknown else None
     if given is None:
-        unknown = [i for i, axis in enumerate(found) if axis not in AXES and shape[i] > 1]
         if unknown:
             raise _ambiguous(shape, found, name)
         return "".join(axis if axis in AXES else "?" for axis in found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.util
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -151,4 +152,4 @@ def _channels(image: Any) -> tuple[str, ...]:
 def _time_step(image: Any) -> float:
     step = image.time_interval
     seconds = step.total_seconds() if isinstance(step, datetime.timedelta) else float(step or 0)
-    return seconds if seconds > 0 else 0.0
+    return seconds if 0 < seconds < math.inf else 0.0

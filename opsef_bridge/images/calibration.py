@@ -86,7 +86,8 @@ def to_micrometres(size: float | None, unit: str) -> float | None:
     if factor is None or size is None or not (math.isfinite(size) and size > 0):
         return None
     # TIFF holds sizes as fractions of two integers: nine digits are what survives.
-    return float(f"{size * factor:.9g}")
+    length = float(f"{size * factor:.9g}")
+    return length if 0 < length < math.inf else None
 
 
 def to_seconds(time: float | None, unit: str) -> float:
@@ -101,7 +102,8 @@ def to_seconds(time: float | None, unit: str) -> float:
     factor = SECONDS.get(WRITTEN.get(name, name))
     if factor is None or time is None or not (math.isfinite(time) and time > 0):
         return 0.0
-    return float(f"{time * factor:.9g}")
+    seconds = float(f"{time * factor:.9g}")
+    return seconds if seconds < math.inf else 0.0
 
 
 def print_resolution(size: float) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from opsef_bridge.files import file_sha256
@@ -27,8 +28,8 @@ def stamp(path: str | os.PathLike[str]) -> tuple[int, float]:
         status = path.stat()
         return status.st_size, status.st_mtime
     statuses = [one.stat() for one in (path, *path.rglob("*"))]
-    files = [one.stat().st_size for one in _members(path)]
-    return sum(files), max(status.st_mtime for status in statuses)
+    size = sum(status.st_size for status in statuses if stat.S_ISREG(status.st_mode))
+    return size, max(status.st_mtime for status in statuses)
 
 
 def identity(path: str | os.PathLike[str]) -> tuple[str, int, float]:
@@ -50,13 +51,14 @@ def identity(path: str | os.PathLike[str]) -> tuple[str, int, float]:
     ('e8828a90', 6)
     """
     path = Path(path)
+    before = stamp(path)  # what changes while it is read differs from it, and is read again
     if not path.is_dir():
-        return (file_sha256(path), *stamp(path))
+        return (file_sha256(path), *before)
     digest = hashlib.sha256()
     for file in _members(path):
         name = file.relative_to(path).as_posix()
         digest.update(f"{name}\0{file_sha256(file)}\n".encode())
-    return (digest.hexdigest(), *stamp(path))
+    return (digest.hexdigest(), *before)
 
 
 def _members(folder: Path) -> list[Path]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from opsef_bridge.errors import ImageError
 
-__all__ = ["AXES", "Image", "ImageInfo"]
+__all__ = ["AXES", "Image", "ImageInfo", "Infos", "each_info"]
 
 AXES = "TZCYXS"
 """Axes that an image may have, in this order: time, Z, channel, Y, X, sample (RGB)."""
@@ -89,3 +90,31 @@ class ImageInfo:
     unit: str = "pixel"
     channels: tuple[str, ...] = ()
     time_step: float = 0.0
+
+
+Infos = list[ImageInfo | ImageError | None]
+
+
+def each_info(describe: Callable[[int], ImageInfo], count: int) -> Infos:
+    """Describe `count` series one after another.
+
+    Parameters
+    ----------
+    describe : callable
+        Takes the number of a series. It may raise what a library raises.
+    count : int
+
+    Returns
+    -------
+    list
+        What `describe` returns, or its `ImageError`; None where it raises anything else.
+    """
+    told: Infos = []
+    for series in range(count):
+        try:
+            told.append(describe(series))
+        except ImageError as error:
+            told.append(error)
+        except Exception:  # each library has its own family of errors for damage
+            told.append(None)
+    return told

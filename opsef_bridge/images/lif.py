@@ -18,16 +18,19 @@ import numpy as np
 
 from opsef_bridge.errors import ImageError
 from opsef_bridge.images.axes import arrange, arrange_part, name_axes, without_pixels
-from opsef_bridge.images.calibration import spacing_along
-from opsef_bridge.images.image import Image, ImageInfo
+from opsef_bridge.images.calibration import spacing_along, to_micrometres, to_seconds
+from opsef_bridge.images.image import Image, ImageInfo, Infos, each_info
 from opsef_bridge.images.region import Region
 
-__all__ = ["lif_info", "lif_names", "read_lif"]
+__all__ = ["lif_info", "lif_infos", "lif_names", "read_lif"]
 
 LETTERS = {1: "X", 2: "Y", 3: "Z", 4: "T"}
 WAVELENGTHS = (5, 9)
 """Dimensions of detected and of exciting light."""
 TILES = 10
+
+MAGIC, MEMORY = b"\x70\x00\x00\x00", b"\x2a"
+"""What a LIF file, and each block in it, has at 0 and at 8."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,23 @@ def read_lif(
 
 def lif_info(path: Path, series: int = 0, axes: str | None = None) -> ImageInfo:
     """Describe one series without reading its pixels."""
-    scan, count = _scan(path, series)
+    return _info(path, *_scan(path, series), axes)
+
+
+def lif_infos(path: Path, axes: str | None = None) -> Infos:
+    """Describe all series; see `opsef_bridge.images.image.each_info`."""
+    file = _open(path)
+    found, elements = _series(file), _elements(file)
+
+    def describe(series: int) -> ImageInfo:
+        scan = _described(path, file, elements, *found[series])
+        _check_complete(path, scan, series)
+        return _info(path, scan, len(found), axes)
+
+    return each_info(describe, len(found))
+
+
+def _info(path: Path, scan: _Scan, count: int, axes: str | None) -> ImageInfo:
     letters = name_axes(scan.shape, scan.letters, axes, path.name)
     data, axes = arrange(without_pixels(scan.shape, scan.dtype), letters, colour=scan.colour)
     return ImageInfo(
@@ -121,7 +140,20 @@ def _open(path: Path) -> Any:
             f"{path.name} needs the package readlif, which is not installed",
             hint='Run: pip install "opsef_bridge[lif]"',
         ) from None
-    return LifFile(str(path))
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[:4] != MAGIC or head[8:] != MEMORY:
+        raise ImageError(
+            f"{path} is no LIF file: it begins with {head!r}",
+            hint="It has another format than its name says, or is damaged: copy it again from "
+            "its source, or give it the suffix of its format",
+        )
+    try:
+        return LifFile(str(path))
+    except ValueError as error:
+        if "closed file" in str(error):  # readlif closes it where it finds no block
+            raise ValueError("a block of pixels is not where the one before it ends") from error
+        raise
 
 
 def _name(image: Any, tile: int | None) -> str:
@@ -145,17 +177,23 @@ def _scan(path: Path, series: int) -> tuple[_Scan, int]:
         raise ImageError(
             f"{path.name} has no series {series}", hint=f"It has {len(found)}, counted from 0"
         )
-    scan = _described(path, file, *found[series])
+    scan = _described(path, file, _elements(file), *found[series])
+    _check_complete(path, scan, series)
+    return scan, len(found)
+
+
+def _check_complete(path: Path, scan: _Scan, series: int) -> None:
     begin, length = scan.image.offsets
     needed = math.prod(scan.image.dims_n.values()) * scan.image.channels * scan.dtype.itemsize
     if length == 0 or begin + length > path.stat().st_size:
         raise ValueError(f"it ends before the pixels of series {series} ({scan.name}) do")
     if length != needed:
         raise ValueError(f"series {series} has {length} bytes of pixels, its header says {needed}")
-    return scan, len(found)
 
 
-def _described(path: Path, file: Any, number: int, tile: int | None) -> _Scan:
+def _described(
+    path: Path, file: Any, elements: list[ElementTree.Element], number: int, tile: int | None
+) -> _Scan:
     image = file.get_image(number)
     if len(set(image.bit_depth)) != 1 or not 8 <= image.bit_depth[0] <= 16:
         raise ImageError(
@@ -164,7 +202,9 @@ def _described(path: Path, file: Any, number: int, tile: int | None) -> _Scan:
         )
     hidden = (*image.display_dims, TILES)
     above = [d for d in reversed(image.dims_n) if d not in hidden and image.dims_n[d] > 1]
-    description = _description(file, number)
+    # Where it can be told which description is whose.
+    known = len(elements) == len(file.image_list)
+    description = elements[number].find("./Data/Image/ImageDescription") if known else None
     return _Scan(
         image,
         tile,
@@ -218,14 +258,9 @@ def _plane(scan: _Scan, at: list[int]) -> np.ndarray:
     return np.asarray(image.get_plane(c=channel, requested_dims=wanted))
 
 
-def _description(file: Any, number: int) -> ElementTree.Element | None:
-    """Return the XML description of an image, where it can be told which one is its."""
-    elements = [
-        one for one in file.xml_root.iter("Element") if one.find("./Data/Image") is not None
-    ]
-    if len(elements) != len(file.image_list):
-        return None
-    return elements[number].find("./Data/Image/ImageDescription")
+def _elements(file: Any) -> list[ElementTree.Element]:
+    """Return what the XML has of each image."""
+    return [one for one in file.xml_root.iter("Element") if one.find("./Data/Image") is not None]
 
 
 def _channels(scan: _Scan) -> tuple[str, ...]:
@@ -249,12 +284,13 @@ def _spacing(scan: _Scan) -> dict[str, float]:
     found = {}
     for letter, dim in zip(scan.letters.strip("S").replace("C", ""), dims, strict=True):
         scale = scan.image.scale_n.get(dim)
-        if letter in "ZYX" and LETTERS.get(dim, "Q") in "ZYX" and scale:
-            found[letter] = float(f"{abs(1 / scale):.9g}")
+        length = to_micrometres(abs(1 / scale), "um") if scale else None
+        if letter in "ZYX" and LETTERS.get(dim, "Q") in "ZYX" and length:
+            found[letter] = length
     return found
 
 
 def _time_step(scan: _Scan) -> float:
     """Return seconds between time points; readlif has time points a second."""
     rate = scan.image.scale_n.get(4) if 4 in scan.outer else None
-    return float(f"{abs(1 / rate):.9g}") if rate else 0.0
+    return to_seconds(abs(1 / rate), "s") if rate else 0.0

@@ -20,10 +20,10 @@ import numpy as np
 from opsef_bridge.errors import ImageError
 from opsef_bridge.images.axes import arrange, arrange_part, name_axes, without_pixels
 from opsef_bridge.images.calibration import spacing_along, to_micrometres, to_seconds
-from opsef_bridge.images.image import AXES, Image, ImageInfo
+from opsef_bridge.images.image import AXES, Image, ImageInfo, Infos, each_info
 from opsef_bridge.images.region import Region
 
-__all__ = ["read_zarr", "zarr_info", "zarr_library", "zarr_names"]
+__all__ = ["read_zarr", "zarr_info", "zarr_infos", "zarr_library", "zarr_names"]
 
 KINDS = {"channel": "C", "time": "T"}
 LARGEST_CHUNK = 2**31
@@ -66,7 +66,21 @@ def read_zarr(
 
 def zarr_info(path: Path, series: int = 0, axes: str | None = None) -> ImageInfo:
     """Describe one image of an OME-Zarr without reading its pixels."""
-    level, count = _level(path, series)
+    return _info(path, *_level(path, series), axes)
+
+
+def zarr_infos(path: Path, axes: str | None = None) -> Infos:
+    """Describe all images of an OME-Zarr; see `opsef_bridge.images.image.each_info`."""
+    root = zarr_library(path).open(str(path), mode="r")
+    found = _places(root)
+
+    def describe(series: int) -> ImageInfo:
+        return _info(path, _level_at(root, found[series]), len(found), axes)
+
+    return each_info(describe, len(found))
+
+
+def _info(path: Path, level: _Level, count: int, axes: str | None) -> ImageInfo:
     letters = name_axes(level.array.shape, level.letters, axes, path.name)
     dtype = level.array.dtype.newbyteorder("=")
     data, axes = arrange(without_pixels(level.array.shape, dtype), letters)
@@ -112,15 +126,19 @@ def _level(path: Path, series: int) -> tuple[_Level, int]:
         raise ImageError(
             f"{path.name} has no series {series}", hint=f"It has {len(found)}, counted from 0"
         )
-    node = root[found[series]] if found[series] else root
+    return _level_at(root, found[series]), len(found)
+
+
+def _level_at(root: Any, place: str) -> _Level:
+    node = root[place] if place else root
     if hasattr(node, "shape"):
         names = getattr(node.metadata, "dimension_names", None) or [
             *"?" * (node.ndim - 2),
             "Y",
             "X",
         ]
-        return _Level(node, "".join(_letter({"name": name}) for name in names)), len(found)
-    return _described(node), len(found)
+        return _Level(node, "".join(_letter({"name": name}) for name in names))
+    return _described(node)
 
 
 def _places(root: Any) -> list[str]:

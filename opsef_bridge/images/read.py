@@ -27,17 +27,18 @@ from opsef_bridge.images.by_bioio import (
     bioio_suffixes,
     read_bioio,
 )
-from opsef_bridge.images.image import Image, ImageInfo
+from opsef_bridge.images.image import Image, ImageInfo, Infos
 from opsef_bridge.images.jpeg import jpeg_info, read_jpeg
-from opsef_bridge.images.lif import lif_info, lif_names, read_lif
-from opsef_bridge.images.ome_zarr import read_zarr, zarr_info, zarr_names
+from opsef_bridge.images.lif import lif_info, lif_infos, lif_names, read_lif
+from opsef_bridge.images.ome_zarr import read_zarr, zarr_info, zarr_infos, zarr_names
 from opsef_bridge.images.png import png_info, read_png
 from opsef_bridge.images.region import Region
-from opsef_bridge.images.tiff import read_tiff, tiff_info, tiff_names
+from opsef_bridge.images.tiff import read_tiff, tiff_info, tiff_infos, tiff_names
 
 __all__ = [
     "Reader",
     "image_info",
+    "image_infos",
     "is_image",
     "read_image",
     "reading",
@@ -73,6 +74,9 @@ class Reader:
         ``names(path) -> list of str``: the name of each series, empty where it has none.
     folder : bool
         What is read is a folder (OME-Zarr), not a file.
+    infos : callable, optional
+        ``infos(path, axes)``: what `info` says of each series, the file opened once, as
+        `opsef_bridge.images.image.each_info` gives it.
     """
 
     name: str
@@ -81,6 +85,7 @@ class Reader:
     info: Callable[[Path, int, str | None], ImageInfo]
     names: Callable[[Path], list[str]] | None = None
     folder: bool = False
+    infos: Callable[[Path, str | None], Infos] | None = None
 
 
 _READERS: dict[str, Reader] = {}
@@ -95,11 +100,12 @@ def register_reader(reader: Reader) -> None:
 BIOIO = Reader("bioio", (), read_bioio, bioio_info, bioio_names)
 """Asked where no reader is registered for a suffix."""
 
-register_reader(Reader("TIFF", (".tif", ".tiff", ".tf8", ".btf"), read_tiff, tiff_info, tiff_names))
+TIFFS = (".tif", ".tiff", ".tf8", ".btf")
+register_reader(Reader("TIFF", TIFFS, read_tiff, tiff_info, tiff_names, infos=tiff_infos))
 register_reader(Reader("PNG", (".png",), read_png, png_info))
 register_reader(Reader("JPEG", (".jpg", ".jpeg"), read_jpeg, jpeg_info))
-register_reader(Reader("OME-Zarr", (".zarr",), read_zarr, zarr_info, zarr_names, folder=True))
-register_reader(Reader("Leica", (".lif",), read_lif, lif_info, lif_names))
+register_reader(Reader("OME-Zarr", (".zarr",), read_zarr, zarr_info, zarr_names, True, zarr_infos))
+register_reader(Reader("Leica", (".lif",), read_lif, lif_info, lif_names, infos=lif_infos))
 
 
 def suffixes() -> tuple[str, ...]:
@@ -141,7 +147,8 @@ def read_image(
         Which image of the file, from 0.
     axes : str, optional
         Letters of ``TZCYXS`` for the dimensions of the file, in its order; needed where
-        the file does not say (a plain 3D TIFF) or is wrong.
+        the file does not say (a plain 3D TIFF) or is wrong. ``?ZYX`` is for a set of files
+        of which only some do not say: those that do keep their own.
     region : Region, optional
         The part wanted, in the axes of the image that would be read without it. Little
         more is read from the disk than that, and nothing more is kept in memory.
@@ -196,6 +203,38 @@ def image_info(
     with reading(path, folder=reader.folder):
         info = reader.info(path, series, axes)
     _check_dtype(path, np.dtype(info.dtype))
+    return info
+
+
+def image_infos(
+    path: str | os.PathLike[str], *, axes: str | None = None
+) -> list[ImageInfo | ImageError]:
+    """Describe every series of a file as `image_info` does, in time linear in their number.
+
+    Parameters are those of `image_info`. A series that cannot be described is the error that
+    `image_info` raises; so is the only one of a file that cannot be read at all.
+    """
+    path = Path(path)
+    told: Infos = []
+    with contextlib.suppress(Exception):  # `image_info` says what is wrong, and with which series
+        infos = _reader(path).infos
+        told = infos(path, axes) if infos is not None else []
+    if not told:
+        with contextlib.suppress(ImageError):
+            told = [None] * len(series_names(path))
+    return [_checked(path, series, axes, info) for series, info in enumerate(told or [None])]
+
+
+def _checked(
+    path: Path, series: int, axes: str | None, info: ImageInfo | ImageError | None
+) -> ImageInfo | ImageError:
+    try:
+        if info is None:
+            return image_info(path, series, axes=axes)
+        if isinstance(info, ImageInfo):
+            _check_dtype(path, np.dtype(info.dtype))
+    except ImageError as error:
+        return error
     return info
 
 

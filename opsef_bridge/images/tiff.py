@@ -15,12 +15,12 @@ import tifffile
 from opsef_bridge.errors import ImageError
 from opsef_bridge.images.axes import arrange, arrange_part, name_axes, without_pixels
 from opsef_bridge.images.calibration import spacing_along
-from opsef_bridge.images.image import AXES, Image, ImageInfo
+from opsef_bridge.images.image import AXES, Image, ImageInfo, Infos, each_info
 from opsef_bridge.images.region import Region, part_index
-from opsef_bridge.images.tiff_meaning import tiff_meaning
+from opsef_bridge.images.tiff_meaning import Meaning, ome_images, tiff_meaning
 from opsef_bridge.images.tiff_part import native, read_series
 
-__all__ = ["read_tiff", "tiff_array", "tiff_info", "tiff_names"]
+__all__ = ["read_tiff", "tiff_array", "tiff_info", "tiff_infos", "tiff_names"]
 
 INFLATION = 1100
 """No deflated file holds more than 1,032 times its own size: a header that claims more
@@ -59,11 +59,38 @@ def read_tiff(
 def tiff_info(path: Path, series: int = 0, axes: str | None = None) -> ImageInfo:
     """Describe one series of a TIFF without reading its pixels."""
     with _series(path, series) as (tiff, found):
-        letters = name_axes(found.shape, _letters(found), axes, path.name)
-        nothing = without_pixels(found.shape, found.dtype)
-        data, axes = arrange(nothing, letters, colour=_colour(found, axes))
         meaning = tiff_meaning(tiff, found, series)
-        count = len(tiff.series)
+        return _info(path, found, len(tiff.series), axes, meaning)
+
+
+def tiff_infos(path: Path, axes: str | None = None) -> Infos:
+    """Describe all series of a TIFF; see `opsef_bridge.images.image.each_info`."""
+    with _no_complaints() as complaints, tifffile.TiffFile(path) as tiff:
+        count, images = len(tiff.series), ome_images(tiff)
+        if complaints:
+            raise ValueError(complaints[0])
+
+        def describe(series: int) -> ImageInfo:
+            complaints.clear()  # they are of the pages of the series before
+            found = tiff.series[series]
+            _check_complete(path, tiff, found)
+            meaning = tiff_meaning(tiff, found, series, images)
+            info = _info(path, found, count, axes, meaning)
+            if complaints:
+                raise ValueError(complaints[0])
+            return info
+
+        told = each_info(describe, count)
+        complaints.clear()
+    return told
+
+
+def _info(
+    path: Path, found: tifffile.TiffPageSeries, count: int, axes: str | None, meaning: Meaning
+) -> ImageInfo:
+    letters = name_axes(found.shape, _letters(found), axes, path.name)
+    nothing = without_pixels(found.shape, found.dtype)
+    data, axes = arrange(nothing, letters, colour=_colour(found, axes))
     return ImageInfo(
         axes,
         data.shape,

@@ -231,3 +231,27 @@ def test_channels_of_different_depth_are_refused_by_name(tmp_path):
     write_lif(path, [Series("a", pixels(4, 5, dtype=np.float32), [(X, 5, 1), (Y, 4, 1)], bits=32)])
     with pytest.raises(ImageError, match=r"series 0 \(a\) has channels of \(32,\) bits"):
         read_image(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"II*\0 a TIFF by its head", b"p", bytes(64), b"\x70\0\0\0" + bytes(60), b"\x2a" * 64],
+    ids=["tiff", "short", "zeros", "no block", "no magic"],
+)
+def test_a_file_that_is_no_lif_is_said_to_be_none(tmp_path, data):
+    path = tmp_path / "a.lif"
+    path.write_bytes(data)
+    for read in (read_image, image_info, series_names):
+        with pytest.raises(ImageError, match=r"a\.lif is no LIF file: it begins with b"):
+            read(path)
+
+
+def test_damage_between_blocks_is_said_as_such(tmp_path):
+    path = tmp_path / "a.lif"
+    data = SYNTHETIC.read_bytes()
+    header = 13 + 2 * int.from_bytes(data[9:13], "little")
+    assert data[header : header + 4] == data[:4]
+    path.write_bytes(data[:header] + b"\xff" * 4 + data[header + 4 :])
+    with pytest.raises(ImageError, match="a block of pixels is not where") as caught:
+        read_image(path)
+    assert "closed file" not in str(caught.value)

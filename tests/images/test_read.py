@@ -150,6 +150,18 @@ def test_the_callers_axes_win_over_the_file(tmp_path):
     assert read_image(path, axes="ZYX").axes == "ZYX"
 
 
+def test_assumed_axes_count_only_where_a_file_does_not_say(tmp_path):
+    plain, named, colour = (tmp_path / name for name in ("plain.tif", "named.tif", "colour.tif"))
+    pages(plain, STACK)
+    write_hyperstack(named, STACK, "TYX")
+    tifffile.imwrite(colour, STACK.astype(np.uint8)[:3].transpose(1, 2, 0), photometric="rgb")
+    for path, axes in ((plain, "ZYX"), (named, "TYX"), (colour, "YXS")):
+        assert read_image(path, axes="?ZYX").axes == axes
+        assert image_info(path, axes="?ZYX").axes == axes
+    with pytest.raises(ImageError, match="do not fit"):
+        read_image(plain, axes="?TZYX")
+
+
 def test_singletons_go_and_the_order_is_fixed(tmp_path):
     path = tmp_path / "a.tif"
     data = STACK.reshape(1, 2, 20, 30, 2, 1)

@@ -322,3 +322,64 @@ def test_tiles_that_the_header_promises_and_the_file_lacks(tmp_path):
     for region in (None, Region(x=(0, 10))):
         with pytest.raises(ImageError, match="it holds 12 of 3750 strips or tiles"):
             read_image(path, region=region)
+
+
+def timed_planes(path, times, unit="s", *, channels=2, **more):
+    """Write an OME-TIFF whose planes alone tell the time, the second channel 0.3 later."""
+    data = np.zeros((len(times), channels, 8, 9), np.uint8)
+    delta = [time + 0.3 * c for time in times for c in range(channels)]
+    plane = {"DeltaT": delta, "DeltaTUnit": [unit] * len(delta)}
+    metadata = {"axes": "TCYX", "Plane": plane, **more}
+    tifffile.imwrite(path, data, ome=True, photometric="minisblack", metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("times", "unit", "step"),
+    [
+        ([0.0, 10.0, 20.0, 30.0], "s", 10),
+        ([0.4, 10.0, 20.4, 30.5], "s", 10.1),  # within 10 % of the median
+        ([0.0, 500.0, 1000.0], "ms", 0.5),
+        ([5.0, 7.0], "min", 120),
+        ([0.0, 10.0, 20.0, 32.0], "s", 0),  # one is 20 % off
+        ([0.0, 10.0, 15.0, 25.0], "s", 0),
+        ([30.0, 20.0, 10.0], "s", 0),
+        ([0.0, 0.0, 0.0], "s", 0),
+        ([3.0], "s", 0),
+        ([0.0, 10.0, 20.0], "pixel", 0),
+        ([0.0, float("nan"), 20.0], "s", 0),
+        ([0.0, float("inf"), 20.0], "s", 0),
+    ],
+)
+def test_the_time_step_of_planes(tmp_path, times, unit, step):
+    path = tmp_path / "a.ome.tif"
+    timed_planes(path, times, unit)
+    found = read_image(path).time_step, image_info(path).time_step
+    assert found == pytest.approx((step, step))
+
+
+def test_a_time_increment_wins_over_the_times_of_planes(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    timed_planes(path, [0.0, 10.0, 20.0], TimeIncrement=7, TimeIncrementUnit="s")
+    assert read_image(path).time_step == 7
+
+
+def test_times_of_planes_that_are_no_numbers_are_none(tmp_path):
+    path = tmp_path / "a.ome.tif"
+    timed_planes(path, [10.0, 20.0, 30.0])
+    with tifffile.TiffFile(path) as tiff:
+        xml = tiff.ome_metadata
+    assert xml.count('DeltaT="20.0"') == 1
+    tifffile.tiffcomment(path, xml.replace('DeltaT="20.0"', 'DeltaT="soon"').encode())
+    assert read_image(path).time_step == 0
+
+
+@pytest.mark.parametrize("size", [1e305, 1e-320])
+def test_a_length_that_no_float_holds_in_micrometres_is_none(tmp_path, size):
+    path = tmp_path / "a.ome.tif"
+    metadata = {"axes": "TYX", "PhysicalSizeX": size, "PhysicalSizeXUnit": "m"}
+    if size < 1:
+        metadata["PhysicalSizeXUnit"] = "pm"
+    metadata |= {"TimeIncrement": 1e305, "TimeIncrementUnit": "d"}
+    tifffile.imwrite(path, np.zeros((2, 8, 9), np.uint8), ome=True, metadata=metadata)
+    found = read_image(path)
+    assert (found.spacing, found.unit, found.time_step) == ({}, "pixel", 0)
