@@ -1,7 +1,7 @@
 """Time of postprocessing: four times the objects on the same area, and filters beside tables.
 
-Run ``python benchmarks/bench_postprocess.py``: about two minutes. Equality with loops over the
-objects is checked first. CPU time, median of five calls.
+Run ``python benchmarks/bench_postprocess.py``: about three minutes. Equality with loops over the
+objects, and of tables with scikit-image's, is checked first. CPU time, median of several calls.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import scipy.ndimage
+from skimage.measure import regionprops_table
 
 from opsef_bridge.measure import regions
-from opsef_bridge.measure.regions import region_table
+from opsef_bridge.measure.regions import object_columns, region_table
 from opsef_bridge.postprocess import clean, split_by_mask
 from opsef_bridge.preprocess.disk import disk
 
@@ -39,9 +40,18 @@ TABLES = {
         "intensity_mean",
         "intensity_sum",
     ],
+    "all columns of objects": object_columns("yx"),
     "the default table": None,
-    "area alone": ["area"],
 }
+
+PEER = {
+    "equivalent_diameter": ("equivalent_diameter_area",),
+    "circularity": ("area", "perimeter"),
+    "touches_border": ("bbox",),
+    **{f"centroid_{axis}": ("centroid",) for axis in "yx"},
+    **{f"bbox_{axis}{end}": ("bbox",) for axis in "yx" for end in (0, 1)},
+}
+"""Properties of scikit-image that columns need which are named otherwise here."""
 
 
 def field(shape: tuple[int, ...], per_side: int) -> np.ndarray:
@@ -151,22 +161,99 @@ def bench_rings(side: int, count: int) -> None:
     show("peer: fill_holes by a loop over boxes", *loop)
 
 
+def theirs(labels: np.ndarray, columns: list[str]) -> dict[str, np.ndarray]:
+    """The same columns by scikit-image; the last two are made of what it has."""
+    names = dict.fromkeys(name for c in columns for name in PEER.get(c, (c,)))
+    table = regionprops_table(labels, properties=names)
+    renamed = {"equivalent_diameter_area": "equivalent_diameter"}
+    renamed |= {f"centroid-{k}": f"centroid_{axis}" for k, axis in enumerate("yx")}
+    renamed |= {f"bbox-{k}": f"bbox_{end}" for k, end in enumerate(("y0", "x0", "y1", "x1"))}
+    table = {renamed.get(name, name): values for name, values in table.items()}
+    if "touches_border" in columns:
+        y0, x0, y1, x1 = (table[f"bbox_{end}"] for end in ("y0", "x0", "y1", "x1"))
+        height, width = labels.shape
+        table["touches_border"] = (y0 == 0) | (x0 == 0) | (y1 == height) | (x1 == width)
+    if "circularity" in columns:
+        table["circularity"] = np.minimum(4 * np.pi * table["area"] / table["perimeter"] ** 2, 1)
+    return {column: table[column] for column in columns}
+
+
+def check_table(labels: np.ndarray) -> None:
+    columns = object_columns("yx")
+    ours = region_table(labels, properties=columns)
+    for column, values in theirs(labels, columns).items():
+        np.testing.assert_allclose(ours[column], values, rtol=1e-9, atol=1e-9, err_msg=column)
+
+
+def bench_tables(side: int, per_side: int) -> None:
+    """All columns of objects, four times the objects, against scikit-image."""
+    few, many = field((side, side), per_side), field((side, side), 2 * per_side)
+    check_table(few)
+    columns = object_columns("yx")
+    picture = np.random.default_rng(0).integers(0, 60_000, few.shape).astype(np.uint16)
+    print(f"\n{side} x {side}: tables of {few.max()} and {many.max()} objects on the same area")
+    for name, given, wanted in (
+        ("all columns of objects", None, columns),
+        ("the same and all intensities", picture, [*columns, *regions.INTENSITY]),
+        ("the default table", None, None),
+        *((column, None, [column]) for column in ("area", *regions.OUTLINE, *regions.SHAPE)),
+    ):
+        one, four = (table_seconds(labels, given, wanted) for labels in (few, many))
+        show(name, one, four)
+    show("peer: all columns, scikit-image", *(peer_seconds(x, columns) for x in (few, many)))
+
+
+def table_seconds(labels: np.ndarray, picture: np.ndarray | None, names: Any) -> float:
+    return seconds(lambda: region_table(labels, picture, properties=names), 9)
+
+
+def peer_seconds(labels: np.ndarray, columns: list[str]) -> float:
+    return seconds(lambda: theirs(labels, columns), 1)
+
+
 def bench_filters(labels: np.ndarray) -> None:
     picture = np.random.default_rng(0).integers(0, 60_000, labels.shape).astype(np.uint16)
     print(f"\nFilters beside the table they need, {labels.shape}, {labels.max()} objects")
+    plain = seconds(lambda: clean(labels), 9)
+    print(f"clean without a filter, which only numbers: {1000 * plain:.1f} ms")
     for name, properties in TABLES.items():
         columns = region_table(labels, picture, None, properties).columns[1:]
         keep = [{column: (None, 1e18) for column in columns}]
         keep[0]["area"] = (float(np.median(np.bincount(labels.ravel())[1:])), None)
-        table, rest = filter_seconds(labels, picture, keep)
-        print(
-            f"{name:38s} table {1000 * table:9.1f} ms   filter {1000 * rest:9.1f} ms   "
-            f"{100 * rest / table:6.1f} %",
-            flush=True,
-        )
+        show_filter(name, filter_seconds(labels, picture, keep), plain)
+    for column in object_columns("yx"):
+        values = region_table(labels, properties=[column])[column].to_numpy(float)
+        middle = float(np.median(values))
+        keep = [{column: (middle - 1e-6 * (1 + abs(middle)), None)}]  # no value lies so near
+        check_filter(labels, keep)
+        peer = peer_seconds(labels, [column])
+        show_filter(column, filter_seconds(labels, None, keep), plain, peer)
 
 
-def filter_seconds(labels: np.ndarray, picture: np.ndarray, keep: Any) -> tuple[float, float]:
+def check_filter(labels: np.ndarray, keep: Any) -> None:
+    """Equal to what scikit-image's table says."""
+    [(column, (low, _))] = keep[0].items()
+    stay = 1 + np.flatnonzero(theirs(labels, [column])[column] >= low)
+    np.testing.assert_array_equal(clean(labels, keep=keep) > 0, np.isin(labels, stay))
+
+
+def show_filter(
+    name: str, times: tuple[float, float], plain: float, peer: float | None = None
+) -> None:
+    """Print a table's time, and the rest of `clean` without and with its numbering."""
+    table, rest = times
+    beyond = rest - plain
+    line = (
+        f"{name:24s} table {1000 * table:7.1f} ms   keep {1000 * beyond:6.1f} ms "
+        f"{100 * beyond / table:6.1f} %   keep and number {1000 * rest:6.1f} ms "
+        f"{100 * rest / table:6.1f} %"
+    )
+    print(line + (f"   scikit-image {1000 * peer:8.1f} ms" if peer else ""), flush=True)
+
+
+def filter_seconds(
+    labels: np.ndarray, picture: np.ndarray | None, keep: Any
+) -> tuple[float, float]:
     """Median CPU time of the table, and of the rest of `clean`, in the same calls."""
     original, inner, whole = regions.region_table, [], []
 
@@ -197,6 +284,8 @@ def main() -> None:
     bench_objects((2048, 2048), 45)
     bench_objects((32, 512, 512), 12)
     bench_rings(2048, 64)
+    bench_tables(2048, 20)
+    bench_tables(2048, 45)
     bench_filters(field((2048, 2048), 45))
 
 

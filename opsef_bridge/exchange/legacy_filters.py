@@ -58,6 +58,8 @@ def keep_of(ranges: Mapping[str, Any], say: Said) -> dict[str, Any]:
             keep += _area(low, high, say)
         elif name in _LARGEST:
             keep += _real(name, low, high, say)
+        elif name == "circularity":
+            keep += _circularity(low, high, say)
         else:
             _nothing(name, low, high, say)
     return {"keep": keep} if keep else {}
@@ -109,14 +111,20 @@ def _real(name: str, low: float, high: float, say: Said) -> list[dict[str, Any]]
     return [{name: [bottom, top]}]
 
 
+def _circularity(low: float, high: float, say: Said) -> list[dict[str, Any]]:
+    """OpSeF's, pi x equivalent diameter / perimeter, is the root of the one here."""
+    say(
+        f"circularity from {tidy(low)} to {tidy(high)}: its square is the circularity here, "
+        "4 pi area / perimeter^2; the ends of the range belong to it."
+    )
+    bottom = None if low <= 0 else tidy(low * low)
+    top = None if high >= 1 else tidy(high * high)
+    return [] if bottom is None and top is None else [{"circularity": [bottom, top]}]
+
+
 def _nothing(name: str, low: float, high: float, say: Said) -> None:
     between = f"from {tidy(low)} to {tidy(high)}"
-    if name == "circularity":
-        say(
-            f"circularity {between} is not carried over: pi x equivalent diameter / perimeter is "
-            "no property here. Try `solidity`, `eccentricity` or `perimeter` in postprocess.keep."
-        )
-    elif name in _DEFAULTS:
+    if name in _DEFAULTS:
         say(
             f"{name} {between} is not carried over: objects are not kept by intensity here. "
             "OpSeF measured in its 8-bit display image."

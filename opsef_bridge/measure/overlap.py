@@ -94,16 +94,14 @@ def label_runs(labels: np.ndarray) -> Runs:
     np.not_equal(rows[:, 1:], rows[:, :-1], out=edge[:, 1:])
     start = np.flatnonzero(edge)
     value = rows.reshape(-1)[start].astype(np.int64)
-    if value.min() < 0:
+    start, stop, value, lowest = _of_objects(start, value, labels.size)
+    if lowest < 0:
         raise InputError(
             f"labels must lie between 0 and 2**63 - 1, found {labels.min()} to {labels.max()}",
             hint="0 is background; objects are numbered from 1",
         )
-    stop = np.append(start[1:], labels.size)
-    objects = value != 0
-    start, stop, value = start[objects], stop[objects], value[objects]
     numbers, index = _consecutive(value)
-    areas = np.bincount(index, stop - start, len(numbers)).astype(np.int64)
+    areas = _pixels(start, stop, index, len(numbers))
     return Runs(start, stop, index, numbers, areas, labels.shape)
 
 
@@ -225,9 +223,53 @@ def _consecutive(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         numbers, index = np.unique(values, return_inverse=True)
         return numbers, index.astype(np.int32)
     # A lookup table beats sorting where labels are dense, as they nearly always are.
-    present = np.zeros(largest + 1, bool)
-    present[values] = True
-    return np.flatnonzero(present), (np.cumsum(present, dtype=np.int32) - 1)[values]
+    return _numbered(values, largest)
+
+
+@compiled
+def _of_objects(start, value, size):  # pragma: no cover
+    """Starts, stops and values of the runs that are not background; the lowest value of all."""
+    first = np.empty(len(start), np.int64)
+    stop = np.empty(len(start), np.int64)
+    label = np.empty(len(start), np.int64)
+    lowest = 0
+    count = 0
+    for k in range(len(start)):
+        if value[k] != 0:
+            first[count] = start[k]
+            stop[count] = start[k + 1] if k + 1 < len(start) else size
+            label[count] = value[k]
+            lowest = min(lowest, value[k])
+            count += 1
+    return first[:count].copy(), stop[:count].copy(), label[:count].copy(), lowest
+
+
+@compiled
+def _numbered(values, largest):  # pragma: no cover
+    """Sorted distinct values, and the position of each value among them, by a table."""
+    place = np.full(largest + 1, -1, np.int32)
+    for k in range(len(values)):
+        place[values[k]] = 0
+    numbers = np.empty(largest + 1, np.int64)
+    count = 0
+    for value in range(largest + 1):
+        if place[value] == 0:
+            place[value] = count
+            numbers[count] = value
+            count += 1
+    index = np.empty(len(values), np.int32)
+    for k in range(len(values)):
+        index[k] = place[values[k]]
+    return numbers[:count].copy(), index
+
+
+@compiled
+def _pixels(start, stop, index, count):  # pragma: no cover
+    """Sum of the lengths of each object's runs."""
+    areas = np.zeros(count, np.int64)
+    for k in range(len(start)):
+        areas[index[k]] += stop[k] - start[k]
+    return areas
 
 
 @compiled

@@ -1,18 +1,21 @@
 """Tables of objects: one row per label, one column per measured property.
 
-Area, place, size, shape and intensity come from the runs of the labels in closed form,
-for all objects at once. The few properties that need an object's own small picture
-(perimeter, solidity, ...) are measured by scikit-image, and only when asked for.
+All is measured from the runs of the labels, for all objects at once; only the shapes of
+objects in volumes are left to scikit-image, object by object, and only when asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from opsef_bridge.errors import InputError
+from opsef_bridge.measure.hulls import convex_hulls
+from opsef_bridge.measure.moments import boxes, second_moments
+from opsef_bridge.measure.outlines import euler_numbers, perimeters
 from opsef_bridge.measure.overlap import Runs, label_runs
 
 if TYPE_CHECKING:
@@ -21,10 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["object_columns", "region_table"]
 
 DEFAULT = ("area", "centroid", "bbox", "equivalent_diameter", "touches_border")
+BOX = ("centroid", "bbox", "extent", "touches_border")
 ELLIPSE = ("axis_major_length", "axis_minor_length", "eccentricity", "orientation")
-BY_SKIMAGE = ("perimeter", "solidity", "euler_number", "feret_diameter_max")
+OUTLINE = ("perimeter", "circularity")
+SHAPE = ("solidity", "euler_number", "feret_diameter_max")
 INTENSITY = tuple(f"intensity_{name}" for name in ("mean", "min", "max", "sum", "std"))
-FLAT_ONLY = (*ELLIPSE, "perimeter")
+FLAT_ONLY = (*ELLIPSE, *OUTLINE)
 
 Columns = dict[str, np.ndarray]
 Spacing = Mapping[str, float] | Sequence[float] | None
@@ -68,7 +73,14 @@ def region_table(
         - axis_major_length, axis_minor_length, eccentricity, orientation : 2D, of the
           ellipse with the same second moments; orientation in radians from the Y axis, 0
           for a round object
-        - perimeter (2D), solidity, euler_number, feret_diameter_max : as scikit-image
+        - perimeter : 2D, square pixels, as scikit-image's
+        - circularity : 2D, square pixels, ``4 pi area / perimeter**2`` as ImageJ defines it,
+          with this perimeter; 1 for a disk. As in ImageJ, small objects that come out above 1
+          have 1, and so have those whose perimeter is 0 (one or two pixels)
+        - solidity : share of the convex hull that is filled, as scikit-image's; in 3D NaN
+          where all voxels lie in one plane, whose hull has no volume
+        - euler_number : pieces less holes (3D: less tunnels, plus hollows), as scikit-image's
+        - feret_diameter_max : of the convex hull, as scikit-image's; NaN as solidity
         - intensity_mean, _min, _max, _sum, _std : with a channel axis one column per
           channel, ``intensity_mean_0``, ...
 
@@ -97,25 +109,19 @@ def region_table(
     wanted = _wanted(properties, runs, channels)
     makers: dict[str, Callable[[], Columns]] = {
         "area": lambda: _area(runs, None if spacing is None else size),
-        "centroid": lambda: _centroid(runs, size),
-        "bbox": lambda: _bbox(runs),
         "equivalent_diameter": lambda: _diameter(runs, size),
-        "extent": lambda: _extent(runs),
-        "touches_border": lambda: _touches_border(runs),
     }
+    found = cache(lambda: boxes(runs))
+    makers |= dict.fromkeys(BOX, lambda: _boxes(runs, size, *found()))
+    makers |= dict.fromkeys(ELLIPSE, lambda: _ellipse(runs, size, found()[2]))
+    makers |= dict.fromkeys(OUTLINE, lambda: _outline(runs, size))
+    makers |= dict.fromkeys(SHAPE, lambda: _shape(runs, size, list(wanted)))
+    makers |= dict.fromkeys(INTENSITY, lambda: _intensities(runs, channels, list(wanted)))
     table: Columns = {"label": runs.labels}
     measured: Columns = {}
-    slow = [name for name in wanted if name in BY_SKIMAGE]
     for name, columns in wanted.items():
         if columns[0] not in measured:
-            if name in makers:
-                measured |= makers[name]()
-            elif name in ELLIPSE:
-                measured |= _ellipse(runs, size)
-            elif name in BY_SKIMAGE:
-                measured |= _by_skimage(runs, size, slow)
-            else:
-                measured |= _intensities(runs, channels, [n for n in wanted if n in INTENSITY])
+            measured |= makers[name]()
         table |= {column: measured[column] for column in columns}
     return pd.DataFrame(table)
 
@@ -137,7 +143,7 @@ def object_columns(axes: str) -> list[str]:
 
 def _columns(axes: str) -> dict[str, list[str]]:
     """Each property that needs no intensities with its columns."""
-    columns = {name: [name] for name in (*DEFAULT, "extent", *ELLIPSE, *BY_SKIMAGE)}
+    columns = {name: [name] for name in (*DEFAULT, "extent", *ELLIPSE, *OUTLINE, *SHAPE)}
     columns["centroid"] = [f"centroid_{axis}" for axis in axes]
     columns["bbox"] = [f"bbox_{axis}{end}" for end in (0, 1) for axis in axes]
     flat = len(axes) == 2
@@ -197,41 +203,20 @@ def _channels(intensity: np.ndarray, shape: tuple[int, ...]) -> Columns:
     )
 
 
-def _places(runs: Runs) -> list[np.ndarray]:
-    """Pixel coordinates of the middle of each run, one array per axis."""
-    *rows, first = np.unravel_index(runs.start, runs.shape)
-    return [*rows, first + (runs.stop - runs.start - 1) / 2]
-
-
-def _add(runs: Runs, per_run: np.ndarray) -> np.ndarray:
-    return np.bincount(runs.index, per_run, len(runs)).astype(float)
-
-
 def _area(runs: Runs, size: np.ndarray | None) -> Columns:
     return {"area": runs.areas if size is None else runs.areas * size.prod()}
 
 
-def _centroid(runs: Runs, size: np.ndarray) -> Columns:
-    length = runs.stop - runs.start
+def _boxes(
+    runs: Runs, size: np.ndarray, low: np.ndarray, high: np.ndarray, centre: np.ndarray
+) -> Columns:
     axes = "zyx"[-len(size) :]
-    return {
-        f"centroid_{axis}": _add(runs, place * length) / runs.areas * step
-        for axis, place, step in zip(axes, _places(runs), size, strict=True)
-    }
-
-
-def _bbox(runs: Runs) -> Columns:
-    axes = "zyx"[-len(runs.shape) :]
-    low = np.unravel_index(runs.start, runs.shape)
-    high = np.unravel_index(runs.stop - 1, runs.shape)
-    first = np.empty((len(axes), len(runs)), np.int64)
-    last = np.zeros_like(first)
-    for axis, length in enumerate(runs.shape):
-        first[axis] = length
-        np.minimum.at(first[axis], runs.index, low[axis])
-        np.maximum.at(last[axis], runs.index, high[axis] + 1)
-    starts = {f"bbox_{axis}0": first[k] for k, axis in enumerate(axes)}
-    return starts | {f"bbox_{axis}1": last[k] for k, axis in enumerate(axes)}
+    columns = {f"centroid_{axis}": centre[k] * size[k] for k, axis in enumerate(axes)}
+    columns |= {f"bbox_{axis}0": low[k] for k, axis in enumerate(axes)}
+    columns |= {f"bbox_{axis}1": high[k] for k, axis in enumerate(axes)}
+    border = (low == 0) | (high == np.array(runs.shape)[:, None])
+    extent = runs.areas / np.prod(high - low, axis=0)
+    return columns | {"extent": extent, "touches_border": border.any(axis=0)}
 
 
 def _diameter(runs: Runs, size: np.ndarray) -> Columns:
@@ -241,31 +226,10 @@ def _diameter(runs: Runs, size: np.ndarray) -> Columns:
     return {"equivalent_diameter": diameter}
 
 
-def _extent(runs: Runs) -> Columns:
-    bounds = np.stack(list(_bbox(runs).values()))
-    low, high = np.split(bounds, 2)
-    return {"extent": runs.areas / np.prod(high - low, axis=0)}
-
-
-def _touches_border(runs: Runs) -> Columns:
-    bounds = np.stack(list(_bbox(runs).values()))
-    low, high = np.split(bounds, 2)
-    border = (low == 0) | (high == np.array(runs.shape)[:, None])
-    return {"touches_border": border.any(axis=0)}
-
-
-def _ellipse(runs: Runs, size: np.ndarray) -> Columns:
+def _ellipse(runs: Runs, size: np.ndarray, centre: np.ndarray) -> Columns:
     """Axes of the ellipse with an object's second moments (scikit-image's definition)."""
-    length = runs.stop - runs.start
-    centre = list(_centroid(runs, size).values())
-    y, x = (
-        place * step - middle[runs.index]
-        for place, step, middle in zip(_places(runs), size, centre, strict=True)
-    )
-    yy = _add(runs, length * y * y) / runs.areas
-    xy = _add(runs, length * x * y) / runs.areas
-    inside = length * (length**2 - 1) / 12 * size[1] ** 2
-    xx = _add(runs, length * x * x + inside) / runs.areas
+    yy, xx, xy = second_moments(runs, centre)
+    yy, xx, xy = yy * size[0] ** 2, xx * size[1] ** 2, xy * size.prod()
     middle, swing = (yy + xx) / 2, np.hypot((yy - xx) / 2, xy)
     major, minor = middle + swing, np.maximum(middle - swing, 0)
     ratio = np.divide(minor, major, out=np.ones_like(major), where=major > 0)
@@ -277,23 +241,53 @@ def _ellipse(runs: Runs, size: np.ndarray) -> Columns:
     }
 
 
-def _by_skimage(runs: Runs, size: np.ndarray, names: list[str]) -> Columns:
-    from skimage.measure import regionprops_table
-
-    if "perimeter" in names and len(set(size.tolist())) > 1:
+def _outline(runs: Runs, size: np.ndarray) -> Columns:
+    if size[0] != size[1]:
         raise InputError(
-            f"perimeter needs square pixels, the spacing is {size.tolist()}",
+            f"perimeter and circularity need square pixels, the spacing is {size.tolist()}",
             hint="Ask for other properties, or measure in pixels",
         )
-    dtypes = {name: np.int64 if name == "euler_number" else np.float64 for name in names}
+    length = perimeters(runs)
+    round_one = np.full(len(runs), np.inf)
+    np.divide(4 * np.pi * runs.areas, length**2, out=round_one, where=length > 0)
+    return {"perimeter": length * size[0], "circularity": np.minimum(round_one, 1)}
+
+
+def _shape(runs: Runs, size: np.ndarray, wanted: list[str]) -> Columns:
+    if len(size) == 3:
+        return _by_skimage(runs, size, [name for name in SHAPE if name in wanted])
+    columns: Columns = {}
+    if "euler_number" in wanted:
+        columns["euler_number"] = euler_numbers(runs)
+    if "feret_diameter_max" in wanted or "solidity" in wanted:
+        areas, diameters = convex_hulls(runs, size if "feret_diameter_max" in wanted else None)
+        columns["solidity"] = runs.areas / areas
+        if diameters is not None:
+            columns["feret_diameter_max"] = diameters
+    return columns
+
+
+def _by_skimage(runs: Runs, size: np.ndarray, names: list[str]) -> Columns:
+    from skimage.measure import regionprops
+
+    columns = {
+        name: np.zeros(len(runs), np.int64)
+        if name == "euler_number"
+        else np.full(len(runs), np.nan)
+        for name in names
+    }
     if not len(runs):
-        return {name: np.zeros(0, dtype) for name, dtype in dtypes.items()}
+        return columns
     # Consecutive numbers: scikit-image's memory grows with the largest label.
     numbered = np.zeros(runs.shape, np.int32)
     position = np.arange(runs.areas.sum()) + np.repeat(*_gaps(runs))
     numbered.reshape(-1)[position] = np.repeat(runs.index, runs.stop - runs.start) + 1
-    table = regionprops_table(numbered, properties=names, spacing=tuple(size))
-    return {name: table[name].astype(dtype) for name, dtype in dtypes.items()}
+    hulls = [name for name in names if name != "euler_number"]
+    for region in regionprops(numbered, spacing=tuple(size)):
+        bulky = bool(hulls) and np.linalg.matrix_rank(region.coords - region.coords[0]) == 3
+        for name in names if bulky else set(names) - set(hulls):
+            columns[name][region.label - 1] = getattr(region, name)
+    return columns
 
 
 def _gaps(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
@@ -302,13 +296,14 @@ def _gaps(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
     return runs.start - (np.cumsum(length) - length), length
 
 
-def _intensities(runs: Runs, channels: Columns, names: list[str]) -> Columns:
+def _intensities(runs: Runs, channels: Columns | None, wanted: list[str]) -> Columns:
+    names = [name for name in INTENSITY if name in wanted]
     columns: Columns = {}
     length = runs.stop - runs.start
     position = np.arange(runs.areas.sum()) + np.repeat(*_gaps(runs))
     owner = np.repeat(runs.index, length)
     first = np.cumsum(length) - length
-    for end, channel in channels.items():
+    for end, channel in (channels or {}).items():
         values = channel.reshape(-1)[position].astype(float)
         total = np.bincount(owner, values, len(runs)).astype(float)
         mean = total / runs.areas

@@ -140,8 +140,7 @@ def clean(
     elif open:
         labels = shapes.part_pieces(labels)
     flat = np.ascontiguousarray(labels).reshape(-1)
-    size = int(labels.max()) + 1
-    kept = _fit(labels, size, intensity, keep) if any(keep) else present(flat, size)
+    kept = _fit(labels, intensity, keep) if any(keep) else present(flat, int(labels.max()) + 1)
     if clear_border:
         for axis in (-2, -1):
             kept[labels.take((0, -1), axis=axis)] = False
@@ -152,11 +151,10 @@ def clean(
 
 def _fit(
     labels: np.ndarray,
-    size: int,
     intensity: np.ndarray | None,
     keep: Sequence[Mapping[str, Bounds | Sequence[float | None]]],
 ) -> np.ndarray:
-    """Return which of the ids below `size` are objects inside all bounds."""
+    """Return which of the ids, up to the largest there is, are objects inside all bounds."""
     from opsef_bridge.measure.regions import region_table
 
     names = list(dict.fromkeys(name for bounds in keep for name in bounds))
@@ -181,8 +179,9 @@ def _fit(
                 fits &= ~(values < low)
             if high is not None:
                 fits &= ~(values > high)
-    kept = np.zeros(size, bool)
-    kept[table["label"].to_numpy()[fits]] = True
+    ids = table["label"].to_numpy()
+    kept = np.zeros(int(ids.max(initial=0)) + 1, bool)
+    kept[ids[fits]] = True
     return kept
 
 

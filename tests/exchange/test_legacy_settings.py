@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from skimage.measure import regionprops_table
 
 from opsef_bridge.config import Config, parse_config
 from opsef_bridge.errors import InputError
@@ -247,11 +248,29 @@ def test_filters_that_have_no_place_are_said_and_others_kept():
         "texture": [1, 2],
     }
     config, _, said = said_of({"filter_para": ranges})
-    assert config.postprocess.keep == ({"perimeter": (20, 300)}, {"eccentricity": (None, 0.9)})
-    assert "circularity from 0.75 to 1 is not carried over" in said
+    assert config.postprocess.keep == (
+        {"perimeter": (20, 300)},
+        {"circularity": (0.5625, None)},
+        {"eccentricity": (None, 0.9)},
+    )
+    assert "circularity from 0.75 to 1: its square" in said
     assert "mean_intensity from 90 to 65535 is not carried over" in said
     assert "texture from 1 to 2 is not known" in said
     assert "eccentricity: OpSeF deleted round objects" in said
+
+
+def test_the_circularity_of_the_original_keeps_the_same_objects():
+    config, *_ = said_of({"filter_para": FILTER | {"circularity": [0.5, 0.85]}})
+    y, x = np.mgrid[:60, :200]
+    labels = np.zeros(y.shape, int)
+    for number, half in enumerate((3, 5, 8, 12), 1):  # ever rounder
+        labels[((y - 30) / half) ** 2 + ((x - 45 * number) / 18) ** 2 <= 1] = number
+    table = regionprops_table(labels, properties=("equivalent_diameter_area", "perimeter"))
+    original = np.pi * table["equivalent_diameter_area"] / table["perimeter"]
+    wanted = [n for n, value in enumerate(original, 1) if 0.5 < value < 0.85]
+    assert 0 < len(wanted) < 4
+    kept = clean(labels, keep=config.postprocess.keep)
+    assert [int(np.unique(labels[kept == n])[0]) for n in range(1, kept.max() + 1)] == wanted
 
 
 def test_classes_have_names():

@@ -6,7 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from opsef_bridge.errors import InputError
+from opsef_bridge.measure.moments import boxes
+from opsef_bridge.measure.overlap import label_runs
+from opsef_bridge.measure.regions import object_columns, region_table
+from opsef_bridge.measure.stitch import Objects
 from opsef_bridge.postprocess import Postprocess, clean
+from opsef_bridge.postprocess.large import clean_large
 
 images = hnp.arrays(
     np.int32,
@@ -65,6 +70,39 @@ def test_solidity_and_area_together():
     labels[30:33, 30:33] = 6
     result = clean(labels, keep=[{"area": [30, None]}, {"solidity": [0.8, None]}])
     np.testing.assert_array_equal(result, labels == 4)
+
+
+def test_round_objects_are_kept_in_memory_and_in_pieces():
+    y, x = np.indices((60, 200))
+    labels = np.zeros((60, 200), int)
+    labels[np.hypot(y - 30, x - 30) < 20] = 1
+    labels[np.hypot(y - 30, (x - 120) / 3) < 20] = 2
+    labels[30, 190] = 3  # one pixel counts as round
+    keep = [{"circularity": [0.7, None]}]
+    np.testing.assert_array_equal(clean(labels, keep=keep), labels % 2 + (labels == 3))
+    flat = clean(labels, keep=[{"circularity": [None, 0.7]}])
+    np.testing.assert_array_equal(flat, labels == 2)
+    low, high, _ = boxes(label_runs(labels))
+    objects = Objects(np.bincount(labels.ravel())[1:], low.T, high.T)
+    number, _ = clean_large(labels.astype(np.int32), objects, keep=keep)
+    assert number.tolist() == [0, 1, 0, 2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    images.filter(lambda labels: labels.ndim == 2),
+    st.sampled_from(object_columns("yx")),
+    st.none() | st.floats(0, 4),
+    st.none() | st.floats(4, 9),
+)
+def test_bounds_of_any_property_are_those_of_its_column(labels, name, low, high):
+    table = region_table(labels, properties=[name])
+    values = table[name].to_numpy(float)
+    inside = (values >= (-np.inf if low is None else low)) & (
+        values <= (np.inf if high is None else high)
+    )
+    kept = clean(labels, keep=[{name: (low, high)}]) > 0
+    np.testing.assert_array_equal(kept, np.isin(labels, table.label[inside]))
 
 
 def test_an_open_range_keeps_all_and_an_empty_image_stays():
