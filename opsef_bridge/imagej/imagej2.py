@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.errors import InputError, NotFoundError, WorkerError
+from opsef_bridge.files import file_sha256, key_of
 from opsef_bridge.imagej import algorithms, ij1
 from opsef_bridge.imagej.jars import jar_folder
 from opsef_bridge.workers import Progress
@@ -29,6 +30,15 @@ from opsef_bridge.workers.shared_arrays import read_place, write_place
 __all__ = ["VARIABLE", "apply", "describe", "fiji_engine", "fiji_folder", "macro_of", "run_macro"]
 
 VARIABLE = "OPSEF_FIJI_DIR"
+
+WITH_PROGRAMS = ("jars", "plugins", "macros")
+"""Folders of a Fiji whose files decide what it computes."""
+
+OF_PRESET = {
+    "clahe_fiji": r"mpicbg_?|CLAHE_?",
+    "colour_deconvolution_fiji": r"Colour_Deconvolution\d?_?|colourdeconvolution",
+}
+"""What the files of the plugin of each preset are called, without version and ending."""
 
 GLUE = "imglib2-imglyb"
 """The archive that pyimagej needs and that not every Fiji has."""
@@ -57,16 +67,69 @@ def fiji_folder() -> Path:
     return folder
 
 
-def fiji_engine(folder: Path) -> str:
-    """Return what is in a folder of Fiji, from the names of its archives.
+def fiji_engine(folder: Path, plugin: str | None = None) -> str:
+    """Return what a folder of Fiji would compute with, from the files in it; nothing is started.
+
+    Parameters
+    ----------
+    folder : Path
+    plugin : str, optional
+        Of `opsef_bridge.imagej.parameters.ALGORITHMS`. Of a preset the archives of its plugin
+        are told; those whose names tell no version with the beginning of their sha256. A
+        macro or a command may use anything: told is the beginning of a checksum of the names
+        and sizes of all archives, plugins and macros.
 
     Returns
     -------
     str
-        Such as ``"imagej-2.17.0+ij-1.54p"``.
+        Such as ``"imagej-2.17.0+imagej-legacy-2.0.3+ij-1.54p+mpicbg_-1.6.0"``. Two folders
+        with equal files have equal texts, wherever they lie.
     """
-    found = {name: _version(folder, name) for name in ("imagej", "ij")}
-    return "+".join(f"{name}-{version}" for name, version in found.items() if version)
+    return _engine(folder, plugin, _stamp(folder))
+
+
+@functools.lru_cache(maxsize=64)  # content keys ask for every image, and there are 400 archives
+def _engine(folder: Path, plugin: str | None, stamp: tuple[object, ...]) -> str:
+    found = {name: _version(folder, name) for name in ("imagej", "imagej-legacy", "ij")}
+    parts = [f"{name}-{version}" for name, version in found.items() if version]
+    if plugin in OF_PRESET:
+        pattern = re.compile(rf"({OF_PRESET[plugin]})(-\d.*)?\.(jar|txt)")
+        used = [file for file in _files(folder) if pattern.fullmatch(file.name)]
+        parts += dict.fromkeys(_told(file) for file in used)
+    elif plugin is not None:
+        names = [f"{f.relative_to(folder).as_posix()}\0{f.stat().st_size}" for f in _files(folder)]
+        parts.append(f"files-{key_of(names)[:8]}")
+    return "+".join(parts)
+
+
+def _stamp(folder: Path) -> tuple[object, ...]:
+    """Return what changes when files come or go: names in their folders, and times of those.
+
+    Both, because two changes may come within one tick of the clock of a disk.
+    """
+    tops = [folder / part for part in WITH_PROGRAMS if (folder / part).is_dir()]
+    below = sorted(Path(one) for top in tops for one in os.scandir(top) if one.is_dir())
+    return tuple((one.stat().st_mtime_ns, *sorted(os.listdir(one))) for one in (*tops, *below))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of programs, sorted; but not the scripts of this package."""
+    found = [file for part in WITH_PROGRAMS for file in (folder / part).rglob("*")]
+    own = folder / "plugins" / "OpSeF"
+    return sorted(
+        file
+        for file in found
+        if (file.suffix == ".jar" or folder / "jars" not in file.parents)
+        and own not in file.parents
+        and not file.name.endswith("$py.class")  # Jython writes them when it runs
+        and file.is_file()
+    )
+
+
+def _told(file: Path) -> str:
+    """Return the name of an archive with its version, or with the beginning of its sha256."""
+    with_version = re.search(r"-\d", file.stem)
+    return file.stem if with_version else f"{file.stem}-{file_sha256(file)[:8]}"
 
 
 def _version(folder: Path, artifact: str) -> str | None:

@@ -155,14 +155,20 @@ def provider(name: Provider = "ij1", *, timeout: float | None = 120) -> dict[str
     return told
 
 
-def engine_name(name: Provider = "ij1") -> str:
+def engine_name(name: Provider = "ij1", plugin: str | None = None) -> str:
     """Return the name and version of what computes, for a record; nothing is started.
+
+    Parameters
+    ----------
+    name : {"ij1", "imagej2"}
+    plugin : str, optional
+        What is asked of ``imagej2``: see `opsef_bridge.imagej.imagej2.fiji_engine`.
 
     Returns
     -------
     str
         ``"ij-1.54p"`` for ``ij1``; for ``imagej2`` what is in the folder of Fiji, such as
-        ``"imagej-2.17.0+ij-1.54p"``.
+        ``"imagej-2.17.0+imagej-legacy-2.0.3+ij-1.54p"``.
 
     Raises
     ------
@@ -181,7 +187,7 @@ def engine_name(name: Provider = "ij1") -> str:
         return JARS["ij"].filename.removesuffix(".jar")
     from opsef_bridge.imagej.imagej2 import fiji_engine, fiji_folder
 
-    return fiji_engine(fiji_folder())
+    return fiji_engine(fiji_folder(), plugin)
 
 
 def _check(name: str) -> None:

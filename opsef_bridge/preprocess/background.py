@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +17,7 @@ from opsef_bridge.preprocess.arrays import as_dtype, as_float, by_plane
 from opsef_bridge.preprocess.disk import disk_opening
 from opsef_bridge.preprocess.registry import step
 from opsef_bridge.preprocess.steps import bin, invert
+from opsef_bridge.preprocess.whole import Known, Pieces, Place, with_planes
 
 __all__ = ["flat_field", "gaussian_background", "rolling_ball", "subtract", "white_tophat"]
 
@@ -151,7 +153,8 @@ def rolling_ball(
     light : bool
         The background is light, objects are dark: inverts, rolls, inverts again.
     sliding : bool
-        A paraboloid slides instead of the ball; only with the engine imagej.
+        A paraboloid slides instead of the ball; only with the engine imagej, and of images
+        that are not worked on in tiles.
 
     Returns
     -------
@@ -178,7 +181,43 @@ def rolling_ball(
     return invert(by_plane(without, invert(image))) if light else by_plane(without, image)
 
 
-@step(dtype="same", files=("reference",))
+def _measure_light(
+    pieces: Pieces,
+    shape: Sequence[int],
+    *,
+    reference: str | None,
+    sigma: float,
+    dark: float,
+) -> Known:
+    if reference is not None:
+        light = _flat_of(reference, tuple(shape[-2:])) - dark
+        mean = float(light.mean(dtype=np.float64))
+        return {"mean": np.full(shape[0] if len(shape) == 3 else 1, mean)}
+    total = np.zeros(1)
+    for array, _, inside in pieces(int(4 * sigma + 0.5)):
+        planes = as_float(array).reshape(-1, *array.shape[-2:])
+        light = np.stack([_blur(plane, sigma)[inside] for plane in planes]) - dark
+        total = total + light.sum(axis=(1, 2), dtype=np.float64)
+    return {"mean": total / int(np.prod(shape[-2:]))}
+
+
+def _flat_field_part(
+    image: np.ndarray, place: Place, *, reference: str | None, sigma: float, dark: float
+) -> np.ndarray:
+    flat = None
+    if reference is not None:
+        (y, x), (height, width) = place.at, image.shape[-2:]
+        flat = _flat_of(reference, place.of)[y : y + height, x : x + width]
+
+    def corrected(plane: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        values = as_float(plane)
+        light = (_blur(values, sigma) if flat is None else flat) - dark
+        return _evened(values, light, float(mean), dark, image.dtype)
+
+    return with_planes(corrected, image, place.known["mean"])
+
+
+@step(dtype="same", files=("reference",), measure=_measure_light, part=_flat_field_part)
 def flat_field(
     image: np.ndarray,
     *,
@@ -220,11 +259,16 @@ def flat_field(
     def corrected(plane: np.ndarray) -> np.ndarray:
         values = as_float(plane)
         light = (_blur(values, sigma) if given is None else given) - dark
-        mean = float(light.mean(dtype=np.float64))
-        gain = mean / np.maximum(light, mean / GAIN) if mean > 0 else 1.0
-        return as_dtype(np.maximum(values - dark, 0) * gain, image.dtype)
+        return _evened(values, light, float(light.mean(dtype=np.float64)), dark, image.dtype)
 
     return by_plane(corrected, image)
+
+
+def _evened(
+    values: np.ndarray, light: np.ndarray, mean: float, dark: float, dtype: np.dtype
+) -> np.ndarray:
+    gain = mean / np.maximum(light, mean / GAIN) if mean > 0 else 1.0
+    return as_dtype(np.maximum(values - dark, 0) * gain, dtype)
 
 
 def _flat_of(reference: str, shape: tuple[int, ...]) -> np.ndarray:

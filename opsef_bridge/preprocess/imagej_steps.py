@@ -23,13 +23,14 @@ from pydantic import (
     model_validator,
 )
 
+from opsef_bridge.errors import NotFoundError
 from opsef_bridge.imagej.functions import run_plugin
 from opsef_bridge.imagej.parameters import ALGORITHMS
 from opsef_bridge.imagej.worker import engine_name
 from opsef_bridge.preprocess.arrays import as_dtype, as_float
 from opsef_bridge.preprocess.registry import STEPS, Step, find_step, step
 
-__all__ = ["clahe_fiji", "colour_deconvolution_fiji", "imagej", "step_engine"]
+__all__ = ["clahe_fiji", "colour_deconvolution_fiji", "fiji_of", "imagej", "step_engine"]
 
 PLUGINS = (
     "rolling_ball",
@@ -43,6 +44,7 @@ PLUGINS = (
     "unsharp_mask",
     "find_maxima",
     "auto_threshold",
+    "particles",
     "macro",
     "command",
 )
@@ -65,8 +67,9 @@ def imagej(image: np.ndarray, *, plugin: str = "rolling_ball", **parameters: Any
         ``sliding_paraboloid`` (radius, light, smooth); ``median``, ``mean``, ``minimum``,
         ``maximum``, ``variance`` (radius); ``gaussian`` (sigma); ``unsharp_mask`` (sigma,
         weight); ``find_maxima`` (tolerance, output, light, strict, exclude_edges);
-        ``auto_threshold`` (method, light); ``macro`` (macro) and ``command`` (command,
-        options), which need not be named: the parameter says it.
+        ``auto_threshold`` (method, light); ``particles`` (min_area, max_area,
+        min_circularity, max_circularity, exclude_edges, include_holes); ``macro`` (macro) and
+        ``command`` (command, options), which need not be named: the parameter says it.
     radius : float
         In pixels, from 0.5: of the ball (default 50, up to 1000), or of the disk
         ``x**2 + y**2 <= radius**2 + 1`` (default 2, up to 100; the time of the median grows
@@ -88,10 +91,17 @@ def imagej(image: np.ndarray, *, plugin: str = "rolling_ball", **parameters: Any
     strict : bool
         As in ImageJ's Find Maxima. Default false.
     exclude_edges : bool
-        Leave out maxima at the border. Default false.
+        Leave out maxima, or particles, at the border. Default false.
     method : str
         Of ImageJ's auto threshold: ``Default``, ``Huang``, ``Li``, ``Otsu``, ``Triangle``, ...
         (`opsef_bridge.imagej.parameters.METHODS`). Each plane has its own threshold.
+    min_area, max_area : float
+        Of the particles that are kept, in pixels, inclusive. What is above 0 is a particle;
+        pixels that touch at a corner belong together. Default 0, and no limit.
+    min_circularity, max_circularity : float
+        ``4 pi area / perimeter**2``, 0 to 1, inclusive. Default 0 and 1.
+    include_holes : bool
+        Holes belong to their particle. Default false.
     macro : str
         In ImageJ's macro language, without dialogs: ``run("Median...", "radius=2");``. The
         image that is current at its end is the result; it must have the same size.
@@ -104,10 +114,12 @@ def imagej(image: np.ndarray, *, plugin: str = "rolling_ball", **parameters: Any
     -------
     ndarray
         Same dtype, rounded and kept within its range where it is an integer (so the variance
-        of a uint8 image is cut at 255, as in ImageJ). From ``find_maxima`` and
-        ``auto_threshold``: 255 (int8: 127) where something was found, else 0.
+        of a uint8 image is cut at 255, as in ImageJ). From ``find_maxima``,
+        ``auto_threshold`` and ``particles``: 255 (int8: 127) where something was found, else 0.
     """
     result = run_plugin(image, plugin, **parameters)
+    if ALGORITHMS[plugin].gives == "labels":  # their numbers are not grey levels
+        result = np.where(result > 0, np.uint8(255), np.uint8(0))
     return result if result.dtype == image.dtype else as_dtype(as_float(result), image.dtype)
 
 
@@ -226,6 +238,38 @@ def colour_deconvolution_fiji(
     return run_plugin(image, "colour_deconvolution_fiji", vectors=vectors, stain=stain)
 
 
+def _plugin(name: str, parameters: Mapping[str, Any]) -> str | None:
+    """Return which of `ALGORITHMS` a step runs; None for the steps of this package."""
+    if name == "imagej":
+        return str(parameters.get("plugin", "rolling_ball"))
+    return name if name in ("clahe_fiji", "colour_deconvolution_fiji") else None
+
+
+def fiji_of(name: str, parameters: Mapping[str, Any]) -> list[str]:
+    """Return what is in the local Fiji that computes a step, for content keys.
+
+    (The pinned ImageJ 1.x is part of the version of its steps.)
+
+    Returns
+    -------
+    list of str
+        One text, that of `step_engine`; none where no Fiji computes it, or there is no Fiji:
+        then no result is kept either.
+
+    Examples
+    --------
+    >>> fiji_of("imagej", {"plugin": "median", "radius": 2}), fiji_of("invert", {})
+    ([], [])
+    """
+    plugin = _plugin(name, parameters)
+    if plugin is None or ALGORITHMS[plugin].provider != "imagej2":
+        return []
+    try:
+        return [engine_name("imagej2", plugin)]
+    except NotFoundError:
+        return []
+
+
 def step_engine(name: str, parameters: Mapping[str, Any]) -> str | None:
     """Return which program computes a step that more than one can, for a record.
 
@@ -241,8 +285,9 @@ def step_engine(name: str, parameters: Mapping[str, Any]) -> str | None:
     Returns
     -------
     str or None
-        Such as ``"ij-1.54p"`` or ``"scikit-image-0.26.0"``; None where there is no choice, and
-        where it is this package itself.
+        Such as ``"ij-1.54p"``, ``"scikit-image-0.26.0"`` or, of a local Fiji, the versions of
+        what it computes with (`opsef_bridge.imagej.imagej2.fiji_engine`); None where there is
+        no choice, and where it is this package itself.
 
     Raises
     ------
@@ -256,10 +301,9 @@ def step_engine(name: str, parameters: Mapping[str, Any]) -> str | None:
     >>> step_engine("imagej", {"plugin": "median", "radius": 2}), step_engine("invert", {})
     ('ij-1.54p', None)
     """
-    if name == "imagej":
-        return engine_name(ALGORITHMS[parameters.get("plugin", "rolling_ball")].provider)
-    if name in ("clahe_fiji", "colour_deconvolution_fiji"):
-        return engine_name("imagej2")
+    plugin = _plugin(name, parameters)
+    if plugin is not None:
+        return engine_name(ALGORITHMS[plugin].provider, plugin)
     field = find_step(name).Parameters.model_fields.get("engine")
     engine = parameters.get("engine", field.default if field else None)
     if engine == "imagej":

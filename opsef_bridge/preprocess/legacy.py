@@ -65,7 +65,7 @@ def legacy_recipe(
     scale = "max" if projection == "Sum" else "none"
     recipe.append({"to_8bit": {"scale": scale, "legacy": True}})
     if edges in ("sobel", "roberts"):
-        recipe.append({"edges": {"filter": edges}})
+        recipe.append({"edges": {"filter": edges, "legacy": True}})
         recipe.append({"to_8bit": {"scale": "max", "legacy": True}})
     elif edges != "no":
         raise InputError(f"edges {edges!r} are unknown", hint="Choose no, sobel or roberts")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-__all__ = ["opencv_clahe"]
+from opsef_bridge.preprocess.tile_counts import Line, tile_counts
+
+__all__ = ["opencv_blended", "opencv_clahe", "opencv_grid", "opencv_tables"]
 
 
 def opencv_clahe(plane: np.ndarray, tiles: int, limit: float) -> np.ndarray:
@@ -24,26 +28,44 @@ def opencv_clahe(plane: np.ndarray, tiles: int, limit: float) -> np.ndarray:
     -------
     ndarray of uint8, axes YX
     """
-    height, width = plane.shape
-    whole = plane
-    if height % tiles or width % tiles:
-        # OpenCV adds a whole tile to a side that is even, if the other is not.
-        for axis, side in enumerate(plane.shape):
-            more = [(0, 0), (0, 0)]
-            more[axis] = (0, tiles - side % tiles)
-            whole = np.pad(whole, more, mode="reflect" if side > 1 else "edge")
-    size = (whole.shape[0] // tiles, whole.shape[1] // tiles)
-    tables = _tables(whole, tiles, size, limit)
-    rows, columns = _between(height, size[0], tiles), _between(width, size[1], tiles)
-    return _blended(plane, tables, rows, columns)
+    rows, columns = opencv_grid(plane.shape, tiles)
+    tables = opencv_tables(tile_counts(plane, rows, columns), limit)
+    return opencv_blended(plane, tables, plane.shape, (0, 0))
 
 
-def _tables(whole: np.ndarray, tiles: int, size: tuple[int, int], limit: float) -> np.ndarray:
-    """Return the new value of every grey level in every tile, shape (tiles, tiles, 256)."""
-    area = size[0] * size[1]
-    parts = whole.reshape(tiles, size[0], tiles, size[1]).transpose(0, 2, 1, 3)
-    index = np.arange(tiles**2)[:, np.newaxis] * 256 + parts.reshape(tiles**2, area)
-    counts = np.bincount(index.ravel(), minlength=256 * tiles**2).reshape(tiles**2, 256)
+def opencv_grid(shape: Sequence[int], tiles: int) -> tuple[Line, Line]:
+    """Return how tiles part the rows and the columns of a plane.
+
+    Where they do not part the plane evenly it is mirrored at the right and lower border.
+    """
+    more = [tiles - side % tiles if any(s % tiles for s in shape) else 0 for side in shape]
+    # OpenCV adds a whole tile to a side that is even, if the other is not.
+    rows, columns = (
+        Line(
+            np.pad(np.arange(side), (0, extra), mode="reflect" if side > 1 else "edge"),
+            (side + extra) // tiles,
+        )
+        for side, extra in zip(shape, more, strict=True)
+    )
+    return rows, columns
+
+
+def opencv_tables(counts: np.ndarray, limit: float) -> np.ndarray:
+    """Return the new value of every grey level in every tile.
+
+    Parameters
+    ----------
+    counts : ndarray of int, shape (tiles, tiles, 256)
+        As `tile_counts` returns them.
+    limit : float
+
+    Returns
+    -------
+    ndarray of uint8, shape (tiles, tiles, 256)
+    """
+    shape = counts.shape
+    counts = counts.reshape(-1, 256)
+    area = int(counts[0].sum())
     most = max(int(limit * area / 256), 1)
     excess = np.maximum(counts - most, 0).sum(axis=1)
     counts = np.minimum(counts, most) + (excess // 256)[:, np.newaxis]
@@ -52,7 +74,19 @@ def _tables(whole: np.ndarray, tiles: int, size: tuple[int, int], limit: float) 
             histogram[:: max(256 // int(left), 1)][: int(left)] += 1
     scale = np.float32(255) / np.float32(area)
     values = np.rint(np.cumsum(counts, axis=1).astype(np.float32) * scale)
-    return np.minimum(values, 255).astype(np.uint8).reshape(tiles, tiles, 256)
+    return np.minimum(values, 255).astype(np.uint8).reshape(shape)
+
+
+def opencv_blended(
+    part: np.ndarray, tables: np.ndarray, shape: Sequence[int], at: tuple[int, int]
+) -> np.ndarray:
+    """Return the new values of a part of a plane of `shape` that lies at `at`."""
+    lines = opencv_grid(shape, len(tables))
+    rows, columns = (
+        tuple(one[start : start + side] for one in _between(whole, line.size, len(tables)))
+        for whole, line, start, side in zip(shape, lines, at, part.shape, strict=True)
+    )
+    return _blended(part, tables, rows, columns)
 
 
 def _between(length: int, size: int, tiles: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

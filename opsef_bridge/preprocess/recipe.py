@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from opsef_bridge.errors import ConfigError, InputError
 from opsef_bridge.files import file_sha256
 from opsef_bridge.images.image import Image
 from opsef_bridge.images.plane import segment_plane, segment_samples
-from opsef_bridge.preprocess.registry import find_step
+from opsef_bridge.preprocess.imagej_steps import fiji_of
+from opsef_bridge.preprocess.registry import Step, find_step
+from opsef_bridge.preprocess.whole import Place
 
 __all__ = [
     "DEFAULT_ORDER",
@@ -113,11 +115,12 @@ def _name_and_parameters(entry: Entry) -> tuple[str, Mapping[str, Any] | None]:
 def recipe_identity(recipe: Recipe) -> list[list[Any]]:
     """Return what the result depends on beside the image, for content keys.
 
-    Of a file that a step names it is what is in it, wherever it lies.
+    Of a file that a step names it is what is in it, wherever it lies. What a local Fiji
+    computes depends on the versions in it too.
 
     Returns
     -------
-    list of [name, version, parameters]
+    list of [name, version, parameters] or [name, version, parameters, Fiji]
         Two recipes that share a beginning share the beginning of this list.
 
     Examples
@@ -126,7 +129,12 @@ def recipe_identity(recipe: Recipe) -> list[list[Any]]:
     [['invert', 1, {}]]
     """
     return [
-        [name, find_step(name).version, _with_contents(name, parameters)]
+        [
+            name,
+            find_step(name).version,
+            _with_contents(name, parameters),
+            *fiji_of(name, parameters),
+        ]
         for name, parameters in normalise_recipe(recipe)
     ]
 
@@ -205,7 +213,11 @@ def default_order(recipe: Recipe) -> list[Entry]:
 
 
 def apply_recipe(
-    image: np.ndarray | Image, recipe: Recipe, *, samples: bool | None = None
+    image: np.ndarray | Image,
+    recipe: Recipe,
+    *,
+    samples: bool | None = None,
+    place: Callable[[int, int | None], Place] | None = None,
 ) -> np.ndarray:
     """Apply the steps of `recipe` in their order.
 
@@ -221,6 +233,10 @@ def apply_recipe(
         Whether the last axis of an array is its samples: YXS or ZYXS. By default it is if
         the recipe takes colour (`takes_colour`). Steps before the one that makes grey, or
         all if there is none, work on each sample by itself.
+    place : callable, optional
+        Where `image` is a part of an image: ``place(number, sample)`` returns what the step
+        of that number (from 0) is told of the whole, of the sample of that number, or of
+        all where that is None. Only steps with a `Step.part` are.
 
     Returns
     -------
@@ -256,15 +272,27 @@ def apply_recipe(
             f"the recipe takes a colour image with 3 samples, this one has {count or 'none'}",
             hint="Leave out the step that makes grey of colour",
         )
-    for name, parameters in steps:
+    for number, (name, parameters) in enumerate(steps):
         step = find_step(name)
+        told = partial(place, number) if place and step.part else None
         if samples and not step.colour:
-            parts = [step.function(part, **parameters) for part in np.moveaxis(result, -1, 0)]
+            parts = [
+                _applied(step, part, parameters, told and told(sample))
+                for sample, part in enumerate(np.moveaxis(result, -1, 0))
+            ]
             result = np.stack(parts, axis=-1)
         else:
-            result = step.function(result, **parameters)
+            result = _applied(step, result, parameters, told and told(None))
             samples = False
     return result
+
+
+def _applied(
+    step: Step, image: np.ndarray, parameters: Mapping[str, Any], place: Place | None
+) -> np.ndarray:
+    if place is None or step.part is None:
+        return step.function(image, **parameters)
+    return step.part(image, place, **parameters)
 
 
 def _checked(image: np.ndarray, samples: bool) -> np.ndarray:

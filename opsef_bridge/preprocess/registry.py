@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from opsef_bridge.errors import ConfigError
+from opsef_bridge.preprocess.whole import Known
 
 __all__ = ["STEPS", "Step", "find_step", "step", "step_schema"]
 
@@ -64,6 +65,15 @@ class Step:
     check : callable, optional
         ``check(**parameters)`` returns what is wrong with values that are right one by one,
         or None.
+    measure : callable, optional
+        Of a step that looks at the whole image: ``measure(pieces, shape, **parameters)``
+        goes through an image that need not fit into memory and returns what `part` must
+        know of it (`opsef_bridge.preprocess.whole.Pieces`, ``Known``). A `ConfigError` where
+        that is not possible by these parameters.
+    part : callable, optional
+        ``part(image, place, **parameters)`` returns for a part of an image
+        (`opsef_bridge.preprocess.whole.Place`) what `function` returns there for the whole.
+        (In tiles work the steps that `opsef_bridge.sweep.reach` knows the reach of.)
     """
 
     name: str
@@ -76,6 +86,8 @@ class Step:
     files: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
     check: Callable[..., str | None] | None = None
+    measure: Callable[..., Known] | None = None
+    part: Callable[..., np.ndarray] | None = None
 
     def validate(self, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return `parameters` with the defaults filled in, but for those that came `later`.
@@ -134,7 +146,8 @@ def step(
     dtype
         See `Step`.
     **more
-        Any of ``version``, ``shrinks``, ``colour``, ``files``, ``later``, ``check`` of `Step`.
+        Any of ``version``, ``shrinks``, ``colour``, ``files``, ``later``, ``check``, ``measure``,
+        ``part`` of `Step`.
     """
 
     def register(function: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:

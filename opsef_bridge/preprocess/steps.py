@@ -15,15 +15,18 @@ filters see the nearest pixel. ``legacy: true`` computes what OpSeF-IV computed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
 import scipy.ndimage
 from pydantic import Field
 
+from opsef_bridge.errors import ConfigError
 from opsef_bridge.preprocess.arrays import as_dtype, as_float, by_plane, fraction
 from opsef_bridge.preprocess.disk import ball, disk, disk_mean, legacy_disk_mean
 from opsef_bridge.preprocess.registry import step
+from opsef_bridge.preprocess.whole import Known, Pieces, Place, extremes, with_planes
 
 __all__ = ["bin", "denoise", "gaussian", "invert", "mean", "median"]
 
@@ -146,7 +149,40 @@ def gaussian(
     return as_dtype(blurred, image.dtype)
 
 
-@step(dtype="same")
+def _measure_range(pieces: Pieces, shape: Sequence[int], *, method: str, **_: object) -> Known:
+    if method == "tv":
+        raise ConfigError(
+            "denoise by tv takes the whole image, here is a part",
+            hint="Choose method: nl_means or bilateral",
+        )
+    return {"extremes": extremes(pieces, per_plane=True)}
+
+
+def _denoise_part(
+    image: np.ndarray, place: Place, *, method: str, strength: float, radius: int
+) -> np.ndarray:
+    def denoised(plane: np.ndarray, known: np.ndarray) -> np.ndarray:
+        values = as_float(plane)
+        low, high = float(known[0]), float(known[1])
+        if low == high:
+            return plane
+        # At the rim of a part, which is cut off, a filter before may have left anything.
+        scaled = np.clip(fraction(values, low, high), 0, 1)
+        if method == "bilateral":
+            # The extremes of the whole image, out of sight of every pixel of the part:
+            # scikit-image makes its table of weights by them.
+            scaled = np.pad(np.pad(scaled, radius, mode="edge"), ((0, 1), (0, 0)))
+            scaled[-1, 0] = 1
+        found = _denoised(scaled, method, strength, radius)
+        if method == "bilateral":
+            found = found[radius : -radius - 1, radius:-radius]
+        found = found.reshape(plane.shape).astype(values.dtype)
+        return as_dtype(found * (high - low) + low, image.dtype)
+
+    return with_planes(denoised, image, place.known["extremes"])
+
+
+@step(dtype="same", measure=_measure_range, part=_denoise_part)
 def denoise(
     image: np.ndarray,
     *,
@@ -165,7 +201,7 @@ def denoise(
     method : {"tv", "nl_means", "bilateral"}
         Total variation makes areas even; non-local means averages places that look alike
         (5 x 5 pixels are compared) and keeps texture; bilateral averages neighbours of
-        similar grey.
+        similar grey. Images that are worked on in tiles take the last two only.
     strength : float
         Above 0 up to 10, as part of the plane's range from minimum to maximum: the weight
         of total variation, the ``h`` of non-local means, the ``sigma_color`` of bilateral.

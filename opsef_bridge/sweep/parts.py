@@ -2,7 +2,8 @@
 (`Whole`), and of one that is larger than a tile (`Windows`).
 
 `Windows` hold no more than a part. What a recipe makes of a part is what it makes of the
-whole image there, since each part is read with the rim that the recipe needs. In place of
+whole image there, since each part is read with the rim that the recipe needs, and steps
+that look at the whole image go through all its parts once before. In place of
 the whole image, engines normalise by a sample of it: every n-th row and column of what
 the recipe makes of it, `SAMPLE` pixels at most. Of an image of no more pixels it is the
 image itself. Of a larger one, percentiles of the sample lie where the image has the
@@ -13,18 +14,26 @@ they are nearer as a rule. An object that is thinner than n pixels and alone may
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from opsef_bridge.files import key_of
 from opsef_bridge.images.tiles import grow_box, tile_boxes
-from opsef_bridge.preprocess import apply_recipe, recipe_identity, takes_colour
-from opsef_bridge.sweep.boxes import bin_factor, cut_box
+from opsef_bridge.preprocess import (
+    apply_recipe,
+    find_step,
+    normalise_recipe,
+    recipe_identity,
+    takes_colour,
+)
+from opsef_bridge.preprocess.whole import Known, Piece, Place
+from opsef_bridge.sweep.boxes import bin_factor, cut_box, grid_shape
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.plan import STAGE
-from opsef_bridge.sweep.reach import recipe_reach
+from opsef_bridge.sweep.reach import recipe_grid, recipe_reach
 from opsef_bridge.sweep.sample import Box
 
 __all__ = ["SAMPLE", "Whole", "Windows", "recipe_output"]
@@ -132,7 +141,7 @@ class Windows:
     key : str
         Content key of the image.
     cache : ArrayCache
-        Where the sample is kept.
+        Where the sample is kept, and what steps know of the whole image.
     """
 
     def __init__(
@@ -147,7 +156,7 @@ class Windows:
         self._key = key
         self._cache = cache
         self._last: tuple[tuple[Box, bool], np.ndarray] | None = None
-        self._known: dict[str, np.ndarray] = {}  # samples: the cache may be full, or emptied
+        self._known: dict[str, Known] = {}  # the cache may be full, or emptied
 
     def part(self, steps: Any, box: Box | None, *, colour: bool = False) -> np.ndarray:
         """Return what a recipe makes of the image, in a box in pixels of the source.
@@ -164,26 +173,65 @@ class Windows:
         ImageError
             The part cannot be read.
         """
-        box = box or (0, 0, *self.shape[-2:])
-        window = grow_box(box, recipe_reach(steps), self.shape, grid=bin_factor(steps))
-        if takes_colour(steps):
-            made = apply_recipe(np.moveaxis(self._array(window, True), 0, -1), steps)
-        elif colour:
-            samples = self._array(window, True)
-            made = np.stack([apply_recipe(sample, steps) for sample in samples])
-        else:
-            made = apply_recipe(self._array(window, False), steps)
+        steps, box = normalise_recipe(steps), box or (0, 0, *self.shape[-2:])
+        window = grow_box(box, recipe_reach(steps), self.shape, grid=recipe_grid(steps))
+        grey = takes_colour(steps)
+        array = self._array(window, colour or grey)
+        if colour or grey:
+            array = np.moveaxis(array, 0, -1)
+        place = partial(self._place, steps, window)
+        made = apply_recipe(array, steps, samples=colour or grey, place=place)
+        if colour and not grey:
+            made = np.moveaxis(made, -1, 0)
         return cut_box(made, steps, (box[0] - window[0], box[1] - window[1], *box[2:]))
 
     def reference(self, steps: Any, *, colour: bool = False) -> np.ndarray:
         """Return a sample of what a recipe makes of the whole image; taken once, then cached."""
         key = key_of("sample", SAMPLE, self._key, recipe_identity(steps), colour)
+        return self._kept(key, lambda: {"sample": self._sample(steps, colour)})["sample"]
+
+    def _kept(self, key: str, make: Callable[[], Known]) -> Known:
         if key not in self._known:
-            kept = self._cache.get(key)
-            self._known[key] = self._sample(steps, colour) if kept is None else kept[0]["sample"]
-            if kept is None:
-                self._cache.put(key, {"sample": self._known[key]}, {})
+            found = self._cache.get(key)
+            self._known[key] = make() if found is None else found[0]
+            if found is None and self._known[key]:
+                self._cache.put(key, self._known[key], {})
         return self._known[key]
+
+    def _place(self, steps: Any, window: Box, number: int, sample: int | None) -> Place:
+        """Tell a step about the whole image; the first time it goes through all of it."""
+        name, parameters = steps[number]
+        before = steps[:number]
+        factor, of = bin_factor(before), grid_shape(self.shape, before, None)
+
+        def measured() -> Known:
+            measure = find_step(name).measure
+            pieces = partial(self._pieces, before, sample)
+            return measure(pieces, of, **parameters) if measure else {}
+
+        key = key_of("known", STAGE, self._key, recipe_identity(steps[: number + 1]), sample)
+        return Place(
+            at=(window[0] // factor, window[1] // factor),
+            of=(of[-2], of[-1]),
+            known=self._kept(key, measured),
+        )
+
+    def _pieces(self, steps: Any, sample: int | None, rim: int = 0) -> Iterator[Piece]:
+        """Go through what a recipe makes of the image, or of one of its samples."""
+        factor = bin_factor(steps)
+        for box in self._boxes(factor):
+            grown = grow_box(box, rim * factor, self.shape, grid=factor)
+            made = self.part(steps, grown, colour=sample is not None)
+            y, x = (box[0] - grown[0]) // factor, (box[1] - grown[1]) // factor
+            height, width = grid_shape(box[2:], steps, box)
+            yield Piece(
+                made if sample is None else made[sample],
+                (grown[0] // factor, grown[1] // factor),
+                (slice(y, y + height), slice(x, x + width)),
+            )
+
+    def _boxes(self, factor: int) -> list[Box]:
+        return tile_boxes(self.shape, max(SIDE // factor, 1) * factor, shift=False)
 
     def _sample(self, steps: Any, colour: bool) -> np.ndarray:
         factor = bin_factor(steps)
@@ -191,7 +239,7 @@ class Windows:
         height, width = (-(-side // factor) for side in self.shape[-2:])
         step = int(np.ceil(np.sqrt(depth * height * width / SAMPLE)))
         whole: np.ndarray | None = None
-        for box in tile_boxes(self.shape, max(SIDE // factor, 1) * factor, shift=False):
+        for box in self._boxes(factor):
             made = self.part(steps, box, colour=colour)
             if whole is None:
                 sides = (-(-height // step), -(-width // step))

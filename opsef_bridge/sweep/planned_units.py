@@ -12,7 +12,7 @@ from opsef_bridge.files import key_of
 if TYPE_CHECKING:
     from opsef_bridge.sweep.plan import PlannedImage, Variant
 
-__all__ = ["PASSES_PER_UNIT", "Numbers", "blocks", "segmenting_units"]
+__all__ = ["PASSES_PER_UNIT", "Numbers", "blocks", "ranking_units", "segmenting_units"]
 
 PASSES_PER_UNIT = 60
 """About how many network passes a unit groups: enough for jobs of minutes on a cluster."""
@@ -61,6 +61,22 @@ def segmenting_units(
                 merging.append((tuple(unit.id for unit in units), makes))
     for needs, makes in merging:
         yield number.unit("merge", "merge", needs=needs, makes=makes)
+
+
+def ranking_units(
+    images: Sequence[PlannedImage], segmenting: Sequence[Unit], number: Numbers
+) -> Iterator[Unit]:
+    """Yield the units that rank what was segmented, draw it and report on it."""
+    rank = number.unit("rank", "rank", needs=tuple(unit.id for unit in segmenting))
+    yield rank
+    stacks = tuple(
+        number.unit(
+            "compare", "compare", needs=(rank.id,), inputs={"images": [i.id for i in block]}
+        )
+        for block in blocks(images, 4)
+    )
+    yield from stacks
+    yield number.unit("report", "report", needs=tuple(unit.id for unit in (rank, *stacks)))
 
 
 Makes = tuple[tuple[str, str, str], ...]

@@ -19,6 +19,8 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ import pytest
 
 from opsef_bridge.errors import ConfigError
 from opsef_bridge.preprocess import apply_recipe, find_step, recipe_scale
+from opsef_bridge.preprocess.whole import Piece, Place
 
 __all__ = ["StepSuite"]
 
@@ -54,6 +57,16 @@ def coloured(image: np.ndarray, name: str) -> np.ndarray:
     if not find_step(name).colour:
         return image
     return np.stack([image, image[..., ::-1], image[..., ::-1, :]], axis=-1)
+
+
+def in_pieces(image: np.ndarray, rim: int) -> Iterator[Piece]:
+    """Go through an image in four pieces of unequal size."""
+    height, width = image.shape[-2:]
+    for top, bottom in ((0, height // 3), (height // 3, height)):
+        for left, right in ((0, width // 2), (width // 2, width)):
+            y, x = max(top - rim, 0), max(left - rim, 0)
+            inside = (slice(top - y, bottom - y), slice(left - x, right - x))
+            yield Piece(image[..., y : bottom + rim, x : right + rim], (y, x), inside)
 
 
 class StepSuite:
@@ -119,6 +132,27 @@ class StepSuite:
         image = coloured(example((20, 24), "float32"), name)
         once, twice = apply_recipe(image, recipe), apply_recipe(image, recipe)
         np.testing.assert_array_equal(once, twice)
+
+    @pytest.mark.parametrize("shape", [(20, 24), (3, 17, 20)], ids=str)
+    def test_what_it_is_told_of_the_whole_is_enough(
+        self, name: str, parameters: dict[str, Any], shape: tuple
+    ) -> None:
+        step = find_step(name)
+        image, parameters = example(shape, "uint16"), step.validate(parameters)
+        if step.part is None:
+            assert step.measure is None, "nothing uses what it measures"
+            return
+        expected = step.function(image, **parameters)
+        try:
+            pieces = partial(in_pieces, image)
+            known = step.measure(pieces, shape, **parameters) if step.measure else {}
+        except ConfigError:  # by these parameters it cannot
+            return
+        result = step.part(image, Place((0, 0), shape[-2:], known), **parameters)
+        assert result.dtype == expected.dtype
+        # The order of a sum may differ, by which a value may be rounded to its neighbour.
+        slack = 1 if expected.dtype.kind != "f" else 1e-5
+        np.testing.assert_allclose(result.astype(float), expected, rtol=0, atol=slack)
 
     def test_parameters_are_named_limited_and_plain(
         self, name: str, parameters: dict[str, Any]

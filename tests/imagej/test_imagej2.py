@@ -8,6 +8,7 @@ No Fiji is here. What is a fake is called one: `FAKE_PYIMAGEJ` stands for the pa
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
 import numpy as np
@@ -15,10 +16,14 @@ import pytest
 from skimage.data import coins
 
 from opsef_bridge.errors import InputError, NotFoundError, WorkerError
+from opsef_bridge.files import file_sha256
 from opsef_bridge.imagej import find_jar, imagej2, run_macro, run_plugin, worker
 from opsef_bridge.preprocess.steps import median
 
 from .conftest import missing
+
+BASE = "imagej-2.17.0+imagej-legacy-2.0.3+ij-1.54p"
+"""What `fake_fiji` is."""
 
 IMAGE = coins()[100:160, 60:140]
 REAL = os.environ.get(imagej2.VARIABLE)
@@ -85,7 +90,45 @@ class TestFolder:
 
     def test_its_engine_is_named_after_its_archives(self, fake_fiji):
         assert imagej2.fiji_folder() == fake_fiji
-        assert worker.engine_name("imagej2") == "imagej-2.17.0+ij-1.54p"
+        assert worker.engine_name("imagej2") == BASE
+        assert worker.engine_name("imagej2", "clahe_fiji") == BASE, "it has no such plugin"
+
+    def test_the_archives_of_a_preset_are_told(self, fake_fiji):
+        for name in ("plugins/mpicbg_-1.6.0.jar", "jars/mpicbg-1.6.0.jar", "plugins/x-1.jar"):
+            (fake_fiji / name).write_bytes(b"1")
+        assert worker.engine_name("imagej2", "clahe_fiji") == f"{BASE}+mpicbg-1.6.0+mpicbg_-1.6.0"
+        deconvolution = "colour_deconvolution_fiji"
+        assert worker.engine_name("imagej2", deconvolution) == BASE
+        plugin = fake_fiji / "plugins" / "Colour" / "Colour_Deconvolution.jar"
+        plugin.parent.mkdir()
+        plugin.write_bytes(b"3.0.3")
+        told = worker.engine_name("imagej2", deconvolution)
+        assert told == f"{BASE}+Colour_Deconvolution-{file_sha256(plugin)[:8]}"
+        (fake_fiji / "plugins" / "mpicbg_-1.6.0.jar").rename(
+            fake_fiji / "plugins" / "mpicbg_-1.7.0.jar"
+        )
+        assert worker.engine_name("imagej2", "clahe_fiji").endswith("+mpicbg_-1.7.0")
+
+    @pytest.mark.parametrize("plugin", ["macro", "command"])
+    def test_a_macro_may_use_all_that_there_is(self, fake_fiji, tmp_path, monkeypatch, plugin):
+        def told():
+            return worker.engine_name("imagej2", plugin)
+
+        seen = [told()]
+        assert re.fullmatch(re.escape(BASE) + r"\+files-[0-9a-f]{8}", seen[0])
+        for name, size in (("plugins/a.jar", 3), ("macros/a.ijm", 4), ("plugins/b/c.class", 5)):
+            file = fake_fiji / name
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(bytes(size))
+            assert told() not in seen
+            seen.append(told())
+        for name in ("plugins/OpSeF/Jobs.py", "jars/Lib/opsef_fiji/a.py", "plugins/b/x$py.class"):
+            (fake_fiji / name).parent.mkdir(exist_ok=True, parents=True)
+            (fake_fiji / name).write_bytes(b"ours, or written by Jython")
+            assert told() == seen[-1]
+        copied = shutil.copytree(fake_fiji, tmp_path / "elsewhere")
+        monkeypatch.setenv(imagej2.VARIABLE, str(copied))
+        assert told() == seen[-1]
 
     def test_all_its_archives_are_on_the_class_path(self, fake_fiji):
         more = [fake_fiji / "jars/bio-formats/a.jar", fake_fiji / "plugins/CLAHE_.jar"]
@@ -171,7 +214,7 @@ class TestContractWithAFakePyimagej:
     def test_that_works(self, fake_pyimagej, fake_fiji):
         fake_pyimagej("legacy")
         told = worker.provider("imagej2")
-        assert (told["engine"], told["path"]) == ("imagej-2.17.0+ij-1.54p", str(fake_fiji))
+        assert (told["engine"], told["path"]) == (BASE, str(fake_fiji))
         # A macro without commands runs in the ImageJ 1.x that is in the folder; one with
         # commands needs ImageJ2's changes, and fails without them. Both say what they did.
         changed = run_macro(IMAGE, "setPixel(3, 2, 77);")

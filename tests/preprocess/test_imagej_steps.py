@@ -34,6 +34,7 @@ WAYS = [
     {"plugin": "unsharp_mask"},
     {"plugin": "find_maxima"},
     {"plugin": "auto_threshold", "method": "Otsu"},
+    {"plugin": "particles", "min_area": 3},
 ]
 
 
@@ -50,6 +51,16 @@ def imagej_worker():
 @pytest.fixture
 def no_fiji(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
+
+
+@pytest.fixture
+def fiji(tmp_path, monkeypatch):
+    """A folder with the names of archives of a Fiji; nothing in it can be run."""
+    for name in ("jars/ij-1.54q.jar", "jars/imagej-2.18.0.jar", "plugins/mpicbg_-1.6.0.jar"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    return tmp_path
 
 
 @pytest.mark.usefixtures("imagej_worker")
@@ -70,6 +81,27 @@ def test_a_recipe_is_what_imagej_computes():
     recipe = [{"imagej": {"radius": 20, "light": True}}, {"imagej": {"plugin": "median"}}]
     expected = run_plugin(rolling_ball(IMAGE, 20, light=True), "median", radius=2)
     np.testing.assert_array_equal(apply_recipe(IMAGE, recipe), expected)
+
+
+@pytest.mark.usefixtures("imagej_worker")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+def test_particles_are_kept_by_their_size(dtype):
+    image = np.zeros((40, 60), dtype)
+    image[2:6, 2:6] = 7  # 16 pixels
+    image[10:30, 10:30] = 200  # 400, with a hole of 16
+    image[15:19, 15:19] = 0
+    image[35:, 50:] = 90  # at the border, 50
+    kept = {"plugin": "particles", "min_area": 17, "exclude_edges": True}
+    for holes in (False, True):
+        expected = np.zeros_like(image)
+        expected[10:30, 10:30] = 255
+        if not holes:
+            expected[15:19, 15:19] = 0
+        found = apply_recipe(image, [{"imagej": kept | {"include_holes": holes}}])
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, expected)
+    inclusive = [{"imagej": {"plugin": "particles", "min_area": 16, "max_area": 16}}]
+    assert np.count_nonzero(apply_recipe(image, inclusive)) == 16
 
 
 @pytest.mark.usefixtures("imagej_worker")
@@ -101,7 +133,8 @@ def test_what_is_normalised_stays_so(plugin):
     once = normalise_recipe([{"imagej": {"plugin": plugin, **needed}}])
     assert normalise_recipe(once) == once
     [[_, parameters]] = once
-    assert set(parameters) == {"plugin", *ALGORITHMS[plugin].model_fields}
+    open_ends = {"max_area"} if plugin == "particles" else set()
+    assert set(parameters) == {"plugin", *ALGORITHMS[plugin].model_fields} - open_ends
     # Equal settings have equal keys, however much of them is written out.
     assert recipe_identity(once) == recipe_identity([{"imagej": needed | {"plugin": plugin}}])
 
@@ -118,7 +151,8 @@ def test_macro_and_command_need_no_plugin():
     ("parameters", "said"),
     [
         ({"plugin": "exec"}, "plugin is 'exec'"),
-        ({"plugin": "particles"}, "plugin is 'particles'"),
+        ({"plugin": "project"}, "plugin is 'project'"),
+        ({"plugin": "particles", "min_circularity": 2}, "min_circularity is 2"),
         ({"plugin": ["median"]}, "plugin is"),
         ({"plugin": None}, "plugin is None"),
         ({"plugin": "median", "sigma": 2}, "no parameter 'sigma'.*median \\(radius\\)"),
@@ -197,13 +231,10 @@ class TestEngine:
         assert find_step("imagej").version == 1
         assert step_engine(*normalise_recipe(["imagej"])[0]) == "ij-1.54p"
 
-    def test_of_a_fiji(self, tmp_path, monkeypatch):
-        for name in ("jars/ij-1.54q.jar", "jars/imagej-2.18.0.jar", "plugins/a.jar"):
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).touch()
-        monkeypatch.setenv(VARIABLE, str(tmp_path))
+    def test_of_a_fiji(self, fiji):
         [step] = normalise_recipe([{"imagej": {"macro": "x = 1;"}}])
-        assert step_engine(*step) == step_engine("clahe_fiji", {}) == "imagej-2.18.0+ij-1.54q"
+        assert step_engine("clahe_fiji", {}) == "imagej-2.18.0+ij-1.54q+mpicbg_-1.6.0"
+        assert step_engine(*step).startswith("imagej-2.18.0+ij-1.54q+files-")
 
     @pytest.mark.parametrize("name", ["rolling_ball", "clahe"])
     def test_where_there_is_a_choice_it_is_named(self, name):
@@ -218,3 +249,37 @@ class TestEngine:
         assert step_engine("invert", {}) is None
         with pytest.raises(ConfigError, match="no step 'swirl'"):
             step_engine("swirl", {})
+
+
+OF_FIJI = [
+    {"imagej": {"macro": "x = 1;"}},
+    {"imagej": {"command": "Invert"}},
+    "clahe_fiji",
+    "colour_deconvolution_fiji",
+]
+
+
+@pytest.mark.parametrize("entry", OF_FIJI, ids=["macro", "command", "clahe", "colour"])
+def test_results_of_another_fiji_have_another_key(fiji, entry):
+    [step] = normalise_recipe([entry])
+    [before] = recipe_identity([entry])
+    assert before[-1] == step_engine(*step), "the record shows what the key holds"
+    (fiji / "jars" / "ij-1.54q.jar").rename(fiji / "jars" / "ij-1.54r.jar")
+    [after] = recipe_identity([entry])
+    assert "ij-1.54r" in after[-1] and after[:-1] == before[:-1]
+
+
+def test_results_of_another_plugin_have_another_key(fiji):
+    clahe, macro = recipe_identity([OF_FIJI[2], OF_FIJI[0]])
+    (fiji / "plugins" / "mpicbg_-1.6.0.jar").rename(fiji / "plugins" / "mpicbg_-1.7.0.jar")
+    assert recipe_identity([OF_FIJI[2]]) != [clahe]
+    assert recipe_identity([OF_FIJI[0]]) != [macro]
+    assert recipe_identity([OF_FIJI[3]]) == recipe_identity([OF_FIJI[3]])
+
+
+def test_a_fiji_does_not_change_the_keys_of_other_steps(fiji, monkeypatch):
+    recipe = ["imagej", {"imagej": {"plugin": "median"}}, "clahe", "invert"]
+    before = recipe_identity(recipe)
+    monkeypatch.delenv(VARIABLE)
+    assert recipe_identity(recipe) == before
+    assert {len(one) for one in before} == {3}

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from opsef_bridge.errors import ConfigError
+from opsef_bridge.images.tiles import grow_box
 from opsef_bridge.preprocess import apply_recipe, recipe_identity
 from opsef_bridge.preprocess.disk import ball, disk, disk_mean, disk_opening
+from opsef_bridge.sweep.reach import recipe_reach
 
 planes = hnp.arrays(
     st.sampled_from([np.uint8, np.uint16, np.int16, np.int32]),
@@ -222,6 +224,41 @@ def test_log_is_bright_on_spots_of_its_size():
     assert result[30, 34] > 0 > result[30, 38]
     flat = apply_recipe(np.full((30, 30), 60000, np.uint16), [{"edges": {"filter": "log"}}])
     assert not flat.any()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
+def test_log_sees_its_neighbourhood_only(dtype):
+    recipe = [{"edges": {"filter": "log"}}]
+    corner = np.full((80, 80), 200, dtype)
+    corner[0, 0] = 90
+    result = apply_recipe(corner, recipe)
+    assert result[0, 0] < -1
+    result[:10, :10] = 0  # 4 sigma, and one for the difference
+    assert not result.any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(["log", "sobel", "roberts"]), st.floats(0.3, 3),
+    st.integers(0, 40), st.integers(0, 40), st.sampled_from(["uint16", "float32"]),
+)  # fmt: skip
+def test_edges_of_a_part_are_those_of_the_whole(name, sigma, y, x, dtype):
+    image = np.random.default_rng(0).integers(900, 1100, (60, 60)).astype(dtype)
+    image[:5] += 30000
+    recipe = [{"edges": {"filter": name, "sigma": sigma}}]
+    box = grow_box((y, x, 20, 20), recipe_reach(recipe), image.shape)
+    part = image[box[0] : box[0] + box[2], box[1] : box[1] + box[3]]
+    inside = apply_recipe(part, recipe)[y - box[0] :, x - box[1] :][:20, :20]
+    expected = apply_recipe(image, recipe)[y : y + 20, x : x + 20]
+    np.testing.assert_array_equal(inside, expected)
+
+
+def test_log_is_the_laplacian_of_a_gaussian():
+    image = skimage.data.coins().astype(float)
+    result = apply_recipe(image, [{"edges": {"filter": "log", "sigma": 4}}])
+    # The kernel of SciPy, cut off at 8 sigma, sums to 0 but for rounding.
+    expected = -16 * ndi.gaussian_laplace(image, 4, mode="reflect", truncate=8)
+    assert np.abs(result - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def test_normalise_by_minimum_and_maximum_and_clipped():

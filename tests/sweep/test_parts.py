@@ -24,6 +24,7 @@ from opsef_bridge.sweep.plan import PlannedImage
 from opsef_bridge.sweep.predict import open_parts
 from opsef_bridge.sweep.reach import REACH, recipe_reach
 from opsef_bridge.sweep.sample import choose_box, choose_box_in
+from tests.sweep.test_reach import STEPS
 
 RECIPES = {
     "raw": [],
@@ -46,7 +47,8 @@ COLOUR = ["colour_deconvolution", "grey", "single_channel"]
 
 def test_every_step_that_is_said_to_work_in_tiles_is_tried():
     tried = {name for recipe in RECIPES.values() for name, _ in normalise_recipe(recipe)}
-    assert tried | set(COLOUR) == set(REACH)
+    elsewhere = {name for step in STEPS for name, _ in normalise_recipe([step])} | {"imagej"}
+    assert tried | set(COLOUR) | elsewhere == set(REACH)
 
 
 class Nowhere:
@@ -108,10 +110,27 @@ def test_steps_that_make_grey_of_colour(step):
     assert np.array_equal(in_memory.part(before, None), expected)
 
 
-@pytest.mark.parametrize("step", ["clahe", "normalise", "denoise", "to_8bit", "flat_field"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "denoise",
+        "clahe_fiji",
+        {"clahe": {"volume": True}},
+        {"rolling_ball": {"engine": "imagej", "sliding": True}},
+        {"imagej": {"plugin": "rolling_ball", "sliding": True}},
+        {"imagej": {"plugin": "sliding_paraboloid"}},
+        {"imagej": {"plugin": "gaussian", "sigma": 4.6}},
+        {"imagej": {"plugin": "find_maxima"}},
+        {"imagej": {"plugin": "auto_threshold"}},
+        {"imagej": {"macro": "x"}},
+    ],
+    ids=str,
+)
 def test_steps_that_look_at_the_whole_image_are_refused(step):
-    with pytest.raises(ConfigError, match=f"{step} looks at the whole"):
+    name = step if isinstance(step, str) else next(iter(step))
+    with pytest.raises(ConfigError, match=f"{name} looks at the whole") as caught:
         recipe_reach([step])
+    assert "normalise" in caught.value.hint
 
 
 def test_steps_that_are_not_known_are_refused(monkeypatch):

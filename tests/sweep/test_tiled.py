@@ -18,9 +18,9 @@ from opsef_bridge.images.tiles import tile_boxes
 from opsef_bridge.measure import match
 from opsef_bridge.project import ImageEntry
 from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, resume_run, run_plan
-from opsef_bridge.sweep.merge import stitch_parent
 from opsef_bridge.sweep.plan import Plan, make_batch_plan, make_plan
 from opsef_bridge.sweep.run import TARGET
+from opsef_bridge.sweep.stitched import stitch_parent
 
 TILES = {"tiles": {"size": 96, "overlap": 28}}
 CLASSIC = {"classic": {"engine": "watershed", "threshold": ["otsu", 0.8]}}
@@ -107,8 +107,8 @@ def test_a_box_of_a_large_image_is_no_tile():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{median: {radius: 1}}", "clahe", "clahe looks at the whole image"),
-        ("{median: {radius: 1}}", "median, normalise", "normalise"),
+        ("{median: {radius: 1}}", "denoise", "denoise looks at the whole image"),
+        ("{median: {radius: 1}}", "median, clahe: {volume: true}", "clahe"),
         ("sweep:", "postprocess: {open: 2}\nsweep:", "postprocess.open"),
         ("sweep:", "postprocess: {keep: [{centroid_x: [5, null]}]}\nsweep:", "centroid_x"),
     ],
