@@ -21,6 +21,7 @@
     annotations/<image>/r0001.json, r0001.zip, r0001-received.*    revisions
     annotations/blind.json           which objects hide behind a token
     truth/<image>.json, .tif, .known.tif   what a person vouches for
+    truth/<image>.answers.json       what a person answered about single places
     exchange/<name>/                 files on their way to AnnotatorJ and back
     inbox/<id>.json, jobs/<id>.json  requests, and what became of each
     tables/<image>.csv               measured objects
@@ -32,11 +33,13 @@ what came back in ``exchange/`` are that work.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -50,12 +53,24 @@ from opsef_bridge.engines.registry import use_engine
 from opsef_bridge.errors import ImageError, InputError, NotFoundError, ProjectError
 from opsef_bridge.files import read_json, write_json, write_text
 from opsef_bridge.images import Region, read_labels
+from opsef_bridge.images.calibration import MICROMETRES, to_micrometres
 from opsef_bridge.images.projection import PROJECTIONS
+from opsef_bridge.preprocess.step_files import (
+    map_plan_files,
+    map_variant_files,
+    relative_to,
+    whole_in,
+)
 
 __all__ = ["ImageEntry", "Project", "Run", "read_csv", "write_csv"]
 
+LENGTHS = ("pixel_size_x", "pixel_size_y", "pixel_size_z", "time_step")
+"""Columns of the index that hold what cannot be negative."""
+
 SELDOM = ("part", "crop", "segment_channel", "projection", "channels", "time_step", "gone")
 """Columns of the index that are written where an image has something in them."""
+
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 _YES = {"yes", "true", "1", "ja", "wahr", "oui", "vrai"}
 _NO = {"no", "false", "0", "nein", "falsch", "non", "faux"}
@@ -117,6 +132,32 @@ class ImageEntry:
         }
         return {name: text for name, text in told.items() if text}
 
+    def info_text(self) -> str:
+        """Return lines for the text of a label file: the id, and `origin`."""
+        told = {"image": self.id} | self.origin()
+        return "\n".join(f"{name}: {text}" for name, text in told.items())
+
+    def calibration(self) -> dict[str, Any]:
+        """Return what a pixel measures and what the image is of its file, as JSON values.
+
+        ``pixel_size`` by axis, in ``unit``; and, where there is something, ``series``,
+        ``part``, ``channels`` (the names in the file) and ``time_step`` (seconds).
+
+        Examples
+        --------
+        >>> entry = ImageEntry("i00001-a", "a.tif", pixel_size_x=0.5, unit="um", part="t=3")
+        >>> entry.calibration()
+        {'pixel_size': {'X': 0.5}, 'unit': 'um', 'part': 't=3'}
+        """
+        told = {
+            "series": self.series,
+            "part": self.region.text,
+            "channels": self.channels.split("|") if self.channels else [],
+            "time_step": self.time_step,
+        }
+        known = {name: value for name, value in told.items() if value}
+        return {"pixel_size": self.spacing, "unit": self.unit, **known}
+
     def channel_numbers(self) -> list[int]:
         """Return the channels of `segment_channel`, from 0; none where it is empty.
 
@@ -155,9 +196,11 @@ class ImageEntry:
         known = {f.name for f in fields(cls)} - {"more"}
         values: dict[str, Any] = {k: v for k, v in row.items() if k in known}
         for key in ("series", "size"):
-            values[key] = int(values.get(key) or 0)
-        for key in ("mtime", "pixel_size_x", "pixel_size_y", "pixel_size_z", "time_step"):
-            values[key] = _number(row, key)
+            values[key] = _integer(row, key)
+        values["mtime"] = _number(row, "mtime")
+        for key in LENGTHS:
+            values[key] = _length(row, key)
+        _check_unit(row)
         shape = values.get("shape") or ""
         values["shape"] = tuple(int(side) for side in shape.split("x") if side)
         include = (values.get("include") or "yes").strip().lower()
@@ -175,13 +218,43 @@ class ImageEntry:
         return entry
 
 
+def _entry(row: dict[str, str]) -> ImageEntry:
+    try:
+        return ImageEntry.from_row(row)
+    except (ValueError, InputError) as error:
+        raise ValueError(f"row {row.get('id')!r}: {error}") from None
+
+
+def _integer(row: dict[str, str], key: str) -> int:
+    try:
+        return int(row.get(key) or "0")
+    except ValueError:
+        raise ValueError(f"{key} is {row[key]!r}, which is no integer") from None
+
+
 def _number(row: dict[str, str], key: str) -> float:
     text = row.get(key) or "0"
     try:
         # Excel writes a decimal comma where the computer speaks German or French.
-        return float(text.replace(",", "."))
+        number = float(text.replace(",", "."))
     except ValueError:
-        raise ValueError(f"{key} of {row.get('id')} is {text!r}, which is no number") from None
+        raise ValueError(f"{key} is {text!r}, which is no number") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{key} is {text!r}, which is no finite number")
+    return number
+
+
+def _length(row: dict[str, str], key: str) -> float:
+    number = _number(row, key)
+    if number < 0:
+        raise ValueError(f"{key} is {row[key]!r}: it is above 0, or 0 where it is not known")
+    return number
+
+
+def _check_unit(row: dict[str, str]) -> None:
+    unit = row.get("unit") or "pixel"
+    if unit not in ("pixel", "pixels") and to_micrometres(1, unit) is None:
+        raise ValueError(f"unit is {unit!r}, none of pixel, {', '.join(MICROMETRES)}")
 
 
 def safe_name(name: str) -> str:
@@ -239,10 +312,19 @@ class Run:
         return self.root / "compare" / f"{safe_name(image)}.tif"
 
     def plan(self) -> dict[str, Any]:
-        """Return the parsed ``plan.json``."""
+        """Return the parsed ``plan.json``; files that steps name have whole paths."""
         if not self.plan_file.is_file():
             raise NotFoundError(f"{self.id} has no plan", hint="Start it with `opsef sweep run`")
-        return read_json(self.plan_file)
+        return map_plan_files(read_json(self.plan_file), whole_in(self.project_root))
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Write ``plan.json``; files in the project are named relative to it."""
+        write_json(self.plan_file, map_plan_files(plan, relative_to(self.project_root)))
+
+    @property
+    def project_root(self) -> Path:
+        """The folder of the project."""
+        return self.root.parents[1]
 
     def tile_file(self, variant: str, image: str, tile: str) -> Path:
         """Labels of one tile of an image, until they are merged."""
@@ -309,17 +391,18 @@ class Project:
         if rows and not {"id", "source"} <= set(rows[0]):
             raise ProjectError(
                 f"{self.index_file} has no columns 'id' and 'source'",
-                hint="Delete it; `opsef images import` writes it anew",
+                hint="Give these columns their names again; or move the file away, and `opsef "
+                "images import` writes a new one without your own columns",
             )
         try:
-            entries = [ImageEntry.from_row(row) for row in rows]
+            entries = [_entry(row) for row in rows]
             for name, count in Counter(entry.id for entry in entries).items():
                 if count > 1 or not name:
                     raise ValueError(f"{count} rows have the id {name!r}")
         except (ValueError, InputError) as error:
             raise ProjectError(
                 f"{self.index_file} cannot be understood ({error})",
-                hint="Correct it, or delete the file and run `opsef images import`",
+                hint="Correct that cell",
             ) from None
         return entries
 
@@ -353,6 +436,10 @@ class Project:
     def truth_file(self, image: str) -> Path:
         """Return the record of what is vouched for of an image; the labels lie beside it."""
         return self.truth_folder / f"{safe_name(image)}.json"
+
+    def answers_file(self, image: str) -> Path:
+        """Return the answers of persons to questions about single places of an image."""
+        return self.truth_folder / f"{safe_name(image)}.answers.json"
 
     def exchange_folder(self, name: str) -> Path:
         """Return the folder of an export of that name."""
@@ -423,7 +510,7 @@ class Project:
         except (ValueError, AttributeError) as error:
             raise ProjectError(
                 f"{self.engines_file} cannot be understood ({error})",
-                hint="Correct it, or delete it and add the engines again",
+                hint="Correct it, or move it away and add the engines again",
             ) from None
 
     def add_engine(self, name: str, python: str, target: str) -> type[Engine]:
@@ -444,15 +531,19 @@ class Project:
 
     def adopted(self) -> dict[str, dict[str, Any]]:
         """Return the adopted variant of each group, with the reason."""
-        return read_json(self.adopted_file) if self.adopted_file.is_file() else {}
+        known = read_json(self.adopted_file) if self.adopted_file.is_file() else {}
+        return _with_variants(known, whole_in(self.root))
 
     def write_adopted(self, adopted: dict[str, dict[str, Any]]) -> None:
         """Write ``adopted.json``."""
-        write_json(self.adopted_file, adopted)
+        write_json(self.adopted_file, _with_variants(adopted, relative_to(self.root)))
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a CSV file as a list of rows; accepts ``;`` and a byte order mark (Excel).
+    """Read a CSV file as a list of rows, also as Excel saves it.
+
+    Cells are parted by ``,``, ``;`` or tabs. It is UTF-8, or, with a byte order mark, UTF-16
+    (Excel's "Unicode text").
 
     Cells that a row lacks are empty; cells beyond the last column are dropped, and so are
     rows without any text.
@@ -460,16 +551,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     Raises
     ------
     ProjectError
-        It is not UTF-8.
+        It is of another encoding, or damaged.
     """
+    data = path.read_bytes()
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-16" if data[:2] in UTF_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise ProjectError(
             f"{path} is not UTF-8 text ({error.reason})", hint="In Excel save it as `CSV UTF-8`"
         ) from None
+    text = io.StringIO(text, newline=None).read()  # line ends of any system
     header = text.split("\n", 1)[0]
-    delimiter = ";" if header.count(";") > header.count(",") else ","
+    delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restkey="", restval="")
     rows = [{name: cell for name, cell in row.items() if name} for row in reader]
     return [row for row in rows if any(row.values())]
@@ -482,3 +575,15 @@ def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) ->
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def _with_variants(
+    adopted: Mapping[str, Mapping[str, Any]], change: Callable[[str], str]
+) -> dict[str, dict[str, Any]]:
+    """Change the paths of files that the steps of adopted variants name."""
+    return {
+        group: {**what, "variant": map_variant_files(what["variant"], change)}
+        if "variant" in what
+        else dict(what)
+        for group, what in adopted.items()
+    }

@@ -202,3 +202,28 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
 def test_properties_of_volumes_are_known():
     config = parse_config(GOOD + "postprocess: {keep: [{centroid_z: [2, null]}]}\n")
     assert config.postprocess.keep == ({"centroid_z": (2.0, None)},)
+
+
+@pytest.mark.parametrize(
+    ("text", "channels"),
+    [
+        ("{}", []),
+        ("{channels: all}", "all"),
+        ("{channels: [all]}", "all"),
+        ("{channels: [0, 1]}", [0, 1]),
+        ("{channels: 2}", [2]),
+        ("{channels: GFP}", ["GFP"]),
+        ("{channels: ['405', 1]}", ["405", 1]),
+    ],
+)
+def test_channels_to_measure(text, channels):
+    config = parse_config(GOOD.replace("models:", f"  measure: {text}\nmodels:"))
+    assert config.images.measure.channels == channels
+    assert Config(**config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize("value", ["-1", "[0, -1]", "1.5", "yes", "['']", "[' ']", "[[0]]", "null"])
+def test_what_is_no_channel_to_measure(value):
+    said = problems(GOOD.replace("models:", f"  measure: {{channels: {value}}}\nmodels:"))
+    assert "opsef.yaml: line 4: images.measure.channels: " in said
+    assert "is no channel: give numbers from 0, names, or all" in said

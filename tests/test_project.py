@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
 import json
 from dataclasses import replace
 
@@ -154,3 +157,81 @@ def test_adopted_comes_back(project):
     project.write_adopted({"default": {"id": "v0001"}})
     assert project.adopted() == {"default": {"id": "v0001"}}
     assert json.loads(project.adopted_file.read_text("utf-8")) == project.adopted()
+
+
+def rows_with(project: Project, **cells: str) -> None:
+    """Write `ENTRIES` as the index, with other cells in the row of the first."""
+    project.write_images([replace(ENTRIES[0], time_step=1.0), ENTRIES[1]])
+    first, *others = read_csv(project.index_file)
+    assert set(cells) <= set(first)
+    write_csv(project.index_file, [first | cells, *others], list(first))
+
+
+NUMBERS = ("pixel_size_x", "pixel_size_y", "pixel_size_z", "time_step")
+
+
+@pytest.mark.parametrize("column", NUMBERS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "-3", "-0,5", "1.234,5"])
+def test_a_number_that_cannot_be_says_row_column_and_value(project, column, value):
+    rows_with(project, **{column: value})
+    with pytest.raises(ProjectError, match=f"row 'i00001-a-1': {column} is '{value}'"):
+        project.images()
+
+
+@pytest.mark.parametrize("column", NUMBERS)
+@pytest.mark.parametrize(("value", "number"), [("", 0), ("0", 0), ("0,25", 0.25), ("1e-3", 0.001)])
+def test_numbers_that_can_be(project, column, value, number):
+    rows_with(project, **{column: value})
+    assert getattr(project.images()[0], column) == number
+
+
+def test_a_time_stamp_may_be_before_1970_but_must_be_a_number(project):
+    rows_with(project, mtime="-5.5")
+    assert project.images()[0].mtime == -5.5
+    rows_with(project, mtime="nan")
+    with pytest.raises(ProjectError, match="row 'i00001-a-1': mtime is 'nan'"):
+        project.images()
+
+
+@pytest.mark.parametrize("unit", ["um", "\N{MICRO SIGN}m", "nm", "Micron", "mm", "pixel", ""])
+def test_units_that_are_known(project, unit):
+    rows_with(project, unit=unit)
+    assert project.images()[0].unit == unit
+
+
+def test_a_unit_that_nobody_knows_is_refused_with_the_choices(project):
+    rows_with(project, unit="furlong")
+    with pytest.raises(ProjectError, match=r"row 'i00001-a-1': unit is 'furlong'.*pixel, um,"):
+        project.images()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be-bom"])
+def test_an_index_that_excel_saved_with_tabs(project, encoding):
+    entries = [replace(ENTRIES[0], source="a;b,c.tif"), ENTRIES[1]]
+    project.write_images(entries)
+    rows = read_csv(project.index_file)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), delimiter="\t", lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    mark = codecs.BOM_UTF16_BE if encoding.endswith("-bom") else b""
+    encoded = text.getvalue().encode(encoding.removesuffix("-bom"))
+    project.index_file.write_bytes(mark + encoded)
+    assert project.images() == entries
+
+
+def test_half_a_character_of_utf_16_is_said(project):
+    project.write_images(ENTRIES)
+    project.index_file.write_bytes("id\tsource\r\n".encode("utf-16")[:-1])
+    with pytest.raises(ProjectError, match="CSV UTF-8"):
+        project.images()
+
+
+@pytest.mark.parametrize(("old", "new"), [("id,source", "name,source"), (",yes,", ",perhaps,")])
+def test_nobody_is_told_to_throw_away_the_index_with_its_own_columns(project, old, new):
+    project.write_images(ENTRIES)
+    text = project.index_file.read_text("utf-8")
+    project.index_file.write_text(text.replace(old, new), "utf-8")
+    with pytest.raises(ProjectError) as caught:
+        project.images()
+    assert caught.value.hint and "elete" not in str(caught.value)

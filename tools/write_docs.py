@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from opsef_bridge.config import Compare, Config, Images, Sweep
-from opsef_bridge.config.images import Segment, Substacks, Tiles
+from opsef_bridge.config.images import Measure, Segment, Substacks, Tiles
 from opsef_bridge.engines import engine_class, engine_names, list_weights
 from opsef_bridge.postprocess import ClassMask, Postprocess
 from opsef_bridge.preprocess import DEFAULT_ORDER, STEPS
@@ -45,6 +45,10 @@ Unknown keys, wrong types and impossible values are errors that name the line.
 ### images.segment
 
 {segment}
+
+### images.measure
+
+{measure}
 
 ### images.substacks
 
@@ -118,8 +122,8 @@ def main() -> int:
 def configuration() -> str:
     """Return docs/configuration.md."""
     sections = {
-        "config": Config, "images": Images, "segment": Segment, "substacks": Substacks,
-        "tiles": Tiles, "class_mask": ClassMask, "sweep": Sweep,
+        "config": Config, "images": Images, "segment": Segment, "measure": Measure,
+        "substacks": Substacks, "tiles": Tiles, "class_mask": ClassMask, "sweep": Sweep,
     }  # fmt: skip
     sections |= {"compare": Compare, "postprocess": Postprocess}
     return CONFIGURATION.format(

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from opsef_bridge.cli.common import Context, Workers, app, command, images_app
-from opsef_bridge.errors import OpsefError
 from opsef_bridge.presets import PRESETS
 
 if TYPE_CHECKING:  # they bring much that `opsef --help` does not need
-    from opsef_bridge.project import ImageEntry, Project
+    from opsef_bridge.project import Project
 
 
 @app.command()
@@ -53,22 +52,25 @@ def images_import() -> None:
     """Bring images/index.csv up to date with the sources."""
     from opsef_bridge.sweep.importing import import_images
 
-    project = Context.project()
-    import_images(project, project.config)
-    images_list()
+    project, said = Context.project(), list[str]()
+    import_images(project, project.config, said.append)
+    rows = _table_of(project)
+    for sentence in said:
+        Context.console.say(sentence)
+    Context.console.answer(rows)
 
 
 @images_app.command("list")
 def images_list() -> None:
     """List the images of the project."""
+    from opsef_bridge.sweep.foreseen import why_unread
+
     project = Context.project()
-    project.config  # noqa: B018  (a folder without opsef.yaml is no project without images)
-    rows = [entry.to_row() for entry in project.images()]
-    columns = ["id", "axes", "shape", "group", "include", "source"]
-    Context.console.table(rows, [*columns, *(name for name in ("part",) if _any(rows, name))])
+    config = project.config  # a folder without opsef.yaml is no project without images
+    rows = _table_of(project)
     for entry in project.images():
         if not entry.axes and not entry.gone:
-            Context.console.say(f"{entry.id}: {_why_unread(project, entry)}")
+            Context.console.say(f"{entry.id}: {why_unread(project, config, entry)}")
     Context.console.answer(rows)
 
 
@@ -76,37 +78,47 @@ def images_list() -> None:
 def images_stitch(
     parent: Annotated[str, typer.Argument(help="As the column `parent` of the index has it.")],
     variant: Annotated[str, typer.Argument(help="Id of the variant.")],
-    to: Annotated[Path, typer.Option("--to", help="Label image to write.")],
+    to: Annotated[Path, typer.Option("--to", help="Label image to write, .tif.")],
     run: Annotated[str | None, typer.Option("--run", help="Id of the run (newest).")] = None,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", help='Time point or substack, as the column `part`: "t=1".'),
+    ] = None,
 ) -> None:
     """Put the labels of separate tiles together again to those of the whole image."""
     from opsef_bridge.images import write_labels
-    from opsef_bridge.sweep.merge import stitch_parent
+    from opsef_bridge.sweep.stitched import (
+        STITCHED,
+        check_stitched_file,
+        stitch_parent,
+        tiles_of_parent,
+        whole_of,
+    )
 
     project = Context.project().must_exist()
-    labels = stitch_parent(project, run, variant, parent)
-    tile = next(entry for entry in project.images() if entry.parent == parent)
-    write_labels(to, labels, spacing=tile.spacing, unit=tile.unit)
+    check_stitched_file(project, to)
+    tiles, said = tiles_of_parent(project, parent, part), list[str]()
+    labels = stitch_parent(project, run, variant, parent, part, say=said.append)
+    whole = whole_of(tiles)
+    info = f"{STITCHED}{variant} of {project.run(run).id}\n{whole.info_text()}"
+    write_labels(to, labels, spacing=whole.spacing, unit=whole.unit, info=info)
     count = int(labels.max())
+    for sentence in said:
+        Context.console.say(sentence)
     Context.console.say(f"Wrote {to}: {count} objects, {' x '.join(map(str, labels.shape))} pixels")
-    Context.console.answer({"file": str(to), "objects": count, "shape": list(labels.shape)})
+    Context.console.answer(
+        {"file": str(to), "objects": count, "shape": list(labels.shape), "part": whole.part,
+         "left_out": [tile.id for tile in tiles if not tile.include]}
+    )  # fmt: skip
 
 
-def _any(rows: list[dict[str, Any]], name: str) -> bool:
-    return any(row[name] for row in rows)
-
-
-def _why_unread(project: Project, entry: ImageEntry) -> str:
-    """Say what is wrong with an image that could not be read, and the way out."""
-    from opsef_bridge.images import image_info
-
-    try:
-        axes = project.config.images.axes
-        info = image_info(project.source_file(entry), entry.series, axes=axes)
-        entry.region.shape(info.axes, info.shape)
-    except OpsefError as error:
-        return str(error)
-    return "it can be read now: opsef images import"
+def _table_of(project: Project) -> list[dict[str, Any]]:
+    """Show the rows of the index and return them."""
+    rows = [entry.to_row() for entry in project.images()]
+    columns = ["id", "axes", "shape", "group", "include", "source"]
+    seldom = [name for name in ("part", "gone") if any(row[name] for row in rows)]
+    Context.console.table(rows, [*columns, *seldom])
+    return rows
 
 
 @app.command()

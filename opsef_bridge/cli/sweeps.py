@@ -21,10 +21,14 @@ from opsef_bridge.cli.common import (
 from opsef_bridge.console import duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from opsef_bridge.project import Project, Run
     from opsef_bridge.sweep import Plan, Result
+
+MOST_FORESEEN = 5
+"""Images that will fail, of which a person is told before a run."""
 
 
 @sweep_app.command("plan")
@@ -34,7 +38,7 @@ def sweep_plan() -> None:
     from opsef_bridge.sweep.estimate import estimate
 
     project = Context.project()
-    facts = estimate(project, plan_sweep(project))
+    facts = estimate(project, _planned(project, plan_sweep))
     _warn_of_broken_weights(project)
     Context.console.say(
         f"{facts['variants']} variants on {facts['images']} images: {facts['passes']} network "
@@ -44,6 +48,7 @@ def sweep_plan() -> None:
         f"{facts['disk_bytes'] / 1e6:.0f} MB of disk ({facts['free_bytes'] / 1e9:.1f} GB free)",
         "Devices: " + ", ".join(f"{name} on {kind}" for name, kind in facts["devices"].items()),
     )
+    _say_foreseen(facts["will_fail"])
     Context.console.answer(facts)
 
 
@@ -55,7 +60,7 @@ def sweep_run(
     from opsef_bridge.sweep import plan_sweep
 
     project = Context.project()
-    plan = plan_sweep(project)
+    plan = _planned(project, plan_sweep)
     _warn_of_broken_weights(project)
     _carry_out(project, plan, workers, engine, profile)
 
@@ -112,7 +117,7 @@ def batch(
     from opsef_bridge.sweep import left_out, plan_batch
 
     project = Context.project()
-    plan = plan_batch(project)
+    plan = _planned(project, plan_batch)
     for group, count in left_out(plan, project.images()).items():
         Context.console.say(
             f"Left out: {count} of group {group}, which adopted no variant. To take them along: "
@@ -143,12 +148,39 @@ def _warn_of_broken_weights(project: Project) -> None:
         Context.console.warn(str(problem))
 
 
+def _planned(project: Project, planner: Callable[..., Plan]) -> Plan:
+    """Return a plan, and say what the import found that will not fail by itself.
+
+    What is wrong with single images is said by `_say_foreseen`.
+    """
+    told: list[str] = []
+    plan = planner(project, told.append)
+    images = tuple(f"{entry.id}: " for entry in project.images())
+    told = [sentence for sentence in told if not sentence.startswith(images)]
+    for sentence in told[:MOST_FORESEEN]:
+        Context.console.say(sentence)
+    if told[MOST_FORESEEN:]:
+        Context.console.say(f"{command('images import')} says more of that kind")
+    return plan
+
+
+def _say_foreseen(sentences: list[str]) -> None:
+    """Say which images will fail, of many the first."""
+    more = len(sentences) - MOST_FORESEEN
+    for sentence in sentences[:MOST_FORESEEN]:
+        Context.console.warn(sentence)
+    if more > 0:
+        Context.console.warn(f"{more} more images will fail; `opsef images list` shows all images")
+
+
 def _carry_out(
     project: Project, plan: Plan, workers: int | None, engine: str, profile: Path | None
 ) -> None:
     """Carry out a plan with progress and say how it ended."""
     from opsef_bridge.sweep import Executor, run_plan
+    from opsef_bridge.sweep.foreseen import foreseen
 
+    _say_foreseen(foreseen(project, plan))
     with Context.console.progress(plan.purpose) as report:
         result = run_plan(project, plan, Executor(engine, workers, profile, report))
     _finish(project, result)
@@ -163,6 +195,7 @@ def _report(run: Run, result: Result) -> None:
     """Print the result of a run: counts, the first of the ranking, what to look at."""
     from opsef_bridge.project import read_csv
     from opsef_bridge.sweep import order_note
+    from opsef_bridge.sweep.remarks import first_of
 
     console = Context.console
     console.say(
@@ -178,6 +211,8 @@ def _report(run: Run, result: Result) -> None:
         console.table(ranked[:3], ("rank", "id", "slug", "objects", "agreement", "status"))
     for unit, error in result.problems.items():
         console.say(f"{unit} failed: {error}")
+    if result.remarks:
+        console.say("", *first_of(result.remarks))
     if result.failed:
         console.say("", *_reasons(run), f"All of it: {run.outcomes_file}")
         console.say(f"Try again: {command('sweep resume')}")
@@ -196,6 +231,7 @@ def _report(run: Run, result: Result) -> None:
             "open": result.open,
             "passes": result.passes,
             "problems": {unit: str(error) for unit, error in result.problems.items()},
+            "remarks": list(result.remarks),
         }
     )
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from opsef_bridge.engines import Parameters
 
-__all__ = ["NAME_PATTERNS", "Images", "Section", "Segment", "Substacks", "Tiles"]
+__all__ = ["NAME_PATTERNS", "Images", "Measure", "Section", "Segment", "Substacks", "Tiles"]
 
 
 class Section(Parameters):
@@ -30,6 +30,26 @@ class Segment(Section):
     def channels(self) -> list[int]:
         """Return the channels as a list."""
         return self.channel if isinstance(self.channel, list) else [self.channel]
+
+
+class Measure(Section):
+    """What is measured in the objects of each image."""
+
+    channels: Literal["all"] | list[int | str] = Field([])
+    """Channels whose intensities become columns of the tables: numbers from 0, names that the
+    file gives, or ``all``. Of colour images they are red, green and blue. The mean of what is
+    segmented is measured always."""
+
+    @field_validator("channels", mode="before")
+    @classmethod
+    def _numbers_and_names(cls, value: Any) -> Any:
+        many = value if isinstance(value, list) else [value]
+        for one in many:
+            named = isinstance(one, str) and one.strip()
+            numbered = isinstance(one, int) and not isinstance(one, bool) and one >= 0
+            if not (named or numbered):
+                raise ValueError(f"{one!r} is no channel: give numbers from 0, names, or all")
+        return "all" if many == ["all"] else many
 
 
 RESERVED = (
@@ -96,6 +116,8 @@ class Images(Section):
     """Cut volumes into shorter ones; each is an image of its own."""
     segment: Segment = Segment()
     """Which part of each image is segmented."""
+    measure: Measure = Measure()
+    """What is measured in the objects."""
     projection: Literal["none", "max", "sum", "median", "mean"] = "none"
     """How the planes of a volume become one image; ``none`` keeps the volume."""
     scale: float = Field(1.0, gt=0, le=1)
@@ -141,6 +163,11 @@ class Images(Section):
                 known = ", ".join(NAME_PATTERNS)
                 raise ValueError(f"it has no named group (?P<well>...), and is none of {known}")
         return value
+
+    @property
+    def assumed_axes(self) -> str | None:
+        """Return `axes` as readers take what is only for files that do not say."""
+        return None if self.axes is None else f"?{self.axes}"
 
     @property
     def block(self) -> int:

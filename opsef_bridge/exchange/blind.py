@@ -32,7 +32,7 @@ def hidden(project: Project, record: Mapping[str, Any], base: Base) -> dict[str,
         known = read_json(project.blind_file) if project.blind_file.is_file() else {}
         told = {"image": record["image"], "base": base.to_json()}
         write_json(project.blind_file, known | {token: told})
-    kept = ("image", "image_sha256", "source_shape")
+    kept = ("image", "image_sha256", "source_shape", "calibration")
     return {**{key: record[key] for key in kept}, "blind": token}
 
 

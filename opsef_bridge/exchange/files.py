@@ -154,9 +154,11 @@ def _write(file: Path, subject: Subject, format: str, project: Project, token: s
         _beside(file).unlink(missing_ok=True)
         return False
     if format == "labels":
-        write_labels(file, objects.labels, entry.spacing or None, entry.unit)
+        size = entry.spacing or None
+        write_labels(file, objects.labels, size, entry.unit, entry.info_text())
     else:
-        write_geojson(file, objects, class_names=names, image=entry.id)
+        told = {"calibration": entry.calibration()}
+        write_geojson(file, objects, class_names=names, image=entry.id, members=told)
     write_json(_beside(file), record | {"sha256": file_sha256(file)})
     return True
 

@@ -193,7 +193,8 @@ def orphans(project: Project) -> list[str]:
     known = {entry.id for entry in project.images()}
     folders = [path.parent for path in project.annotations_folder.glob("*/r*.json")]
     places = {path: path.name for path in folders}
-    places |= {path: path.stem for path in project.truth_folder.glob("*.json")}
+    records = project.truth_folder.glob("*.json")
+    places |= {path: path.stem.removesuffix(".answers") for path in records}
     return sorted(
         path.relative_to(project.root).as_posix()
         for path, image in places.items()
@@ -309,7 +310,10 @@ def base_subject(project: Project, entry: ImageEntry, base: Base) -> Subject | N
 
 
 def record_of(subject: Subject) -> dict[str, Any]:
-    """Return what goes out with objects: which image, which picture, made from what."""
+    """Return what goes out with objects: which image, which picture, made from what.
+
+    ``calibration`` is that of `ImageEntry.calibration`; the objects themselves are in pixels.
+    """
     told = {key: value for key, value in subject.base.to_json().items() if value}
     if "sha256" in told:
         told["labels_sha256"] = told.pop("sha256")
@@ -317,5 +321,6 @@ def record_of(subject: Subject) -> dict[str, Any]:
         "image": subject.image.id,
         "image_sha256": subject.image.sha256,
         "source_shape": list(subject.objects.labels.shape),
+        "calibration": subject.image.calibration(),
         **told,
     }

@@ -43,6 +43,8 @@ class ClassMask(BaseModel):
     0.5
     >>> ClassMask(source="masks/{stem}.tif").source_of("well_3")
     'masks/well_3.tif'
+    >>> ClassMask(source="masks/{id}.tif").source_of("live", "i00002-live-t1")
+    'masks/i00002-live-t1.tif'
     """
 
     model_config = ConfigDict(
@@ -50,8 +52,9 @@ class ClassMask(BaseModel):
     )
 
     source: str | None = None
-    """File of the mask, relative to the project; ``{stem}`` is the name of the image without its
-    ending. What is above 0 is inside. Either this or ``channel``."""
+    """File of the mask, relative to the project; ``{stem}`` is the name of the file of the image
+    without its ending, ``{id}`` the id of the image, which tells series, time points and
+    substacks of one file apart. What is above 0 is inside. Either this or ``channel``."""
     channel: Annotated[int, Field(ge=0)] | None = None
     """Number of the channel, from 0, that the mask is made from."""
     filter: Filter = "median"
@@ -94,11 +97,26 @@ class ClassMask(BaseModel):
             _check_template(self.source)
         return self
 
-    def source_of(self, stem: str) -> str:
-        """Return the file of the mask of the image `stem`."""
+    def source_of(self, stem: str, id: str = "") -> str:
+        """Return the file of the mask of an image.
+
+        Parameters
+        ----------
+        stem : str
+            Name of the file of the image, without its ending.
+        id : str
+            Of the image; needed where `source` has ``{id}``.
+
+        Raises
+        ------
+        InputError
+            The mask is made from a channel; or `source` has ``{id}``, and none is given.
+        """
         if self.source is None:
             raise InputError("this mask is made from a channel", hint="Read the channel instead")
-        return self.source.format(stem=stem)
+        if not id and "id" in _names_in(self.source):
+            raise InputError(f"{self.source!r} needs the id of the image", hint="Give its id")
+        return self.source.format(stem=stem, id=id)
 
 
 _AUTO = (
@@ -107,14 +125,18 @@ _AUTO = (
 )
 
 
+def _names_in(source: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(source) if name is not None}
+
+
 def _check_template(source: str) -> None:
     try:
-        names = {name for _, name, form, _ in Formatter().parse(source) if name is not None}
-        source.format(stem="")
+        names = _names_in(source)
+        source.format(stem="", id="")
     except (ValueError, KeyError, IndexError, AttributeError):
         names = {"?"}
-    if names - {"stem"}:
-        raise ValueError(f"source: {source!r}: the only name in braces is {{stem}}")
+    if names - {"stem", "id"}:
+        raise ValueError(f"source: {source!r}: the names in braces are {{stem}} and {{id}}")
 
 
 def make_mask(picture: np.ndarray, how: ClassMask) -> NDArray[np.bool_]:

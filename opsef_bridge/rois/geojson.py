@@ -27,7 +27,11 @@ Rings = list[list[list[int]]]
 
 
 def to_geojson(
-    objects: Objects, *, class_names: Mapping[int, str] | None = None, image: str = ""
+    objects: Objects,
+    *,
+    class_names: Mapping[int, str] | None = None,
+    image: str = "",
+    members: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return objects as a GeoJSON FeatureCollection, exact to the pixel.
 
@@ -48,6 +52,8 @@ def to_geojson(
         Names of classes; those without one are called ``Class_01`` and so on.
     image : str
         Id of the image, kept as a member of the collection that readers pass over.
+    members : mapping, optional
+        Other members of that kind, such as the pixel size: GeoJSON itself has no place for it.
 
     Returns
     -------
@@ -84,7 +90,7 @@ def to_geojson(
             geometry["plane"] = {"c": -1, "z": z, "t": 0}
         properties = _properties(label, objects.classes.get(label, 0), class_names or {})
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    named = {"image": image} if image else {}
+    named = ({"image": image} if image else {}) | dict(members or {})
     return {"type": "FeatureCollection", **named, "features": features}
 
 
@@ -94,6 +100,7 @@ def write_geojson(
     *,
     class_names: Mapping[int, str] | None = None,
     image: str = "",
+    members: Mapping[str, Any] | None = None,
 ) -> None:
     """Write objects to a GeoJSON file, one feature per line; see `to_geojson`.
 
@@ -107,7 +114,7 @@ def write_geojson(
     >>> json.loads(path.read_text())["image"]
     'i00001-cells'
     """
-    collection = to_geojson(objects, class_names=class_names, image=image)
+    collection = to_geojson(objects, class_names=class_names, image=image, members=members)
     features = collection.pop("features")
     head = json.dumps(collection, ensure_ascii=False)[:-1]
     lines = ",\n".join(

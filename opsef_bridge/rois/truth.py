@@ -102,7 +102,8 @@ def add_truth(
         file = project.truth_file(image)
         known = truth.known.astype(np.uint8)
         for path, labels in zip(_pictures(file), (truth.labels, known), strict=True):
-            write_labels(path, labels, spacing=entry.spacing, unit=entry.unit)
+            told = entry.info_text()
+            write_labels(path, labels, spacing=entry.spacing, unit=entry.unit, info=told)
         record = _record(image, truth, [*claims, claim], file)
         write_json(file, record)
     return {**record, "new": True}
@@ -189,7 +190,8 @@ def list_truth(project: Project) -> list[dict[str, Any]]:
     ProjectError
         A record cannot be understood.
     """
-    return [_read_record(file) for file in sorted(project.truth_folder.glob("*.json"))]
+    files = sorted(project.truth_folder.glob("*.json"))
+    return [_read_record(file) for file in files if not file.name.endswith(".answers.json")]
 
 
 def _read(project: Project, image: str) -> Truth | None:

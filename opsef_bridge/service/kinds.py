@@ -45,8 +45,8 @@ from opsef_bridge.sweep import Executor, adopt, newest_run, plan_batch, plan_swe
 from opsef_bridge.sweep import left_out as left_out_of
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import Plan
-from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.record import now
+from opsef_bridge.sweep.remarks import first_of
 from opsef_bridge.sweep.run import Result, resume_run, run_plan
 
 if TYPE_CHECKING:
@@ -100,7 +100,9 @@ def _ended(result: Result) -> dict[str, Any]:
     words = ", ".join(f"{counts[name]} {name}" for name in ("ok", "empty", "failed", "open"))
     problems = {unit: str(error) for unit, error in result.problems.items()}
     said = [f"{result.run}: {words}", *(f"{unit}: {text}" for unit, text in problems.items())]
-    return {"run": result.run, **counts, "problems": problems, "said": said}
+    said += first_of(result.remarks)
+    told = {"problems": problems, "remarks": list(result.remarks), "said": said}
+    return {"run": result.run, **counts, **told}
 
 
 def _sweep(task: Task, given: SweepParameters) -> dict[str, Any]:
@@ -250,8 +252,8 @@ def table_of(
     Returns
     -------
     table : DataFrame
-        label, area, [centroid_z,] centroid_y, centroid_x, class (0: none), mean_intensity (of
-        what is segmented), unit.
+        One row an object, with the columns that `opsef_bridge.analysis.tables` lists: label,
+        area, centroid, class, mean_intensity and unit come first.
     made_from : str
         What the objects are of, in words.
 
@@ -262,9 +264,9 @@ def table_of(
     InputError
         Both a variant and a revision are named.
     ImageError
-        The image cannot be read any more.
+        The image cannot be read any more, or lacks a channel that ``images.measure`` names.
     """
-    from opsef_bridge.measure import region_table
+    from opsef_bridge.analysis import object_table  # brings numba
 
     entry = project.image(image)
     subject = subject_named(project, entry, run, variant, revision)
@@ -273,14 +275,7 @@ def table_of(
             f"there are no objects of {image}" + (f" by {variant}" if variant else ""),
             hint="Run a sweep and name a variant, or run a batch, or save objects first",
         )
-    labels, classes = subject.objects.labels, subject.objects.classes
-    grey = segmented_array(project, project.config, entry)
-    wanted = ["area", "centroid", "intensity_mean"]
-    table = region_table(labels, grey, entry.spacing or None, wanted)
-    table = table.rename(columns={"intensity_mean": "mean_intensity"})
-    table.insert(len(table.columns) - 1, "class", [classes.get(n, 0) for n in table["label"]])
-    table["unit"] = entry.unit if entry.spacing else "pixel"
-    return table, str(subject.base)
+    return object_table(project, project.config, subject), str(subject.base)
 
 
 def _table(task: Task, given: TableParameters) -> dict[str, Any]:
@@ -323,10 +318,11 @@ def _segment(task: Task, given: SegmentParameters) -> dict[str, Any]:
 
 
 def _import(task: Task, given: ImportParameters) -> dict[str, Any]:
+    told: list[str] = []
     with _importing(task.project):
-        entries = import_images(task.project, task.project.config)
+        entries = import_images(task.project, task.project.config, told.append)
     unread = [entry.id for entry in entries if not entry.axes]
-    said = [f"{len(entries)} images", *(f"{image} cannot be read" for image in unread)]
+    said = [f"{len(entries)} images", *told]
     return {"images": [entry.id for entry in entries], "unreadable": unread, "said": said}
 
 

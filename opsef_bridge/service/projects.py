@@ -89,7 +89,7 @@ class ImageMade(BaseModel):
 
 
 class ImageRow(BaseModel):
-    """An image of a project."""
+    """An image of a project; `part`, `channels` and `time_step` (seconds) are of its file."""
 
     id: str
     source: str
@@ -97,6 +97,10 @@ class ImageRow(BaseModel):
     shape: list[int]
     pixel_size: dict[str, float]
     unit: str
+    series: int = 0
+    part: str = ""
+    channels: list[str] = []
+    time_step: float = 0.0
     group: str
     include: bool
 
@@ -249,7 +253,7 @@ def add_image(
 def _take(project: Project, file: Path, name: str, pixel_limit: int) -> tuple[int, dict[str, Any]]:
     """Put a file that came into the project; return status and answer."""
     kept, config = file_name(name), project.config
-    _check_readable(file, kept, config.images.axes, pixel_limit)
+    _check_readable(file, kept, config.images.assumed_axes, pixel_limit)
     with _alone(project):
         target, new = _place(project, file, kept)
         entries = _taken(project, config, file, target, new)
@@ -324,14 +328,15 @@ def image_data(opened: InProject, image: Id, request: Request) -> Response:
     file = opened.source_file(entry)
     if not file.exists():
         raise NotFoundError(f"the file of {image} is gone: {entry.source}")
-    choices = (entry.series, entry.region.text, entry.segment_channel, entry.projection)
+    choices = (entry.id, entry.calibration(), entry.segment_channel, entry.projection)
     key = key_of(entry.sha256, *stamp(file), *choices, config.images.model_dump())
 
     def make(path: Path) -> None:
         array = for_imagej(segmented_array(opened, config, entry))
         axes = "ZYX"[-array.ndim :]
         spacing = {axis: size for axis, size in entry.spacing.items() if axis in axes}
-        write_hyperstack(path, array, axes, spacing or None, unit=entry.unit)
+        told = entry.info_text()
+        write_hyperstack(path, array, axes, spacing or None, info=told, unit=entry.unit)
 
     path = cached(opened, f"{key}.tif", make)
     return file_answer(request, path, media="image/tiff", etag=f'"{key}"', name=f"{image}.tif")
@@ -374,8 +379,7 @@ def _row(entry: ImageEntry) -> dict[str, Any]:
         "source": Path(entry.source).name,
         "axes": entry.axes,
         "shape": list(entry.shape),
-        "pixel_size": entry.spacing,
-        "unit": entry.unit,
+        **entry.calibration(),
         "group": entry.group,
         "include": entry.include,
     }

@@ -131,7 +131,8 @@ def show_run(run: Id, opened: InProject) -> dict[str, Any]:
 def _state_of(run: Run) -> dict[str, Any]:
     counts = asdict(status(run))
     del counts["problems"], counts["run"]
-    return {"state": "open" if counts["open"] else "done", "counts": counts}
+    remarks = list(counts.pop("remarks"))
+    return {"state": "open" if counts["open"] else "done", "counts": counts, "remarks": remarks}
 
 
 def _typed(row: dict[str, str]) -> dict[str, Any]:

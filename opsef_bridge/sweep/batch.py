@@ -7,7 +7,6 @@ the slice labels record the true sizes.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -27,6 +26,7 @@ from opsef_bridge.project import ImageEntry
 from opsef_bridge.sweep.plan import Plan, PlannedImage
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.rank import write_outcomes
+from opsef_bridge.sweep.remarks import remarking
 from opsef_bridge.sweep.stacks import export_rois
 
 __all__ = ["batch"]
@@ -42,23 +42,24 @@ of ``batch.tif``: each frame has the size of the largest, and is drawn in memory
 def batch(job: Job) -> Iterator[list[Outcome]]:
     """Write ``outcomes.csv``, a ROI zip per image, and ``batch.tif``.
 
-    Of images in tiles with more than `LARGEST` pixels there is neither; the unit's log says so.
+    Of images in tiles with more than `LARGEST` pixels there is neither; a remark says so.
     """
     plan = Plan.from_json(job.plan)
     outcomes = {o["image"]: o for o in job.run.outcomes()}
     write_outcomes(job.run, outcomes.values())
     fine = [image for image in plan.images if outcomes[image.id]["status"] != "failed"]
-    for image in [image for image in fine if _is_large(image)]:
-        fine.remove(image)
-        height, width = image.tiles[2:] if image.tiles else (0, 0)
-        print(
-            f"{image.id} of {width} x {height} px is too large for a ROI zip and a frame of "
-            "batch.tif; its labels are written",
-            file=sys.stderr,
-        )
-    for image in fine:
-        job.report(image.id)
-        export_rois(job.project, job.run, plan, image, outcomes[image.id]["variant"])
+    with remarking(job) as remark:
+        for image in [image for image in fine if _is_large(image)]:
+            fine.remove(image)
+            height, width = image.tiles[2:] if image.tiles else (0, 0)
+            remark(
+                f"{image.id}: with {width} x {height} px it is too large for a ROI zip and a "
+                "frame of batch.tif; its labels are written"
+            )
+        for image in fine:
+            job.report(image.id)
+            variant = outcomes[image.id]["variant"]
+            export_rois(job.project, job.run, plan, image, variant, remark)
     flat = [image for image in fine if _labels(job, outcomes[image.id]).ndim == 2]
     if flat:
         _write_stack(job, plan, flat, outcomes)

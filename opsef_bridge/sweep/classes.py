@@ -9,14 +9,19 @@ import numpy as np
 
 from opsef_bridge.config import Config
 from opsef_bridge.errors import ImageError, InputError
-from opsef_bridge.images import Image, Region, read_image
+from opsef_bridge.images import Image, read_image
 from opsef_bridge.postprocess.masks import ClassMask, classes_by_mask, make_mask
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep.boxes import cut_box
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.sample import Box
 
-__all__ = ["classes_of"]
+__all__ = ["classes_of", "mask_file"]
+
+
+def mask_file(project: Project, how: ClassMask, entry: ImageEntry) -> Path:
+    """Return the file of the user's mask of an image; it need not be there."""
+    return project.root / how.source_of(Path(entry.source).stem, entry.id)
 
 
 def classes_of(
@@ -63,21 +68,24 @@ def _picture(project: Project, config: Config, entry: ImageEntry, how: ClassMask
     if how.channel is not None:
         other = replace(entry, segment_channel=str(how.channel))
         return segmented_array(project, config, other)
-    mask = read_image(project.root / how.source_of(Path(entry.source).stem))
-    if mask.data.shape[mask.axes.index("Y") :][:2] != _sides(entry):
-        mask = _part(mask, entry.region)  # of the whole file, and the image is a part of it
-    elif set("TZ") & set(mask.axes):
-        mask = _part(mask, replace(entry.region, y=None, x=None))
+    mask = _part(read_image(mask_file(project, how, entry)), entry)
     flat = (entry.projection or config.images.projection) != "none"
     return mask.data.max(axis=mask.axes.index("Z")) if flat and "Z" in mask.axes else mask.data
 
 
-def _sides(entry: ImageEntry) -> tuple[int, ...]:
-    return tuple(entry.shape[entry.axes.index("Y") :][:2])
+def _part(mask: Image, entry: ImageEntry) -> Image:
+    """Cut a mask of the whole file as its image is cut; a mask of the image itself fits as it is.
 
-
-def _part(mask: Image, region: Region) -> Image:
-    """Cut a mask as its image is cut, along the axes that it has."""
-    t = region.t if "T" in mask.axes else None
-    z = region.z if "Z" in mask.axes else None
-    return Region(t=t, z=z, y=region.y, x=region.x).cut(mask)
+    That is told by the sides and by the number of planes, each by itself: a person may paint
+    one plane for all, or the whole of what was projected.
+    """
+    due = dict(zip(entry.axes, entry.shape, strict=True))
+    has = dict(zip(mask.axes, mask.data.shape, strict=True))
+    region = replace(entry.region, c=None)
+    if (has["Y"], has["X"]) == (due["Y"], due["X"]):
+        region = replace(region, y=None, x=None)
+    if "T" not in has:
+        region = replace(region, t=None)
+    if has.get("Z", due.get("Z")) == due.get("Z"):
+        region = replace(region, z=None)
+    return region.cut(mask)

@@ -9,6 +9,7 @@ from typing import Any
 from opsef_bridge.execute import free_cores
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep.devices import devices_of_engines, weights_of_variants
+from opsef_bridge.sweep.foreseen import foreseen
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 
 __all__ = ["estimate"]
@@ -31,7 +32,8 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
     -------
     dict
         variants, images, passes, new_passes, units, workers, devices (by engine), seconds,
-        measured, disk_bytes, free_bytes.
+        measured, disk_bytes, free_bytes, will_fail (sentences of
+        `opsef_bridge.sweep.foreseen.foreseen`).
     """
     entries = {entry.id: entry for entry in project.images()}
     outcomes = [o for name in project.runs() for o in project.run(name).outcomes()]
@@ -69,6 +71,7 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
             pixels * (len(plan.variants) / 8 + min(len(plan.variants), FRAMES) * VIEWS)
         ),
         "free_bytes": shutil.disk_usage(project.root).free,
+        "will_fail": foreseen(project, plan),
     }
 
 

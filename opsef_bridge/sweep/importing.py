@@ -7,16 +7,18 @@ import glob
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from opsef_bridge.config import Config
 from opsef_bridge.errors import ConfigError, ImageError
-from opsef_bridge.images import ImageInfo, image_info, is_image, series_names, suffixes
+from opsef_bridge.images import ImageInfo, is_image, suffixes
 from opsef_bridge.images.identity import identity, stamp
 from opsef_bridge.project import ImageEntry, Project
-from opsef_bridge.sweep.pieces import pieces_of
+from opsef_bridge.sweep.file_memory import FileMemory
+from opsef_bridge.sweep.pieces import pieces_of, remarks, series_remarks
 
 __all__ = ["find_files", "image_slug", "import_images"]
 
@@ -25,15 +27,48 @@ Place = tuple[str, int, str]
 """What tells images apart: source, series, part."""
 
 
-def import_images(project: Project, config: Config) -> list[ImageEntry]:
+@dataclass(frozen=True)
+class _Found:
+    """An image of a file: the end of its id if it is new; why it cannot be read, or ""."""
+
+    entry: ImageEntry
+    tail: str
+    trouble: str = ""
+
+
+@dataclass
+class _Import:
+    """What is under way: the configuration, remarks with the files that they are on."""
+
+    config: Config
+    memory: FileMemory
+    remarks: dict[str, list[str]] = field(default_factory=dict)
+
+    def remark(self, name: str, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            self.remarks.setdefault(sentence, []).append(name)
+
+
+def import_images(
+    project: Project, config: Config, say: Callable[[str], object] | None = None
+) -> list[ImageEntry]:
     """Bring ``images/index.csv`` up to date with the sources and return their images.
 
     A file is as many images as it has series, time points, substacks and separate tiles, by
     ``images``. Images keep their ids for ever; new ones get the next numbers; the user's own
     columns and choices are kept, and so is the calibration, until axes or file change. A file
-    whose size and time did not change is not hashed again. One that cannot be read is
-    listed too, without axes: its outcomes will say why. One that is gone, or that is not asked
-    for any more, keeps its row (`gone`), but is not returned.
+    whose size and time did not change is neither hashed nor opened again: what its reader said
+    is kept in the project's cache. One that cannot be read is listed too, without axes: its
+    outcomes will say why. One that is gone, or that is not asked for any more, keeps its row
+    (`gone`), but is not returned.
+
+    Parameters
+    ----------
+    project : Project
+    config : Config
+    say : callable, optional
+        Takes sentences for a person: what of ``images`` leaves something over or is not there,
+        and which images cannot be read, or not with their `crop`, and why.
 
     Raises
     ------
@@ -41,21 +76,14 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
         No file at all matches a source, or ``groups`` names a column that is not there.
     """
     known = {(entry.source, entry.series, entry.part): entry for entry in project.images()}
-    entries = dict(known)
-    number = max((_number(entry) for entry in known.values()), default=0)
-    found: dict[Place, None] = {}
-    of_source: dict[str, dict[Place, ImageEntry]] = {}
-    for place, entry in known.items():
-        of_source.setdefault(place[0], {})[place] = entry
-    for file in find_files(project.root, config.images.source):
-        source = _source_name(project.root, file)
-        for entry, tail in _images_of(file, source, config, of_source.get(source, {})):
-            if not entry.id:
-                number += 1
-                entry = replace(entry, id=f"i{number:05d}-{image_slug(file)}{tail}")
-            place = entry.source, entry.series, entry.part
-            entries[place] = entry
-            found[place] = None
+    now = _Import(
+        config, FileMemory(project.cache_folder / "images.json", config.images.assumed_axes)
+    )
+    entries, found = dict(known), dict[Place, str]()
+    for entry, trouble in _images_in(project, now, known):
+        place = entry.source, entry.series, entry.part
+        entries[place], found[place] = entry, trouble
+    now.memory.keep()
     _check_column(project, entries.values(), config)
     _check_globs([entries[key] for key in found], config)
     grouped = {
@@ -63,36 +91,91 @@ def import_images(project: Project, config: Config) -> list[ImageEntry]:
         for key, e in entries.items()
     }
     project.write_images(grouped.values())
+    if say is not None:
+        for sentence in _sentences(now, {entries[key].id: why for key, why in found.items()}):
+            say(sentence)
     return [entry for key, entry in grouped.items() if key in found]
 
 
-def _images_of(
-    file: Path, source: str, config: Config, known: Mapping[Place, ImageEntry]
+def _images_in(
+    project: Project, now: _Import, known: Mapping[Place, ImageEntry]
 ) -> Iterator[tuple[ImageEntry, str]]:
-    """Yield the images of a file, and the ends of ids for those that have none yet."""
+    """Yield the images of all sources, and why one cannot be read, or ""."""
+    number = max((_number(entry) for entry in known.values()), default=0)
+    of_source: dict[str, dict[Place, ImageEntry]] = {}
+    for place, entry in known.items():
+        of_source.setdefault(place[0], {})[place] = entry
+    for file in find_files(project.root, now.config.images.source):
+        source = _source_name(project.root, file)
+        for one in _images_of(file, source, now, of_source.get(source, {})):
+            entry = one.entry
+            if not entry.id:
+                number += 1
+                entry = replace(entry, id=f"i{number:05d}-{image_slug(file)}{one.tail}")
+            yield entry, one.trouble
+
+
+def _sentences(now: _Import, troubles: Mapping[str, str]) -> Iterator[str]:
+    for remark, names in now.remarks.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield f"{names[0]}{more}: {remark}"
+    yield from (f"{image}: {why}" for image, why in troubles.items() if why)
+
+
+def _images_of(
+    file: Path, source: str, now: _Import, known: Mapping[Place, ImageEntry]
+) -> Iterator[_Found]:
+    """Yield the images of a file."""
+    how = now.config.images
     sha256, size, mtime = _identity(file, known.values())
     kept = {"source": source, "sha256": sha256, "size": size, "mtime": mtime}
-    names = _names_of(file)
-    wanted = range(len(names)) if config.images.series == "all" else config.images.series
+    told = now.memory.told(file, source, (size, mtime))
+    names = told.names
+    if len(names) == 1 and isinstance(told.infos[0], ImageError):  # how many it has is not known
+        asked = {e.series for e in known.values() if not e.gone} or {0}
+        for series in sorted(asked if how.series == "all" else set(how.series)):
+            yield from _unread(known, kept, series, "", _text_of(told.infos[0], file, source))
+        return
+    now.remark(file.name, series_remarks(len(names), how))
+    wanted = range(len(names)) if how.series == "all" else how.series
     for series in sorted({number for number in wanted if number < len(names)}):
-        parent, tail = source, ""
+        parent, tail, name = source, "", file.name
         if len(names) > 1:
             parent, tail = f"{source}:{series}", f"-{_slug(names[series]) or f's{series:02d}'}"
-        try:
-            info = image_info(file, series, axes=config.images.axes)
-        except ImageError:
-            new = ImageEntry("", series=series, **kept)
-            for entry in [e for e in known.values() if e.series == series] or [new]:
-                yield replace(entry, **kept, axes="", shape=()), tail
+            name = f"{file.name}, series {series}"
+        info = told.infos[series]
+        if isinstance(info, ImageError):
+            yield from _unread(known, kept, series, tail, _text_of(info, file, source))
             continue
-        pieces = pieces_of(info, config.images)
+        now.remark(name, remarks(info, how))
+        pieces = pieces_of(info, how)
         for piece in pieces:
             text = piece.region.text
             new = ImageEntry(
                 "", series=series, part=text, parent=parent if len(pieces) > 1 else "", **kept
             )
             old = known.get((source, series, text), new)
-            yield _described(replace(old, **kept), info, old, config), tail + piece.suffix
+            entry, trouble = _described(replace(old, **kept), info, old, now.config)
+            yield _Found(entry, tail + piece.suffix, trouble)
+
+
+def _unread(
+    known: Mapping[Place, ImageEntry],
+    kept: Mapping[str, Any],
+    series: int,
+    tail: str,
+    why: str,
+) -> Iterator[_Found]:
+    """Yield the images that a series was when it could be read; or one, if it never could."""
+    all_known = [entry for entry in known.values() if entry.series == series]
+    asked = [entry for entry in all_known if not entry.gone]
+    for entry in asked or all_known or [ImageEntry("", "", series=series)]:
+        yield _Found(replace(entry, **kept, axes="", shape=()), tail, why)
+
+
+def _text_of(error: ImageError, file: Path, source: str) -> str:
+    """Return an error with the file named as the index names it."""
+    return str(error).replace(str(file), source)
 
 
 def _identity(file: Path, known: Iterable[ImageEntry]) -> tuple[str, int, float]:
@@ -104,25 +187,23 @@ def _identity(file: Path, known: Iterable[ImageEntry]) -> tuple[str, int, float]
     return identity(file)
 
 
-def _names_of(file: Path) -> list[str]:
-    """Return the name of each series of a file; one without a name where it is unreadable."""
-    try:
-        return series_names(file) or [""]
-    except ImageError:
-        return [""]
+def _described(
+    entry: ImageEntry, info: ImageInfo, old: ImageEntry, config: Config
+) -> tuple[ImageEntry, str]:
+    """Return an image with what its file says, and what is wrong with its `crop`, or "".
 
-
-def _described(entry: ImageEntry, info: ImageInfo, old: ImageEntry, config: Config) -> ImageEntry:
-    """Return an image with what its file says; a person's calibration stays till that changes."""
+    A person's calibration and names of channels stay till file or axes change.
+    """
     try:
         axes, shape = entry.region.shape(info.axes, info.shape)
-    except ImageError:  # `crop` does not fit: its outcomes will say so
-        return replace(entry, axes="", shape=())
+    except ImageError as error:  # its outcomes will say so too
+        crop = f"crop {entry.crop!r}: " if entry.crop else ""
+        return replace(entry, axes="", shape=()), f"{crop}{error}"
     told = {"axes": axes, "shape": tuple(shape), "channels": "|".join(info.channels)}
     entry = replace(_named(entry, config), **told)
     if old.sha256 == entry.sha256 and _calibrated_for(old, axes):
-        return entry
-    return replace(
+        return replace(entry, channels=old.channels or entry.channels), ""
+    entry = replace(
         entry,
         pixel_size_x=info.spacing.get("X", 0.0),
         pixel_size_y=info.spacing.get("Y", 0.0),
@@ -130,6 +211,7 @@ def _described(entry: ImageEntry, info: ImageInfo, old: ImageEntry, config: Conf
         unit=info.unit,
         time_step=info.time_step,
     )
+    return entry, ""
 
 
 def _calibrated_for(old: ImageEntry, axes: str) -> bool:

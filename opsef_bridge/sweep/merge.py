@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.config import Config
-from opsef_bridge.errors import NotFoundError, OpsefError, WorkerError
+from opsef_bridge.errors import OpsefError, WorkerError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.files import read_json
 from opsef_bridge.images import read_labels
 from opsef_bridge.images.large_labels import write_large_labels
-from opsef_bridge.images.tiles import stitch_images, tile_name
 from opsef_bridge.measure.stitch import release, stitch_onto
 from opsef_bridge.postprocess import Postprocess
 from opsef_bridge.postprocess.large import clean_large
-from opsef_bridge.project import Project
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.predict import (
     failed_outcome,
@@ -37,55 +35,7 @@ from opsef_bridge.sweep.predict import (
 from opsef_bridge.sweep.tiled import tile_id
 from opsef_bridge.sweep.tiling import segmented_shape
 
-__all__ = ["merge", "stitch_parent"]
-
-
-def stitch_parent(project: Project, run: str | None, variant: str, parent: str) -> np.ndarray:
-    """Put the labels of an image that was cut into separate images together again.
-
-    Parameters
-    ----------
-    project : Project
-        With ``images: {tiles: {separate: true}}``.
-    run : str or None
-        A run that worked on all tiles, whole; by default the newest.
-    variant : str
-    parent : str
-        As the column ``parent`` of ``images/index.csv`` has it.
-
-    Returns
-    -------
-    ndarray of int32
-        In memory: labels of the parent, joined as `opsef_bridge.images.tiles.stitch_images`
-        does it.
-
-    Raises
-    ------
-    NotFoundError
-        No image has that parent, or a tile has no labels.
-    InputError
-        The labels are of crops of the tiles, or some tiles are missing.
-    """
-    tiles = [e for e in project.images() if e.parent == parent and not e.gone]
-    regions = {e.id: e.region for e in tiles if e.region.y}
-    if not regions:
-        known = ", ".join(dict.fromkeys(e.parent for e in project.images() if e.parent))
-        raise NotFoundError(
-            f"no image is a tile of {parent!r}", hint=f"There are tiles of {known or 'none'}"
-        )
-    others = {(region.t, region.z) for region in regions.values()}
-    if len(others) > 1:
-        raise NotFoundError(
-            f"{parent!r} has {len(others)} time points or substacks, each in tiles",
-            hint="Stitch them one by one: opsef_bridge.images.tiles.stitch_images",
-        )
-    return stitch_images(
-        {
-            tile_name("tile", (region.y[0], region.x[0])): project.labels(run, variant, image)
-            for image, region in regions.items()
-            if region.y and region.x
-        }
-    )
+__all__ = ["merge"]
 
 
 @unit_kind("merge")

@@ -20,6 +20,7 @@ from opsef_bridge.files import key_of
 from opsef_bridge.images.tiles import tile_boxes
 from opsef_bridge.postprocess.large import check_postprocess
 from opsef_bridge.preprocess import recipe_identity, takes_colour
+from opsef_bridge.preprocess.step_files import map_variant_files
 from opsef_bridge.project import ImageEntry
 from opsef_bridge.sweep.planned_units import PASSES_PER_UNIT, Numbers, blocks, segmenting_units
 from opsef_bridge.sweep.reach import recipe_reach
@@ -353,12 +354,23 @@ def _plan(
     units: tuple[Unit, ...],
 ) -> Plan:
     settings = config.model_dump(mode="json")
-    parts = [[asdict(one) for one in many] for many in (images, variants, units)]
+    # Where files lie that steps name is left out: what is in them is in the variant's key.
+    named = [map_variant_files(asdict(one), lambda file: "") for one in variants]
+    parts = [[asdict(one) for one in images], named, [asdict(one) for one in units]]
     classes = [settings["class_mask"]] if settings["class_mask"] else []
-    # A corrected pixel size changes no label, but all that is written.
-    sizes = [[entry.id, entry.spacing, entry.unit] for entry in entries if entry.spacing]
+    sizes = [told for told in map(_told, entries) if len(told) > 1]
     key = key_of("plan", STAGE, purpose, *parts, settings["compare"], *classes, sizes)
     return Plan(key, purpose, settings, images, variants, units)
+
+
+def _told(entry: ImageEntry) -> list[Any]:
+    """Return the id of an image and what a person may correct of it: that changes no label, but
+    all that is written.
+    """
+    size = [entry.spacing, entry.unit] if entry.spacing else []
+    more = {"time_step": entry.time_step, "channels": entry.channels}
+    known = {name: value for name, value in more.items() if value}
+    return [entry.id, *size, *([known] if known else [])]
 
 
 def _image_key(entry: ImageEntry, config: Config) -> str:

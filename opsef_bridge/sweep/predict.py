@@ -77,6 +77,9 @@ __all__ = [
 LARGEST_COPIED = 2**26
 """Pixels of the largest label image that is written again for a corrected calibration."""
 
+LARGEST_CHECKED = 2**24
+"""Pixels of the largest label image of an earlier run that is read through before it is used."""
+
 CHOSEN = "chosen_"
 """Start of the names of those values of `Raw` that a pass chose itself, for its image."""
 
@@ -103,7 +106,7 @@ def segmented_array(
     how = config.images
     file = project.source_file(entry)
     region, channels = _wanted(entry, how.segment.channels(), colour, box)
-    image = read_image(file, entry.series, axes=how.axes, region=region)
+    image = read_image(file, entry.series, axes=how.assumed_axes, region=region)
     if sha256:
         _check_planned(file, entry, sha256)
     projection = entry.projection or how.projection
@@ -195,10 +198,18 @@ def predict(job: Job) -> Iterator[list[Outcome]]:
 
 
 def reuse(job: Job) -> tuple[list[Outcome], list[tuple[str, str, str]]]:
-    """Take over what earlier runs finished; return that, and what is left to make."""
+    """Take over what earlier runs finished; return that, and what is left to make.
+
+    What cannot be taken over, since its file is damaged or gone, is left to make.
+    """
     left = job.open_makes()
     earlier = finished_before(job, {key for _, _, key in left})
-    entries = {entry.id: entry for entry in job.project.images()} if earlier else {}
+    if not earlier:
+        return [], left
+    plan = Plan.from_json(job.plan)
+    entries = {entry.id: entry for entry in job.project.images()}
+    images = {image.id: image for image in plan.images}
+    variants = {variant.id: variant for variant in plan.variants}
     found: list[Outcome] = []
     rest: list[tuple[str, str, str]] = []
     for image, variant, key in left:
@@ -206,28 +217,57 @@ def reuse(job: Job) -> tuple[list[Outcome], list[tuple[str, str, str]]]:
             rest.append((image, variant, key))
             continue
         source, outcome = earlier[key]
-        _take_over(source, job.run.label_file(variant, image), entries[image])
+        entry = entries[image]
+        info = label_info(entry, images[image], variants[variant])
+        try:
+            _take_over(source, job.run.label_file(variant, image), entry, info)
+        except (OpsefError, FileNotFoundError) as error:
+            _say_lost(source, error)
+            rest.append((image, variant, key))
+            continue
         found.append(replace(Outcome(**outcome), image=image, variant=variant))
     return found, rest
 
 
 def finished_before(job: Job, keys: Collection[str]) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Return label file and outcome of those of `keys` that an earlier run finished."""
+    """Return label file and outcome of those of `keys` that an earlier run finished.
+
+    Of several the newest whose file can be read.
+    """
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for name in job.project.runs():
+    for name in reversed(job.project.runs()):
         run = job.project.run(name)
         if name == job.run.id:
             continue
         for outcome in run.outcomes():
-            if outcome["key"] in keys and outcome["status"] != "failed":
+            key = outcome["key"]
+            if key in keys and key not in found and outcome["status"] != "failed":
                 file = run.label_file(outcome["variant"], outcome["image"])
-                if file.is_file():
-                    found[outcome["key"]] = (file, outcome)
+                if file.is_file() and _intact(file):
+                    found[key] = (file, outcome)
     return found
 
 
-def _take_over(source: Path, target: Path, entry: ImageEntry) -> None:
-    """Give a label file a second name, or, if the calibration was corrected, copy it with that.
+def _intact(file: Path) -> bool:
+    """Whether a label file can be read; of one above `LARGEST_CHECKED` its header and end."""
+    try:
+        shape = image_info(file).shape
+        ends = {axis: (side - 1, side) for axis, side in zip("xyz", shape[::-1], strict=False)}
+        read_labels(file, Region(**ends) if np.prod(shape) > LARGEST_CHECKED else None)
+    except OpsefError as error:
+        _say_lost(file, error)
+        return False
+    return True
+
+
+def _say_lost(file: Path, error: Exception) -> None:
+    """Say in the log of the unit why labels are made again."""
+    print(f"{file} is not taken over, its labels are made again: {error}", file=sys.stderr)
+
+
+def _take_over(source: Path, target: Path, entry: ImageEntry, info: str) -> None:
+    """Give a label file a second name, or, if calibration or text were corrected, copy it with
+    these.
 
     Label files are never changed in place.
     """
@@ -236,8 +276,7 @@ def _take_over(source: Path, target: Path, entry: ImageEntry) -> None:
     same = set(due) == set(told.spacing) and np.allclose(
         [due[axis] for axis in due], [told.spacing[axis] for axis in due], rtol=1e-4
     )
-    if not same and np.prod(told.shape) <= LARGEST_COPIED:
-        info = read_labels_info(source)
+    if np.prod(told.shape) <= LARGEST_COPIED and not (same and read_labels_info(source) == info):
         write_labels(target, read_labels(source), spacing=due, unit=entry.unit, info=info)
         return
     with atomic_path(target) as partial:

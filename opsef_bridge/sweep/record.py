@@ -13,8 +13,10 @@ from typing import Any
 from opsef_bridge.errors import NotFoundError
 from opsef_bridge.files import read_json
 from opsef_bridge.preprocess import step_engine
+from opsef_bridge.preprocess.step_files import map_plan_files, relative_to
 from opsef_bridge.project import Run
 from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.remarks import remarks_of
 
 __all__ = ["devices_used", "now", "programs_of_steps", "run_record", "versions"]
 
@@ -25,7 +27,8 @@ def run_record(
     """Return what ``run.json`` holds.
 
     ``device`` tells by engine where it worked (`devices_used`), ``fell_back`` why it did not
-    on the GPU although it was meant to; ``steps`` which program did a step that several can.
+    on the GPU although it was meant to; ``steps`` which program did a step that several can;
+    ``remarks`` what is to be said of results that are there.
 
     Parameters
     ----------
@@ -43,9 +46,10 @@ def run_record(
         reason = record.get("fell_back")
         if reason and reason not in fell_back.setdefault(engine, []):
             fell_back[engine].append(reason)
+    settings = map_plan_files({"config": plan.config}, relative_to(run.project_root))["config"]
     return {
         "run": run.id,
-        "config": plan.config,
+        "config": settings,
         "plan_key": plan.key,
         "versions": versions(),
         "python": platform.python_version(),
@@ -61,6 +65,7 @@ def run_record(
         "ended": now(),
         "result": dict(result),
         "problems": dict(problems),
+        "remarks": remarks_of(run),
     }
 
 

@@ -30,6 +30,7 @@ from opsef_bridge.sweep.parts import Whole, Windows
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.predict import box_shape, open_parts, to_source
 from opsef_bridge.sweep.rank import median_chosen
+from opsef_bridge.sweep.remarks import first_of, remarks_of
 from opsef_bridge.sweep.run import versions
 
 __all__ = ["report", "variant_snippet"]
@@ -119,11 +120,11 @@ def _group(
         if any(labels[e.id] is not None for e in top):
             of_top = [labels[e.id] for e in top]
             supports.append(image_support(of_top, [e.family for e in top]))
-    more = len(images) - len(pictures)
-    notes = [f"Pictures and matrix show the first {MOST_IMAGES} of {len(images)} images."]
-    return Group(
-        name, entries, pictures, mine, drawings, pairwise_f1(supports), notes if more else []
-    )
+    notes = first_of([one for one in remarks_of(job.run) if one.partition(":")[0] in ids])
+    if len(images) > len(pictures):
+        shown = f"Pictures and matrix show the first {MOST_IMAGES} of {len(images)} images."
+        notes = [shown, *notes]
+    return Group(name, entries, pictures, mine, drawings, pairwise_f1(supports), notes)
 
 
 def _entry(
@@ -180,6 +181,9 @@ def _picture(project: Project, config: Config, image: PlannedImage, labels: Any)
         return Picture(image.id, entry.source, str(error), found.shape[-2:], "")
     if len(parts.shape) == 3:
         notes.append(f"plane {parts.shape[0] // 2 + 1} of {parts.shape[0]}")
+    sizes = " x ".join(f"{size:g}" for size in entry.spacing.values())
+    notes += [f"pixel {' x '.join(entry.spacing)}: {sizes} {entry.unit}"] if sizes else []
+    notes += [f"{name} {text}" for name, text in entry.origin().items()]
     return Picture(image.id, entry.source, ", ".join(notes), base.shape[:2], base_uri(base))
 
 
@@ -192,7 +196,7 @@ def _base(
     if not steps and entry.axes == "YXS":
         y, x, height, width = image.box or (0, 0, *parts.shape)
         region = Region(y=(y, y + height), x=(x, x + width)).within(entry.region)
-        file, axes = project.source_file(entry), config.images.axes
+        file, axes = project.source_file(entry), config.images.assumed_axes
         colour = read_image(file, entry.series, axes=axes, region=region).data
         if colour.dtype == np.uint8:  # stained tissue is judged by its colours
             return np.ascontiguousarray(colour)

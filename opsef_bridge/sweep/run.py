@@ -24,6 +24,7 @@ from opsef_bridge.execute import (
 from opsef_bridge.files import key_of, lock, read_json, write_json
 from opsef_bridge.images.identity import identity
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
+from opsef_bridge.sweep.classes import mask_file
 from opsef_bridge.sweep.devices import devices_of_engines, gpus_of_turn, weights_of_variants
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import (
@@ -35,6 +36,7 @@ from opsef_bridge.sweep.plan import (
 )
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.record import now, run_record, versions
+from opsef_bridge.sweep.remarks import remarks_in
 from opsef_bridge.sweep.sample import Box, choose_box, choose_box_in, sample_images
 from opsef_bridge.sweep.tiling import segmented_shape
 
@@ -100,7 +102,7 @@ class Executor:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run ended: outcomes by status, and units that failed as a whole."""
+    """How a run ended: outcomes by status, units that failed as a whole, and remarks."""
 
     run: str
     ok: int
@@ -109,6 +111,7 @@ class Result:
     open: int
     passes: int
     problems: dict[str, OpsefError]
+    remarks: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -116,13 +119,16 @@ class Result:
         return 1 if self.failed or self.open or self.problems else 0
 
 
-def plan_sweep(project: Project) -> Plan:
-    """Import the images and plan what ``opsef.yaml`` asks for."""
+def plan_sweep(project: Project, say: Callable[[str], object] | None = None) -> Plan:
+    """Import the images and plan what ``opsef.yaml`` asks for.
+
+    `say` takes what the import has to say, as that of `import_images`.
+    """
     config = project.config
     weights = weights_of(project, config)
     _check_device(config, weights.values())
     with _writable(project):
-        entries = import_images(project, config)
+        entries = import_images(project, config, say)
     drawn = sample_images(entries, config.sweep.images, config.sweep.seed)
     _check_channel(config, drawn)
     _check_masks(project, config, drawn)
@@ -130,8 +136,10 @@ def plan_sweep(project: Project) -> Plan:
     return _with_masks(project, config, make_plan(config, drawn, weights, boxes), drawn)
 
 
-def plan_batch(project: Project) -> Plan:
+def plan_batch(project: Project, say: Callable[[str], object] | None = None) -> Plan:
     """Plan the adopted variants on all included images.
+
+    `say` takes what the import has to say, as that of `import_images`.
 
     Raises
     ------
@@ -150,7 +158,7 @@ def plan_batch(project: Project) -> Plan:
     }
     _check_device(config, weights_of_variants(project, adopted.values()))
     with _writable(project):
-        entries = [entry for entry in import_images(project, config) if entry.include]
+        entries = [entry for entry in import_images(project, config, say) if entry.include]
     _check_masks(project, config, entries)
     return _with_masks(project, config, make_batch_plan(config, entries, adopted), entries)
 
@@ -189,11 +197,11 @@ def run_plan(project: Project, plan: Plan, executor: Executor | None = None) -> 
         run = newest_run(project, plan.purpose)
         if run is None or run.plan()["key"] != plan.key:
             run = project.new_run()
-            write_json(run.plan_file, plan.to_json())
+            run.write_plan(plan.to_json())
         elif run.plan()["config"] != json.loads(json.dumps(plan.config)):
             # What is not part of the key (the device) is taken from now on, also by what
             # failed for want of it.
-            write_json(run.plan_file, plan.to_json())
+            run.write_plan(plan.to_json())
             _open_failures(run, plan)
         return _carry_out(project, run, executor or Executor())
 
@@ -229,7 +237,8 @@ def _carry_out(project: Project, run: Run, executor: Executor) -> Result:
     problems = executor.run(project, run, plan)
     _sweep_up(run, project.cache_folder)
     result = status(run, problems)
-    if before.get("result") != _counts(result):
+    told = {"result": _counts(result), "remarks": list(result.remarks)}
+    if any(before.get(name, []) != value for name, value in told.items()):
         write_json(run.record_file, _record(run, plan, started, result))
     return result
 
@@ -266,11 +275,13 @@ def status(run: Run, problems: Mapping[str, OpsefError] | None = None) -> Result
     }
     total = sum(len(unit["makes"]) for unit in plan["units"] if unit["kind"] != "tiles")
     waiting = sum(not run.done_file(unit["id"]).is_file() for unit in plan["units"])
-    passes = sum(read_json(file)["passes"] for file in (run.root / "units").glob("u*.json"))
+    records = [read_json(file) for file in sorted((run.root / "units").glob("u*.json"))]
+    passes = sum(record["passes"] for record in records)
     unmade = total - len(outcomes)
     return Result(
-        run.id, **counts, open=max(unmade, waiting), passes=passes, problems=dict(problems or {})
-    )
+        run.id, **counts, open=max(unmade, waiting), passes=passes,
+        problems=dict(problems or {}), remarks=tuple(remarks_in(records)),
+    )  # fmt: skip
 
 
 def _box_of(project: Project, config: Config, entry: ImageEntry) -> Box | None:
@@ -337,8 +348,10 @@ def _with_masks(
     if how is None or how.source is None:
         return plan
     planned = {image.id for image in plan.images}
-    stems = [Path(entry.source).stem for entry in entries if entry.id in planned]
-    masks = [identity(project.root / how.source_of(stem))[0] for stem in dict.fromkeys(stems)]
+    used = [entry for entry in entries if entry.id in planned]
+    if "{id" not in how.source:  # parts of a file share its mask
+        used = list({Path(entry.source).stem: entry for entry in used}.values())
+    masks = [identity(mask_file(project, how, entry))[0] for entry in used]
     return replace(plan, key=key_of(plan.key, masks))
 
 
@@ -347,13 +360,14 @@ def _check_masks(project: Project, config: Config, entries: Sequence[ImageEntry]
     how = config.class_mask
     if how is None or how.source is None:
         return
-    names = [how.source_of(Path(entry.source).stem) for entry in entries]
+    names = dict.fromkeys(how.source_of(Path(e.source).stem, e.id) for e in entries)
     lacking = [name for name in names if not (project.root / name).exists()]
     if lacking:
         raise ConfigError(
             f"class_mask.source: there is no file {lacking[0]}"
             + (f", and {len(lacking) - 1} more are missing" if lacking[1:] else ""),
-            hint="Put one mask per image there; {stem} stands for the name of the image",
+            hint="Put one mask per image there; {stem} stands for the name of the file of the "
+            "image, {id} for the id of the image (opsef images list)",
         )
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,11 @@ from opsef_bridge.project import ImageEntry, Project, Run, read_csv
 from opsef_bridge.rois import EditedError, Objects, write_roi_set
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.classes import classes_of
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.parts import Whole, Windows
+from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, Variant
 from opsef_bridge.sweep.predict import box_shape, open_parts, to_source
 from opsef_bridge.sweep.rank import order_note, scale_seen
+from opsef_bridge.sweep.remarks import remarking, to_log
 
 __all__ = ["compare", "export_rois", "write_stack"]
 
@@ -38,17 +39,18 @@ def compare(job: Job) -> Iterator[list[Outcome]]:
     plan = Plan.from_json(job.plan)
     config = Config(**plan.config)
     rows = read_csv(job.run.variants_file)
-    for image in plan.images:
-        if image.id not in job.unit.inputs["images"]:
-            continue
-        job.report(image.id)
-        ranked = [row for row in rows if row["group"] == image.group]
-        try:
-            write_stack(job.project, job.run, plan, image, ranked)
-        except OpsefError:
-            continue  # an image that cannot be read has failed outcomes already
-        for row in ranked[: config.compare.rois]:
-            export_rois(job.project, job.run, plan, image, row["id"])
+    with remarking(job) as remark:
+        for image in plan.images:
+            if image.id not in job.unit.inputs["images"]:
+                continue
+            job.report(image.id)
+            ranked = [row for row in rows if row["group"] == image.group]
+            try:
+                write_stack(job.project, job.run, plan, image, ranked, remark)
+            except OpsefError:
+                continue  # an image that cannot be read has failed outcomes already
+            for row in ranked[: config.compare.rois]:
+                export_rois(job.project, job.run, plan, image, row["id"], remark)
     yield []
 
 
@@ -58,14 +60,17 @@ def write_stack(
     plan: Plan,
     image: PlannedImage,
     ranked: Sequence[Mapping[str, str]],
+    remark: Callable[[str], None] = to_log,
 ) -> None:
-    """Write ``compare/<image>.tif``; `ranked` are the group's rows of variants.csv."""
+    """Write ``compare/<image>.tif``; `ranked` are the group's rows of variants.csv.
+
+    Where the recipe of the base picture cannot be applied the plain image takes its place:
+    the Info text says so, and `remark` is told.
+    """
     config = Config(**plan.config)
     entry = project.image(image.id)
     parts = open_parts(project, config, entry, image, ArrayCache(project.cache_folder))
-    base_steps = config.base_steps()
-    base = parts.part(base_steps, image.box)
-    base = to_source(base, base_steps, box_shape(parts.shape, image.box), image.box)
+    base, base_name = _base(parts, config, image, remark)
     note = order_note(ranked)
     ranked = ranked[: min(config.compare.top, affordable_frames(base.shape))]
     variants = {variant.id: variant for variant in plan.variants}
@@ -78,7 +83,7 @@ def write_stack(
             failed = outcomes[variant.id]["status"] == "failed"
             labels = np.zeros(base.shape, np.int32) if failed else read_labels(file)
             scale = scale_seen(variant, outcomes[variant.id])
-            yield Frame(labels, parts.part(variant.steps, image.box), scale)
+            yield Frame(labels, _seen(parts, variant, image.box, base if failed else None), scale)
 
     depth = 1 if base.ndim == 2 else len(base)
     captions = [_caption(row, variants[row["id"]], outcomes[row["id"]]) for row in ranked]
@@ -94,14 +99,51 @@ def write_stack(
         ranges=[(0, 255)] * len(CHANNELS),
         luts=stack_luts(),
         mode="color",
-        info=_info(entry, image, config, base_range, ranked, note),
+        info=_info(entry, image, base_name, base_range, ranked, note),
     )
 
 
-def export_rois(project: Project, run: Run, plan: Plan, image: PlannedImage, variant: str) -> bool:
+def _base(
+    parts: Whole | Windows, config: Config, image: PlannedImage, remark: Callable[[str], None]
+) -> tuple[np.ndarray, str]:
+    """Return the base picture in pixels of the source, and what it is."""
+    name, steps = config.compare.base, config.base_steps()
+    try:
+        made = parts.part(steps, image.box)
+    except Exception as error:  # steps come from anywhere, and the labels are there
+        plain = parts.part((), image.box)
+        remark(
+            f"{image.id}: compare.base {name!r} cannot be applied to it, its comparison stack "
+            f"shows the plain image: {error}"
+        )
+        return plain, f"the plain image, since {name} cannot be applied to it"
+    return to_source(made, steps, box_shape(parts.shape, image.box), image.box), name
+
+
+def _seen(
+    parts: Whole | Windows, variant: Variant, box: Box | None, instead: np.ndarray | None
+) -> np.ndarray:
+    """Return what the network saw; of a variant that failed, and only there, maybe `instead`."""
+    try:
+        return parts.part(variant.steps, box)
+    except Exception:
+        if instead is None:
+            raise
+        return instead
+
+
+def export_rois(
+    project: Project,
+    run: Run,
+    plan: Plan,
+    image: PlannedImage,
+    variant: str,
+    remark: Callable[[str], None] = to_log,
+) -> bool:
     """Write the ROI zip of an image and variant, in pixels of the source.
 
-    A zip that a person edited is left as it is; that is said on stderr, the unit's log.
+    A zip that a person edited is left as it is; objects whose class mask cannot be used have
+    no classes. `remark` is told both.
 
     Returns
     -------
@@ -112,28 +154,34 @@ def export_rois(project: Project, run: Run, plan: Plan, image: PlannedImage, var
     if not file.is_file():
         return False
     labels = read_labels(file)
-    objects = Objects(labels, _classes(project, plan, image, labels))
+    objects = Objects(labels, _classes(project, plan, image, labels, remark))
     slug = next(v.slug for v in plan.variants if v.id == variant)
+    entry = project.image(image.id)
     info = {"image": image.id, "variant": variant, "slug": slug, "run": run.id}
+    info |= {"calibration": entry.calibration()}
     offset = image.box[:2] if image.box else (0, 0)
-    several = bool({"C", "T"} & set(project.image(image.id).axes))
+    several = bool({"C", "T"} & set(entry.axes))
     target = run.rois_file(variant, image.id)
     try:
         return write_roi_set(target, objects, offset=offset, hyperstack=several, info=info)
     except EditedError as error:
-        print(f"left as it is: {error}", file=sys.stderr)
+        remark(f"{image.id}: its ROI zip is left as it is: {error}")
         return False
 
 
 def _classes(
-    project: Project, plan: Plan, image: PlannedImage, labels: np.ndarray
+    project: Project,
+    plan: Plan,
+    image: PlannedImage,
+    labels: np.ndarray,
+    remark: Callable[[str], None],
 ) -> dict[int, int]:
     """Return the classes by the mask; a mask that cannot be used costs the classes only."""
     try:
         entry = project.image(image.id)
         return classes_of(project, Config(**plan.config), entry, labels, image.box)
     except OpsefError as error:
-        print(f"without classes: {error}", file=sys.stderr)
+        remark(f"{image.id}: its objects have no classes: {error}")
         return {}
 
 
@@ -155,7 +203,7 @@ def _caption(row: Mapping[str, str], variant: Variant, outcome: Mapping[str, Any
 def _info(
     entry: ImageEntry,
     image: PlannedImage,
-    config: Config,
+    base: str,
     base_range: tuple[float, float],
     ranked: Sequence[Mapping[str, str]],
     note: str,
@@ -167,7 +215,7 @@ def _info(
         *(f"{name}: {text}" for name, text in entry.origin().items()),
         f"group: {image.group}",
         f"ranking: {note or 'by agreement'}",
-        f"base: {config.compare.base}, shown from {base_range[0]:g} to {base_range[1]:g}",
+        f"base: {base}, shown from {base_range[0]:g} to {base_range[1]:g}",
         f"channels: {', '.join(CHANNELS)}",
     ]
     if image.box:

@@ -117,6 +117,10 @@ def test_a_block_with_a_source_takes_what_is_above_0():
     how = ClassMask(source="masks/{stem}_tissue.tif")
     assert how.source_of("a{b}") == "masks/a{b}_tissue.tif"
     assert ClassMask(source="one.tif").source_of("x") == "one.tif"
+    both = ClassMask(source="{stem}/{id}.tif")
+    assert both.source_of("a", "i00001-a") == "a/i00001-a.tif"
+    with pytest.raises(InputError, match="needs the id"):
+        both.source_of("a")
     picture = np.array([[0, 7, 255, -1, np.nan]])
     assert make_mask(picture, how).tolist() == [[False, True, True, False, False]]
     with pytest.raises(InputError, match="channel"):

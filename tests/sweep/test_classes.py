@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+from opsef_bridge import cli
+from opsef_bridge.cli.common import Context
 from opsef_bridge.config import Config, parse_config
 from opsef_bridge.errors import ConfigError, ImageError
 from opsef_bridge.exchange.sources import subject_of, variant_of
+from opsef_bridge.files import read_json
 from opsef_bridge.images import write_hyperstack
 from opsef_bridge.project import Project
 from opsef_bridge.rois import read_roi_set
-from opsef_bridge.sweep import plan_sweep, run_plan
-from opsef_bridge.sweep.classes import classes_of
+from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, resume_run, run_plan, status
+from opsef_bridge.sweep.classes import classes_of, mask_file
 from opsef_bridge.sweep.importing import import_images
+from tests.small_projects import Here
 
 LABELS = np.zeros((80, 90), np.int32)
 LABELS[10:30, 10:30] = 1
@@ -159,3 +164,93 @@ def test_a_mask_that_was_painted_anew_is_another_run(project):
     [zipped] = project.run(second).root.glob("rois/v0001/*_ROIs.zip")
     objects, _, _ = read_roi_set(zipped, (80, 90))
     assert set(objects.classes.values()) == {1}
+
+
+def test_each_time_point_has_its_own_mask_by_its_id(project):
+    (project.root / "data" / "cells.tif").unlink()
+    pictures = np.stack([200 + 3000 * (LABELS > 0)] * 2).astype(np.uint16)
+    write_hyperstack(project.root / "data" / "live.tif", pictures, "TYX")
+    how = config('source: "masks/{id}.tif"')
+    entries = import_images(project, how)
+    assert len({entry.source for entry in entries}) == 1
+    left, below = np.zeros((2, 80, 90), np.uint8)
+    left[:, :45] = below[45:] = 255
+    for entry, mask in zip(entries, (left, below), strict=True):
+        tifffile.imwrite(mask_file(project, how.class_mask, entry), mask)
+    found = [classes_of(project, how, entry, LABELS) for entry in entries]
+    assert found == [{1: 1, 2: 2, 3: 2}, {1: 2, 2: 2, 3: 1}]
+
+
+def test_a_mask_of_a_substack_has_its_planes_and_one_of_the_file_all(project):
+    (project.root / "data" / "cells.tif").unlink()
+    pictures = np.stack([200 + 3000 * (LABELS > 0)] * 4).astype(np.uint16)
+    write_hyperstack(project.root / "data" / "deep.tif", pictures, "ZYX")
+    masks = np.zeros((4, 80, 90), np.uint8)
+    masks[2:, :, :45] = 255
+    by_id = config('source: "masks/{id}.tif"', ", projection: none, substacks: {size: 2}")
+    entries = import_images(project, by_id)
+    for number, entry in enumerate(entries):
+        part = masks[2 * number : 2 * number + 2]
+        write_hyperstack(mask_file(project, by_id.class_mask, entry), part, "ZYX")
+    write_hyperstack(project.root / "masks" / "deep.tif", masks, "ZYX")
+    by_stem = config('source: "masks/{stem}.tif"', ", projection: none, substacks: {size: 2}")
+    volume = np.stack([LABELS] * 2)
+    for how in (by_id, by_stem):
+        found = [classes_of(project, how, entry, volume) for entry in entries]
+        assert found == [{1: 2, 2: 2, 3: 2}, {1: 1, 2: 2, 3: 2}]
+
+
+def test_masks_by_id_are_looked_for_and_are_part_of_the_plan(project):
+    project.config_file.write_text(text('source: "masks/{id}.tif"'))
+    with pytest.raises(ConfigError, match=r"no file masks/i00001-cells\.tif"):
+        plan_sweep(project)
+    file = project.root / "masks" / "i00001-cells.tif"
+    tifffile.imwrite(file, np.zeros((80, 90), np.uint8))
+    first = plan_sweep(project).key
+    assert plan_sweep(project).key == first
+    tifffile.imwrite(file, np.full((80, 90), 255, np.uint8))
+    assert plan_sweep(project).key != first
+
+
+def test_a_mask_that_cannot_be_used_is_said_wherever_the_run_is_looked_at(
+    project, capsys, monkeypatch
+):
+    project.config_file.write_text(text('source: "masks/{stem}.tif"').replace("rois: 1", "rois: 2"))
+    file = project.root / "masks" / "cells.tif"
+    tifffile.imwrite(file, np.zeros((70, 90), np.uint8))
+    result = run_plan(project, plan_sweep(project), Here())
+    run = project.run(result.run)
+    assert (result.ok, result.failed) == (1, 0), "the mask costs the classes, not the labels"
+    [said] = result.remarks
+    assert said.startswith("i00001-cells: its objects have no classes: class_mask of")
+    assert "(70, 90)" in said
+    assert read_json(run.record_file)["remarks"] == [said] == list(status(run).remarks)
+    assert said in capsys.readouterr().err, "the log of the unit"
+    assert "its objects have no classes" in run.report_file.read_text("utf-8")
+    assert list(resume_run(project, run, Here()).remarks) == [said]
+    capsys.readouterr()
+    monkeypatch.setattr(sys, "argv", ["opsef", "-p", str(project.root), "sweep", "status"])
+    monkeypatch.setattr(Context, "folder", Path("."))
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert said in capsys.readouterr().out.splitlines()
+    adopt(project, "v0001")
+    batch = run_plan(project, plan_batch(project), Here())
+    assert batch.remarks == (said,)
+    tifffile.imwrite(file, np.zeros((80, 90), np.uint8))
+    again = run_plan(project, plan_sweep(project), Here())
+    assert again.run != result.run and not again.remarks
+    assert read_json(project.run(again.run).record_file)["remarks"] == []
+
+
+def test_a_remark_goes_when_its_unit_is_done_again_without_it(project):
+    project.config_file.write_text(text('source: "masks/{stem}.tif"'))
+    file = project.root / "masks" / "cells.tif"
+    tifffile.imwrite(file, np.zeros((70, 90), np.uint8))
+    run = project.run(run_plan(project, plan_sweep(project), Here()).run)
+    tifffile.imwrite(file, np.zeros((80, 90), np.uint8))
+    for unit in run.plan()["units"]:
+        if unit["kind"] == "compare":
+            run.done_file(unit["id"]).unlink()
+    assert not resume_run(project, run, Here()).remarks
+    assert read_json(run.record_file)["remarks"] == []

@@ -18,11 +18,12 @@ from opsef_bridge.exchange.sources import chosen_images
 from opsef_bridge.images import image_info, read_labels, write_hyperstack
 from opsef_bridge.images.labels import read_labels_info
 from opsef_bridge.images.ome_zarr_write import write_zarr
-from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.project import ImageEntry, Project, read_csv, write_csv
 from opsef_bridge.sweep import plan_sweep, run_plan
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import make_batch_plan, make_plan
 from opsef_bridge.sweep.predict import segmented_array
+from opsef_bridge.sweep.sample import sample_images
 
 LIF = Path(__file__).parents[1] / "data" / "lif" / "synthetic_cc0.lif"
 DATA = np.random.default_rng(4).integers(0, 60000, (3, 5, 2, 70, 90), np.uint16)
@@ -369,3 +370,89 @@ def test_a_persons_calibration_stays_when_the_crop_changes(project):
         project.write_images([replace(project.images()[0], crop=crop)])
         [entry] = import_images(project, config(", times: [0]"))
         assert (entry.pixel_size_x, entry.pixel_size_z) == (0.25, 2.0), crop
+
+
+def three(project: Project, name: str = "three.ome.tif") -> Path:
+    file = project.root / "data" / name
+    with tifffile.TiffWriter(file, ome=True) as writer:
+        for number in range(3):
+            writer.write(DATA[0, 0, 0, number:], photometric="minisblack")
+    return file
+
+
+def test_series_of_a_file_that_cannot_be_read_any_more_are_listed_all(project):
+    file = three(project)
+    before = import_images(project, config(", series: [0, 2]"))
+    file.write_bytes(file.read_bytes()[:50])
+    for how in (", series: [0, 2]", ""):
+        after = import_images(project, config(how))
+        assert [entry.id for entry in after] == [entry.id for entry in before]
+        assert {entry.axes for entry in after} == {""}
+
+
+def test_a_chosen_series_of_a_file_that_never_could_be_read_is_listed(project):
+    (project.root / "data" / "a.tif").write_bytes(b"II*\0")
+    [entry] = import_images(project, config(", series: [1]"))
+    assert (entry.series, entry.axes, entry.gone) == (1, "", "")
+    assert import_images(project, config(", series: [1]")) == [entry]
+
+
+def said(project: Project, more: str) -> list[str]:
+    sentences: list[str] = []
+    import_images(project, config(more), sentences.append)
+    return sentences
+
+
+def test_what_is_left_over_or_not_there_is_said_with_the_files(project):
+    series(project, "a.tif")
+    series(project, "b.tif")
+    three(project)
+    assert said(project, ", times: [0], planes: [0, 1]") == []
+    assert said(project, ", times: [0, 4], substacks: {size: 3}, series: [0, 3]") == [
+        "a.tif and 1 more: there is no series 3: it has 1, counted from 0",
+        "a.tif and 1 more: there is no time point 4: it has 3, counted from 0",
+        "a.tif and 1 more: 5 planes in substacks of 3: the last has 2",
+        "three.ome.tif: there is no series 3: it has 3, counted from 0",
+        "three.ome.tif, series 0: times 0, 4 are asked for, it has one: it is taken whole",
+    ]
+    again = ", times: [0, 4], substacks: {size: 3}, series: [0, 3]"
+    assert said(project, again) == said(project, again) != [], "also where no file is read"
+
+
+def test_crops_that_do_not_fit_and_files_that_cannot_be_read_are_said(project):
+    series(project, "a.tif")
+    (project.root / "data" / "b.tif").write_bytes(b"II*\0")
+    entries = import_images(project, config(", times: [0]"))
+    project.write_images([replace(entries[0], crop="y=0:900"), entries[1]])
+    crop, torn = said(project, ", times: [0]")
+    assert crop.startswith("i00001-a-t000: crop 'y=0:900': y=0:900 is outside of the image")
+    assert torn.startswith("i00002-b: data/b.tif cannot be read: ")
+    project.write_images([replace(entries[0], crop="y=0:64"), entries[1]])
+    assert said(project, ", times: [0]") == [torn]
+
+
+def test_choices_made_in_the_file_stay_and_take_effect(project):
+    """As in a spreadsheet: cells of index.csv are changed, columns are added."""
+    series(project, "a.tif")
+    series(project, "b.tif")
+    how = config(", times: [0]")
+    import_images(project, how)
+    rows = read_csv(project.index_file)
+    chosen = {
+        "crop": "z=0:2 y=3:67 x=0:80", "segment_channel": "1", "projection": "max",
+        "group": "mine", "pixel_size_x": "0,25", "unit": "um", "dose": "5",
+    }  # fmt: skip
+    write_csv(project.index_file, [rows[0] | chosen, rows[1] | {"include": "no"}],
+              [*rows[0], "crop", "segment_channel", "projection", "dose"])  # fmt: skip
+    for _ in range(3):
+        first, second = import_images(project, how)
+        kept = {row["id"]: row for row in read_csv(project.index_file)}[first.id]
+        assert {name: kept[name] for name in chosen} == chosen | {"pixel_size_x": "0.25"}
+        assert (first.include, second.include) == (True, False)
+        assert first.spacing == {"Z": 2.0, "Y": 0.5, "X": 0.25}
+        os.utime(project.root / "data" / "a.tif", (1, 1))  # then it is opened again
+    np.testing.assert_array_equal(
+        segmented_array(project, how, first), DATA[0, :2, 1, 3:67, :80].max(axis=0)
+    )
+    planned = make_plan(how, sample_images([first, second], "all", 0), weights_of(), {})
+    assert [(image.id, image.group) for image in planned.images] == [(first.id, "mine")]

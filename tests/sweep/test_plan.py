@@ -358,3 +358,22 @@ def test_methods_without_weights_are_no_copies_of_each_other():
     models = "a: {engine: watershed}, b: {engine: watershed, scale: 0.5}"
     nothing = Weights("", "watershed")
     assert set(families(models, a=nothing, b=nothing).values()) == {"watershed"}
+
+
+@pytest.mark.parametrize("correction", [{"time_step": 7.5}, {"channels": "DAPI|GFP"}])
+def test_what_is_corrected_of_an_image_is_another_plan_of_the_same_labels(correction):
+    before, after = planned(), planned(images=[replace(IMAGES[0], **correction), IMAGES[1]])
+    assert after.key != before.key
+    assert label_keys(after) == label_keys(before)
+    other = {name: value * 2 for name, value in correction.items()}
+    assert planned(images=[replace(IMAGES[0], **other), IMAGES[1]]).key != after.key
+
+
+def test_a_calibration_alone_gives_the_key_that_it_always_gave(monkeypatch):
+    """Of images without time step and channel names, which most are."""
+    seen = []
+    monkeypatch.setattr(planning, "key_of", lambda *parts: seen.append(parts) or "key")
+    sized = replace(IMAGES[0], pixel_size_y=0.5, pixel_size_x=0.5, unit="um")
+    planned(images=[sized, IMAGES[1]])
+    assert seen[-1][0] == "plan"
+    assert seen[-1][-1] == [["i00001-x", {"Y": 0.5, "X": 0.5}, "um"]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import logging
 import zipfile
 
@@ -305,6 +306,12 @@ def test_a_run_and_its_files(site):
     assert [row["rank"] for row in run["variants"]] == [1, 2]
     assert {"agreement", "agreement_07", "plain_mean", "score"} <= set(run["variants"][0])
     assert isinstance(run["variants"][0]["score"], float)
+    assert set(run["counts"]) == {"ok", "empty", "failed", "open", "passes"}
+    assert run["remarks"] == []
+    unit = site.project.run().unit_file("u0001")
+    said = "a: its objects have no classes: x"
+    unit.write_text(json.dumps(json.loads(unit.read_text()) | {"remarks": [said]}))
+    assert site.ask("GET", "/projects/demo/runs/run-0001").json()["remarks"] == [said]
     image = site.images[0]
     for path, kind in [
         (f"/compare/{image}", "image/tiff"),
