@@ -21,7 +21,7 @@ from opsef_bridge.config import load_config
 from opsef_bridge.demo import example_data
 from opsef_bridge.engines.cellpose import Cellpose
 from opsef_bridge.engines.registry import SHIPPED
-from opsef_bridge.images import read_image, read_labels, write_labels
+from opsef_bridge.images import read_image, read_labels, write_hyperstack, write_labels
 from opsef_bridge.project import Project
 
 CONFIG = """\
@@ -124,10 +124,10 @@ APART = {("demo",), ("new",), ("batch",)} | {
     ("rois", "restore"), ("annotatorj", "export"), ("annotatorj", "import"), ("truth", "add"),
     ("truth", "list"), ("import-legacy",), ("serve",), ("invite",), ("inbox", "run"),
     ("inbox", "watch"), ("inbox", "perform"), ("fiji", "install"), ("fiji", "bundle"),
-    ("fiji", "check"), ("show",), ("images", "stitch"),
+    ("fiji", "check"), ("show",), ("images", "stitch"), ("evaluate",),
 }  # fmt: skip
-"""Commands that have a test of their own (tests/test_objects_cli.py, test_service_cli.py,
-tests/service/test_show.py, test_fiji_check.py; tests/sweep/test_tiled.py)."""
+"""Commands that have a test of their own (tests/test_objects_cli.py, test_evaluate_cli.py,
+test_service_cli.py; tests/service/test_show.py, test_fiji_check.py; tests/sweep/test_tiled.py)."""
 
 
 def test_every_listed_command_is_tried_here():
@@ -370,3 +370,26 @@ def test_images_that_cannot_be_read_are_listed_with_the_reason(opsef, tmp_path):
     assert answer.code == 0
     assert "i00001-seven: " in answer.out and "axes='ZYX' for slices of a volume" in answer.out
     assert "i00002-torn: " in answer.out and "torn.tif" in answer.out
+
+
+def test_an_import_says_what_is_left_over_and_the_list_what_is_gone(opsef, tmp_path):
+    (tmp_path / "data").mkdir()
+    write_hyperstack(tmp_path / "data" / "a.tif", np.zeros((17, 40, 50), np.uint8), "ZYX")
+    (tmp_path / "data" / "torn.tif").write_bytes(b"II*\0")
+    project = tmp_path / "opsef.yaml"
+    project.write_text(CONFIG.replace("data}", "data, substacks: {size: 5}}"))
+    answer = opsef("-p", tmp_path, "images", "import")
+    assert answer.code == 0
+    assert "a.tif: 17 planes in substacks of 5: the last has 2" in answer.out.splitlines()
+    assert answer.out.count("i00005-torn: ") == 1, "the reason is said once"
+    assert "gone" not in answer.out
+    project.write_text(CONFIG.replace("data}", "data, planes: [0, 20]}"))
+    answer = opsef("-p", tmp_path, "images", "import")
+    assert "planes [0, 20] are asked for, it has 17: [0, 17] is taken" in answer.out
+    lines = opsef("-p", tmp_path, "images", "list").out.splitlines()
+    assert lines[0].split()[-1] == "gone"
+    assert [line.split()[0] for line in lines if line.endswith(" yes")] == [
+        f"i0000{number}-a-z0{5 * number - 5:02d}" for number in range(1, 5)
+    ]
+    rows = opsef("-p", tmp_path, "images", "import", "--json").json
+    assert [row["gone"] for row in rows] == ["yes"] * 4 + ["", ""]

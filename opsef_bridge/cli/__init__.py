@@ -15,6 +15,7 @@ import typer
 
 from opsef_bridge.cli import (  # noqa: F401  (make commands)
     engines,
+    evaluate,
     models,
     objects,
     projects,

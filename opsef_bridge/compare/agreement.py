@@ -115,7 +115,7 @@ def image_support(labels: Labels, families: Sequence[str]) -> ImageSupport:
         raise InputError(
             f"{len(labels)} variants have {len(families)} families", hint="Give one each"
         )
-    distinct, which = _distinct(labels)
+    distinct, which = distinct_runs(labels)
     names = sorted(set(families))
     family = np.array([names.index(name) for name in families], int)
     members = np.zeros((len(distinct), len(names)), np.int64)
@@ -260,8 +260,8 @@ def _constants() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("agreement_constants.json").read_text("utf-8"))
 
 
-def _distinct(labels: Labels) -> tuple[list[Runs], np.ndarray]:
-    """The different label images, and which of them each variant is (-1: none)."""
+def distinct_runs(labels: Labels) -> tuple[list[Runs], np.ndarray]:
+    """Return the different label images, and which of them each variant is (-1: none)."""
     distinct: list[Runs] = []
     known: dict[bytes, int] = {}
     which = np.full(len(labels), -1)

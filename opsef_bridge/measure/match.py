@@ -15,7 +15,7 @@ from opsef_bridge.measure.overlap import Pairs, iou_pairs, reaches
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["match"]
+__all__ = ["COLUMNS", "check_thresholds", "figures", "match", "matched", "touching"]
 
 TOUCH = 0.1
 """IoU from which an object counts as part of a split or a merge (Zaki et al. 2020)."""
@@ -79,26 +79,35 @@ def match(
     """
     import pandas as pd
 
-    thresholds = np.atleast_1d(np.asarray(thresholds, float)).tolist()
+    thresholds = check_thresholds(thresholds)
+    pairs = iou_pairs(truth, labels)
+    splits, merges = (int(np.count_nonzero(many)) for many in touching(pairs))
+    rows = []
     for threshold in thresholds:
+        iou = pairs.iou[matched(pairs, threshold)]
+        fp, fn = len(pairs.b) - len(iou), len(pairs.a) - len(iou)
+        rows.append((threshold, *figures(iou, fp, fn), splits, merges))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def check_thresholds(thresholds: float | Iterable[float]) -> list[float]:
+    """Return IoU thresholds as a list; raise InputError for one outside (0, 1]."""
+    checked = np.atleast_1d(np.asarray(thresholds, float)).tolist()
+    for threshold in checked:
         if not 0 < threshold <= 1:
             raise InputError(
                 f"IoU threshold {threshold} is outside (0, 1]",
                 hint="0.5 counts an object as found where half of the union is shared",
             )
-    pairs = iou_pairs(truth, labels)
-    close = reaches(pairs.iou, TOUCH)
-    splits = int(np.count_nonzero(np.bincount(pairs.i[close]) > 1))
-    merges = int(np.count_nonzero(np.bincount(pairs.j[close]) > 1))
-    rows = [(t, *_figures(pairs, t), splits, merges) for t in thresholds]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return checked
 
 
-def _figures(pairs: Pairs, threshold: float) -> tuple[float, ...]:
-    """tp, fp, fn, precision, recall, f1, ap and mean IoU at one threshold."""
-    iou = _matched(pairs, threshold)
+def figures(iou: np.ndarray, fp: int, fn: int) -> tuple[float, ...]:
+    """Return tp, fp, fn, precision, recall, f1, ap and mean IoU.
+
+    `iou` is that of the matched pairs; `fp` and `fn` are the objects without a partner.
+    """
     tp = len(iou)
-    fp, fn = len(pairs.b) - tp, len(pairs.a) - tp
     if tp == 0:
         return 0, fp, fn, 0.0, 0.0, 0.0, 0.0, 0.0
     precision, recall = tp / (tp + fp), tp / (tp + fn)
@@ -106,12 +115,19 @@ def _figures(pairs: Pairs, threshold: float) -> tuple[float, ...]:
     return tp, fp, fn, precision, recall, f1, ap, float(iou.mean())
 
 
-def _matched(pairs: Pairs, threshold: float) -> np.ndarray:
-    """IoU of the matched pairs."""
+def touching(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which objects of truth are split, and which of the labels are merged: two bools."""
+    close = reaches(pairs.iou, TOUCH)
+    split = np.bincount(pairs.i[close], minlength=len(pairs.a)) > 1
+    return split, np.bincount(pairs.j[close], minlength=len(pairs.b)) > 1
+
+
+def matched(pairs: Pairs, threshold: float) -> np.ndarray:
+    """Tell which pairs `match` counts as matched at an IoU threshold: bool, one per pair."""
     good = reaches(pairs.iou, threshold)
     i, j = pairs.i[good], pairs.j[good]
     if np.bincount(i).max(initial=0) <= 1 and np.bincount(j).max(initial=0) <= 1:
-        return pairs.iou[good]
+        return good
     # Each row also has a column of its own ("no partner"), so that a full matching of the
     # rows exists; 1 is added everywhere because a stored 0 would count as no edge.
     n, m = len(pairs.a), len(pairs.b)
@@ -124,4 +140,4 @@ def _matched(pairs: Pairs, threshold: float) -> np.ndarray:
     partner = np.empty(n, int)
     row, column = min_weight_full_bipartite_matching(weights.tocsr(), maximize=True)
     partner[row] = column
-    return pairs.iou[good & (partner[pairs.i] == pairs.j)]
+    return good & (partner[pairs.i] == pairs.j)
