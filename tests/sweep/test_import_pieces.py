@@ -307,7 +307,7 @@ def test_excel_speaks_the_language_of_the_computer(project, text, value):
     project.index_file.write_text(index.replace(",yes,", f",{text},"), "utf-8")
     assert project.images()[0].include is value
     project.index_file.write_text(index.replace(",0.5,", ",abc,", 1), "utf-8")
-    with pytest.raises(ProjectError, match="pixel_size_x of i00001-live-t000 is 'abc'"):
+    with pytest.raises(ProjectError, match="row 'i00001-live-t000': pixel_size_x is 'abc'"):
         project.images()
 
 

@@ -34,6 +34,6 @@ def test_the_light_of_a_reference_and_volumes(bench, make_discs):
         (bench.folder / name).mkdir()
         tifffile.imwrite(bench.folder / name / "flat.tif", flat)
     assert_same(
-        bench, {"a.ome.tif": volume}, models=CLASSIC, preprocess={"lit": recipe},
+        bench, {"a.tif": volume}, models=CLASSIC, preprocess={"lit": recipe},
         images={"axes": "ZYX", "projection": "max"},
     )  # fmt: skip
