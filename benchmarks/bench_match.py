@@ -17,7 +17,7 @@ import numpy as np
 from skimage.measure import regionprops_table
 from stardist.matching import matching
 
-from opsef_bridge.compare.agreement import agreement, image_support, pairwise_f1
+from opsef_bridge.compare import agreement, image_support, pairwise_f1
 from opsef_bridge.measure.match import match
 from opsef_bridge.measure.regions import region_table
 

@@ -1,4 +1,4 @@
-"""Write docs/configuration.md, preprocessing.md and models.md from code and model cards.
+"""Write docs/configuration.md, preprocessing.md, models.md and the figures of ranking.md.
 
 Usage: python tools/write_docs.py [--check]
 
@@ -16,7 +16,9 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
+from ranking_tables import ranking_tables
 
+import opsef_bridge.compare
 from opsef_bridge.config import Compare, Config, Images, Sweep
 from opsef_bridge.config.images import Measure, Segment, Substacks, Tiles
 from opsef_bridge.engines import engine_class, engine_names, list_weights
@@ -108,6 +110,7 @@ def main() -> int:
         "configuration.md": configuration(),
         "preprocessing.md": preprocessing(),
         "models.md": models(),
+        "ranking.md": ranking(),
     }
     stale = [n for n, text in texts.items() if not (DOCS / n).is_file() or _read(n) != text]
     if "--check" in sys.argv[1:]:
@@ -140,12 +143,24 @@ def preprocessing() -> str:
         "presets": "\n".join(f"- `{name}`: {preset_title(name)}" for name in PRESETS),
         "steps": "\n".join(map(_step, _steps())).rstrip(),
     }
-    text = _read("preprocessing.md")
+    return _filled("preprocessing.md", made)
+
+
+def ranking() -> str:
+    """Return docs/ranking.md, with the figures of docs/ranking.json."""
+    constants = Path(opsef_bridge.compare.__file__).with_name("agreement_constants.json")
+    figures = json.loads((DOCS / "ranking.json").read_text("utf-8"))
+    return _filled("ranking.md", ranking_tables(figures, json.loads(constants.read_text("utf-8"))))
+
+
+def _filled(file: str, made: Mapping[str, str]) -> str:
+    """Return a text of docs/ with the parts between markers made anew."""
+    text = _read(file)
     for name, part in made.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
         _, end, after = rest.partition(f"<!-- end of {name} -->\n")
         if not end:
-            raise SystemExit(f"docs/preprocessing.md has no markers for {name}")
+            raise SystemExit(f"docs/{file} has no markers for {name}")
         text = f"{before}{start}{part}\n{end}{after}"
     return text
 

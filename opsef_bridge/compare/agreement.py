@@ -3,63 +3,45 @@
 The method is *expected F1 from calibrated object support*. Every object of a variant is
 looked up in every other variant; how many families hold it too, and how exactly, gives
 the object a support `q` between 0 and 1. The supports of a variant add up to the F1 it
-would have if each object were right with probability `q`. It was chosen among about 60
-alternatives (random choice loses .24 of F1 against the best variant, the plain mean
-pairwise F1 .027-.038, this one .022-.030), but it is blind where all models are blind
-together. So it is an order to look in: it is called agreement, never accuracy.
+would have if each object were right with probability `q`. In the voice of a family its
+leading variants count most: variants of a wrong scale would vote for the wrong objects.
+``docs/ranking.md`` has the experiment, against the plain mean and other alternatives. The
+method is blind where all models are blind together. So it is an order to look in: it is
+called agreement, never accuracy.
 
-Images are reduced one at a time to an `ImageSupport` of a few numbers per object, in any
-process; `score` then adds up the images.
+Images are compared one at a time (`opsef_bridge.compare.votes.compare_images`); `ranked`
+then weighs the voices and adds up the images.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from opsef_bridge.compare.votes import (
+    BEST,
+    LEVELS,
+    MEAN,
+    SHARE,
+    SHARE_07,
+    Compared,
+    ImageSupport,
+    Labels,
+    compare_images,
+    image_support,
+    support_of,
+)
 from opsef_bridge.errors import InputError
-from opsef_bridge.measure.overlap import Runs, best_iou, iou_pairs, label_runs, reaches
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ImageSupport", "agreement", "image_support", "pairwise_f1", "score", "support"]
-
-LEVELS = (0.5, 0.7)
-SHARE, SHARE_07, BEST, MEAN = range(4)
-Labels = Sequence[np.ndarray | None]
-
-
-@dataclass(frozen=True)
-class ImageSupport:
-    """What one image says about its variants: small arrays that can be sent and stored.
-
-    Parameters
-    ----------
-    labels : list of (n_v,) ndarray of int64
-        Label of each object of each variant; empty for a variant that failed.
-    others, own : list of (n_v, 4) ndarray of float32
-        Support of each object by the other families, and by the other variants of its
-        own: the share that holds it at IoU 0.5 and at 0.7, the largest and the mean IoU.
-    matched : (2, V, V) ndarray of int64
-        Matched pairs of each two variants at IoU 0.5 and 0.7.
-    present : (V,) ndarray of bool
-        Whether the variant has labels of this image.
-    """
-
-    labels: list[np.ndarray]
-    others: list[np.ndarray]
-    own: list[np.ndarray]
-    matched: np.ndarray
-    present: np.ndarray
-
+__all__ = ["agreement", "pairwise_f1", "ranked", "score", "support", "voices"]
 
 def agreement(labels: Sequence[Labels], families: Sequence[str]) -> pd.DataFrame:
     """Score and rank variants by their agreement, over all images.
@@ -93,46 +75,59 @@ def agreement(labels: Sequence[Labels], families: Sequence[str]) -> pd.DataFrame
     1    0.833333     2
     2    0.666667     3
     """
-    return score([image_support(variants, families) for variants in labels], families)
+    return ranked([compare_images(variants) for variants in labels], families)[0]
 
 
-def image_support(labels: Labels, families: Sequence[str]) -> ImageSupport:
-    """Compare all variants of one image with each other.
+def ranked(
+    images: Sequence[Compared], families: Sequence[str]
+) -> tuple[pd.DataFrame, list[ImageSupport]]:
+    """Rank variants, the leading ones of each family as its voice.
 
     Parameters
     ----------
-    labels : sequence over variants of ndarray of int, or None
-        As in `agreement`, for one image. Equal label images are compared once.
+    images : sequence of Compared
     families : sequence of str
         Family of each variant.
 
     Returns
     -------
-    ImageSupport
-        About 40 bytes per object, and 16 per pair of variants.
+    table : DataFrame
+        See `score`.
+    supports : list of ImageSupport
+        Of each image, by the voices that the table was made with.
+
+    Notes
+    -----
+    First every variant has the same say in its family. Then it is ``exp((a - b) / 0.03)``
+    by its agreement `a` and the highest `b` of its family, twice over. A family keeps one
+    voice, however many variants it has. With one family or under ten variants all keep the
+    same say.
     """
-    if len(labels) != len(families):
-        raise InputError(
-            f"{len(labels)} variants have {len(families)} families", hint="Give one each"
-        )
-    distinct, which = distinct_runs(labels)
-    names = sorted(set(families))
-    family = np.array([names.index(name) for name in families], int)
-    members = np.zeros((len(distinct), len(names)), np.int64)
-    present = which >= 0
-    np.add.at(members, (which[present], family[present]), 1)
-    tables, matched = _compare(distinct, members)
-    nothing = np.zeros((0, 4), np.float32)
-    others = [nothing] * len(labels)
-    own = [nothing] * len(labels)
-    for variant, kind in enumerate(which):
-        if kind >= 0:
-            others[variant], own[variant] = _reduce(
-                tables[kind], members, members[kind], family[variant]
-            )
-    pairs = matched[:, which[:, None], which]
-    numbers = [distinct[k].labels if k >= 0 else np.zeros(0, np.int64) for k in which]
-    return ImageSupport(numbers, others, own, pairs, present)
+    supports = [support_of(image, families) for image in images]
+    table = score(supports, families)
+    for _ in range(_constants()["rounds"]):
+        if not len(table) or table["method"][0] != "expected-f1":
+            break
+        weights = voices(table["agreement"].to_numpy(), families)
+        supports = [support_of(image, families, weights) for image in images]
+        table = score(supports, families)
+    return table, supports
+
+
+def voices(agreement: np.ndarray, families: Sequence[str]) -> np.ndarray:
+    """Return the say of each variant in its family, 1 for the highest agreement in it.
+
+    Examples
+    --------
+    >>> voices(np.array([0.9, 0.87, 0.5]), ["unet", "unet", "stardist"]).round(3)
+    array([1.   , 0.368, 1.   ])
+    """
+    agreement = np.asarray(agreement, float)
+    leads: dict[str, float] = {}
+    for name, value in zip(families, agreement, strict=True):
+        leads[name] = max(leads.get(name, 0.0), float(value))
+    lead = np.array([leads[name] for name in families], float)
+    return np.exp((agreement - lead) / _constants()["lead"])
 
 
 def score(supports: Sequence[ImageSupport], families: Sequence[str]) -> pd.DataFrame:
@@ -258,83 +253,6 @@ def pairwise_f1(supports: Sequence[ImageSupport], threshold: float = 0.5) -> np.
 @cache
 def _constants() -> dict[str, Any]:
     return json.loads(Path(__file__).with_name("agreement_constants.json").read_text("utf-8"))
-
-
-def distinct_runs(labels: Labels) -> tuple[list[Runs], np.ndarray]:
-    """Return the different label images, and which of them each variant is (-1: none)."""
-    distinct: list[Runs] = []
-    known: dict[bytes, int] = {}
-    which = np.full(len(labels), -1)
-    for variant, image in enumerate(labels):
-        if image is None:
-            continue
-        runs = label_runs(image)
-        if distinct and runs.shape != distinct[0].shape:
-            raise InputError(
-                f"variant {variant} has shape {runs.shape}, others {distinct[0].shape}",
-                hint="Compare variants of the same image, crop and scale",
-            )
-        key = blake2b()
-        for part in (runs.start, runs.stop, runs.index, runs.labels):
-            key.update(part)
-        which[variant] = known.setdefault(key.digest(), len(distinct))
-        if which[variant] == len(distinct):
-            distinct.append(runs)
-    return distinct, which
-
-
-def _compare(distinct: list[Runs], members: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-    """Sums over the variants of each family, per object; and the matched pairs.
-
-    The tables are ``(objects, 4, families)``: variants that hold the object at IoU 0.5,
-    at 0.7, its largest and its summed IoU with them, itself left out.
-    """
-    tables = [np.zeros((len(runs), 4, members.shape[1])) for runs in distinct]
-    # One row and column more, of zeros: where the index -1 of a failed variant leads.
-    matched = np.zeros((2, len(distinct) + 1, len(distinct) + 1), np.int64)
-    for p, a in enumerate(distinct):
-        matched[:, p, p] = len(a)
-        for q in range(p):
-            pairs = iou_pairs(a, distinct[q])
-            best_a, best_b = best_iou(pairs)
-            _add_votes(tables[p], best_a, members[q])
-            _add_votes(tables[q], best_b, members[p])
-            for level, threshold in enumerate(LEVELS):
-                # From 0.5 on, competing pairs form stars of one match each, and a forest
-                # has as many trees as it has nodes more than edges.
-                nodes = reaches(best_a, threshold).sum() + reaches(best_b, threshold).sum()
-                edges = reaches(pairs.iou, threshold).sum()
-                matched[level, p, q] = matched[level, q, p] = nodes - edges
-    return tables, matched
-
-
-def _add_votes(table: np.ndarray, best: np.ndarray, members: np.ndarray) -> None:
-    """Add the votes of variants with equal labels, `members` of each family."""
-    for family in np.flatnonzero(members):
-        count = members[family]
-        table[:, SHARE, family] += count * reaches(best, LEVELS[0])
-        table[:, SHARE_07, family] += count * reaches(best, LEVELS[1])
-        table[:, MEAN, family] += count * best
-        np.maximum(table[:, BEST, family], best, out=table[:, BEST, family])
-
-
-def _reduce(
-    table: np.ndarray, members: np.ndarray, twins: np.ndarray, family: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Support by the other families and by the own, of one variant's objects.
-
-    `twins` counts the variants of each family with the same labels, the variant included.
-    """
-    twins, voters = twins.copy(), members.sum(axis=0)
-    twins[family] -= 1
-    voters[family] -= 1
-    share = table.copy()
-    _add_votes(share, np.ones(len(table)), twins)
-    share[:, [SHARE, SHARE_07, MEAN]] /= np.maximum(voters, 1)
-    voting = voters > 0
-    voting[family] = False
-    others = share[:, :, voting].mean(axis=2) if voting.any() else np.zeros((len(table), 4))
-    return others.astype(np.float32), share[:, :, family].astype(np.float32)
 
 
 def _present(supports: Sequence[ImageSupport], variants: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from opsef_bridge.compare.agreement import Labels
 from opsef_bridge.compare.groups import ObjectGroups
+from opsef_bridge.compare.votes import Labels
 from opsef_bridge.errors import InputError
 
 __all__ = ["consensus", "work_list"]

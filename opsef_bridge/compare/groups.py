@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from opsef_bridge.compare.agreement import Labels, distinct_runs
+from opsef_bridge.compare.votes import Labels, distinct_runs
 from opsef_bridge.errors import InputError
 from opsef_bridge.measure.overlap import Runs, iou_pairs, reaches
 

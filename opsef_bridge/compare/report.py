@@ -12,18 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from opsef_bridge.compare.markup import Html, element, join
-from opsef_bridge.compare.report_data import (
-    Drawing,
-    Entry,
-    Group,
-    Page,
-    Picture,
-    cautions,
-    count_of,
-)
+from opsef_bridge.compare.report_data import Drawing, Entry, Group, Page, Picture
 from opsef_bridge.compare.report_sections import FIRST_ROWS, SECTIONS
+from opsef_bridge.compare.words import count_of
 
-__all__ = ["FIRST_ROWS", "Drawing", "Entry", "Group", "Page", "Picture", "cautions", "render"]
+__all__ = ["FIRST_ROWS", "Drawing", "Entry", "Group", "Page", "Picture", "render"]
 
 CAUTION = (
     "Agreement says how well a variant agrees with the other model families; it orders what "

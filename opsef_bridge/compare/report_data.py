@@ -1,4 +1,4 @@
-"""What a report is made of, and the cautions that follow from it."""
+"""What a report is made of."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Drawing", "Entry", "Group", "Page", "Picture", "cautions", "count_of"]
+from opsef_bridge.compare.words import Confidence
 
-FEWEST_FAMILIES, FEWEST_VARIANTS, LOOK_TWICE = 3, 10, 0.90
-"""Below these a caution is due: ranking says little, is the plain mean, or the set is bad."""
+__all__ = ["Drawing", "Entry", "Group", "Page", "Picture"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Entry:
     agreement: float
     agreement_07: float
     plain_mean: float
+    score: float
     status: str
     snippet: str
 
@@ -73,6 +73,14 @@ class Group:
     drawings : mapping of (image, variant) to Drawing
     f1 : (n, n) ndarray
         F1 at IoU 0.5 of the first n entries with each other.
+    words : sequence of str
+        What keeps the order from being taken at its word (`opsef_bridge.compare.words`).
+    confidence : Confidence, optional
+        How sure the first place is.
+    answers : int
+        Vouched objects and places that the score counts.
+    notes : sequence of str
+        What else is to be said.
     """
 
     name: str
@@ -81,6 +89,9 @@ class Group:
     outcomes: Sequence[Mapping[str, Any]]
     drawings: Mapping[tuple[str, str], Drawing] = field(default_factory=dict)
     f1: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    words: Sequence[str] = ()
+    confidence: Confidence | None = None
+    answers: int = 0
     notes: Sequence[str] = ()
 
 
@@ -93,46 +104,3 @@ class Page:
     date: str
     facts: Mapping[str, str]
     groups: Sequence[Group]
-
-
-def cautions(entries: Sequence[Entry]) -> list[str]:
-    """Return in words what keeps the order of a group from being taken at its word.
-
-    Parameters
-    ----------
-    entries : sequence of Entry
-        In the order of rank.
-    """
-    working = [entry for entry in entries if entry.status != "failed"]
-    if not any(entry.objects for entry in working):
-        return ["No variant found an object: there is nothing to rank."]
-    first, families = working[0], len({entry.family for entry in working})
-    found = []
-    if families < FEWEST_FAMILIES:
-        word = "family" if families == 1 else "families"
-        found.append(
-            f"Order only, {families} {word}: with fewer than three model families agreement "
-            "says which variants resemble each other, and little about which is right."
-        )
-    if len(working) < FEWEST_VARIANTS:
-        found.append(f"Only {count_of(len(working), 'variant')}: agreement is the plain mean here.")
-    if first.agreement < LOOK_TWICE:
-        found.append(
-            f"The models disagree on these images: agreement of the first is "
-            f"{first.agreement:.2f}, below {LOOK_TWICE:.2f}. Look twice."
-        )
-    ties = [e.id for e in working[1:] if round(e.agreement, 3) == round(first.agreement, 3)]
-    if ties:
-        named = ", ".join(ties[:6]) + (f" and {len(ties) - 6} more" if len(ties) > 6 else "")
-        found.append(f"A tie: {named} cannot be told apart from the first, {first.id}.")
-    other = max(working, key=lambda entry: (round(entry.plain_mean, 3), -entry.rank))
-    if round(other.plain_mean, 3) > round(first.plain_mean, 3):
-        found.append(
-            f"Two rankings, two first choices: by the plain mean {other.id} ({other.caption}) "
-            f"comes first, by agreement {first.id}. Look at both."
-        )
-    return found
-
-
-def count_of(number: int, word: str) -> str:
-    return f"{number:,} {word}" + ("" if number == 1 else "s")

@@ -10,7 +10,8 @@ import numpy as np
 
 from opsef_bridge.compare.markup import Html, element, join
 from opsef_bridge.compare.report_charts import family_mark, heat_table, knob_plots
-from opsef_bridge.compare.report_data import Drawing, Entry, Group, Picture, cautions, count_of
+from opsef_bridge.compare.report_data import Drawing, Entry, Group, Picture
+from opsef_bridge.compare.words import Confidence, count_of
 
 __all__ = ["FIRST_ROWS", "SECTIONS"]
 
@@ -19,7 +20,7 @@ FIRST_ROWS = 12
 
 
 def _first_choice(number: int, group: Group) -> Html:
-    warnings = [element("li", text) for text in cautions(group.entries)]
+    warnings = [element("li", text) for text in group.words]
     warnings += [element("li", text, class_="note") for text in group.notes]
     found = next((e for e in group.entries if e.status != "failed" and e.objects), None)
     choice = found and element(
@@ -28,14 +29,26 @@ def _first_choice(number: int, group: Group) -> Html:
         element("p", element("b", found.id), " ", found.caption, class_="choice"),
         element(
             "p",
+            *([f"score {found.score:.3f} · "] if group.answers else []),
             f"agreement {found.agreement:.3f} · plain mean {found.plain_mean:.3f} · "
             f"{count_of(found.objects, 'object')} · status {found.status}",
         ),
+        _sure(group.confidence, found.id),
         element("p", *_command(group, found)),
         class_="card",
     )
     listed = element("ul", *warnings, class_="cautions") if warnings else None
     return element("div", choice, listed, class_="top")
+
+
+def _sure(confidence: Confidence | None, first: str) -> Html | None:
+    """How often the variant stays the first one."""
+    if confidence is None:
+        return None
+    return element(
+        "p",
+        f"first in {confidence.shares.get(first, 0):.0%} of the cases when {confidence.drawn}",
+    )
 
 
 def _command(group: Group, entry: Entry) -> tuple[Html, Html]:
@@ -79,7 +92,7 @@ def _sheet(number: int, group: Group) -> Html:
     return element(
         "section",
         element("h3", "Contact sheet"),
-        element("p", "Rows in the order of agreement; the number below a picture counts objects. "
+        element("p", "Rows in the order of rank; the number below a picture counts objects. "
                 "Click one to enlarge it: arrow keys step through images and variants, "
                 "Space hides the outlines.", class_="hint"),
         _tools(),

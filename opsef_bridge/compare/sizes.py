@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from opsef_bridge.compare.agreement import Labels
+from opsef_bridge.compare.votes import Labels
 from opsef_bridge.errors import InputError
 from opsef_bridge.measure.overlap import label_runs
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from opsef_bridge.compare.agreement import Labels, distinct_runs
+from opsef_bridge.compare.votes import Labels, distinct_runs
 from opsef_bridge.errors import InputError
 from opsef_bridge.measure.overlap import Runs, best_iou, iou_pairs, label_runs, reaches
 

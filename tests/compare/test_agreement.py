@@ -13,13 +13,9 @@ from hypothesis.extra import numpy as hnp
 from scipy.ndimage import binary_erosion
 from stardist.matching import matching
 
-from opsef_bridge.compare.agreement import (
-    agreement,
-    image_support,
-    pairwise_f1,
-    score,
-    support,
-)
+from opsef_bridge.compare import votes
+from opsef_bridge.compare.agreement import agreement, pairwise_f1, ranked, score, support, voices
+from opsef_bridge.compare.votes import compare_images, image_support
 from opsef_bridge.errors import InputError
 
 # The function has the name of its module and hides it.
@@ -49,15 +45,20 @@ def squares(seed: int, variants: int, side: int = 24) -> list[np.ndarray]:
     return images
 
 
-# The method of reference/ranking.md section 3 once more, straight from the words.
+# The method of docs/ranking.md once more, straight from the words.
+
+CONSTANTS = json.loads(
+    Path(module.__file__).with_name("agreement_constants.json").read_text("utf-8")
+)
 
 
 def iou_of(a, i, b, j) -> float:
     return np.count_nonzero((a == i) & (b == j)) / np.count_nonzero((a == i) | (b == j))
 
 
-def loop_support(images, families, v, i, level):
+def loop_support(images, families, v, i, level, say=None):
     """s, x, u of object i of variant v over the other families."""
+    say = [1] * len(families) if say is None else say
     shares, largest, means = [], [], []
     for name in sorted(set(families) - {families[v]}):
         group = [w for w, f in enumerate(families) if f == name and images[w] is not None]
@@ -67,24 +68,39 @@ def loop_support(images, families, v, i, level):
             max([iou_of(images[v], i, images[w], j) for j in np.unique(images[w]) if j], default=0)
             for w in group
         ]
-        shares.append(np.mean([value >= level - 1e-9 for value in m]))
+        weights = [say[w] for w in group]
+        shares.append(np.average([value >= level - 1e-9 for value in m], weights=weights))
         largest.append(max(m))
-        means.append(np.mean(m))
+        means.append(np.average(m, weights=weights))
     return tuple(np.mean(part) if part else 0 for part in (shares, largest, means))
 
 
-def loop_expected_f1(project, families, level):
+def loop_round(project, families, level, say):
+    c = CONSTANTS["expected_f1"]
     right, objects = np.zeros(len(families)), np.zeros(len(families))
     for images in project:
         for v, image in enumerate(images):
             if image is None:
                 continue
             for i in np.unique(image)[np.unique(image) > 0]:
-                s, x, u = loop_support(images, families, v, i, level)
-                right[v] += 1 / (1 + np.exp(3.66 - 4.95 * s - 2.35 * x - 1.87 * u))
+                s, x, u = loop_support(images, families, v, i, level, say)
+                logit = c["intercept"] + c["share"] * s + c["best"] * x + c["mean"] * u
+                right[v] += 1 / (1 + np.exp(-logit))
                 objects[v] += 1
-    n = 1.02 * right.max()
+    n = CONSTANTS["truth_factor"] * right.max()
     return [2 * q / (k + n) if k else 0 for q, k in zip(right, objects, strict=True)]
+
+
+def loop_expected_f1(project, families, level):
+    say = np.ones(len(families))
+    for _ in range(2):
+        found = loop_round(project, families, 0.5, say)
+        lead = [
+            max(e for e, other in zip(found, families, strict=True) if other == name)
+            for name in families
+        ]
+        say = np.exp((np.array(found) - lead) / 0.03)
+    return loop_round(project, families, level, say)
 
 
 def loop_plain_mean(project, families, level):
@@ -194,8 +210,8 @@ def test_forty_clones_leave_the_support_of_the_others_as_it_was():
 
 def test_equal_label_images_are_compared_once(monkeypatch):
     images, calls = squares(5, 3), []
-    compare = module.iou_pairs
-    monkeypatch.setattr(module, "iou_pairs", lambda a, b: calls.append(1) or compare(a, b))
+    compare = votes.iou_pairs
+    monkeypatch.setattr(votes, "iou_pairs", lambda a, b: calls.append(1) or compare(a, b))
     image_support([*images, *[image.astype(np.uint8) for image in images]], ["a", "b", "c"] * 2)
     assert len(calls) == 3
 
@@ -293,8 +309,40 @@ def test_scores_add_up_over_images_made_elsewhere():
     import pickle
 
     project = [squares(seed, 12) for seed in range(3)]
-    parts = [pickle.loads(pickle.dumps(image_support(images, FAMILIES))) for images in project]
-    assert score(parts, FAMILIES).equals(agreement(project, FAMILIES))
+    parts = [pickle.loads(pickle.dumps(compare_images(images))) for images in project]
+    table, supports = ranked(parts, FAMILIES)
+    assert table.equals(agreement(project, FAMILIES))
+    assert score(supports, FAMILIES).equals(table)
+
+
+def test_the_leading_variants_are_the_voice_of_their_family():
+    good, shifted, noise = squares(11, 1)[0], *squares(12, 2)
+    images = [good, good, *[noise] * 6, good, *[shifted] * 5]
+    families = ["a", "b", *["b"] * 6, "c", *["c"] * 5]
+    equal = score([image_support(images, families)], families)
+    table = agreement([images], families)
+    assert set(table["rank"][[0, 1, 8]]) == {1, 2, 3}
+    # Six variants of noise no longer drown the one of their family that others agree with.
+    assert table.agreement[0] > equal.agreement[0] + 0.2
+    say = voices(table.agreement.to_numpy(), families)
+    assert say[1] == 1 and (say[2:8] < 0.01).all()
+
+
+def test_voices_of_a_failed_leader_go_to_the_others_of_its_family():
+    images = squares(13, 12)
+    weights = np.where(np.arange(12) == 0, 1.0, 1e-3)
+    missing = [None, *images[1:]]
+    alone = image_support(missing, FAMILIES, weights)
+    equal = image_support(missing, FAMILIES)
+    for some, every in zip(alone.others, equal.others, strict=True):
+        np.testing.assert_allclose(some, every, atol=1e-5)
+
+
+def test_equal_voices_are_no_voices():
+    images = squares(14, 12)
+    one, same = image_support(images, FAMILIES), image_support(images, FAMILIES, np.full(12, 0.2))
+    for a, b in zip([*one.others, *one.own], [*same.others, *same.own], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_pairwise_f1_is_symmetric_and_pooled():
@@ -339,5 +387,5 @@ def test_what_does_not_fit_is_refused(labels, families, message):
 def test_the_constants_say_where_they_come_from():
     path = Path(module.__file__).with_name("agreement_constants.json")
     constants = json.loads(path.read_text("utf-8"))
-    assert constants["version"] == 1
+    assert constants["version"] == 2
     assert "dsb2018" in constants["source"]

@@ -12,9 +12,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from opsef_bridge.compare.report import Drawing, Entry, Group, Page, Picture, cautions, render
+from opsef_bridge.compare.report import Drawing, Entry, Group, Page, Picture, render
 from opsef_bridge.compare.report_charts import knob_plots
 from opsef_bridge.compare.report_pictures import base_uri, outlines_uri
+from opsef_bridge.compare.words import Confidence
 from opsef_bridge.config import parse_config
 from opsef_bridge.engines import Weights
 from opsef_bridge.project import ImageEntry, Project, Run
@@ -31,7 +32,7 @@ def entry(rank: int, **changes: object) -> Entry:
         family=f"family{rank % 3}", recipe="raw", scale=1.0, parameters={"t": rank},
         knobs={"recipe": "raw", "m: t": rank}, object_px=12.0, objects=40, seconds=0.5,
         agreement=0.97 - rank / 100, agreement_07=0.9, plain_mean=0.8 - rank / 100,
-        status="ok", snippet="models: {}\n",
+        score=0.98 - rank / 100, status="ok", snippet="models: {}\n",
     )  # fmt: skip
     return replace(made, **changes)
 
@@ -94,27 +95,19 @@ def test_failed_cell_says_why() -> None:
     assert "logs/u0001.txt" in text
 
 
-def test_no_caution_where_none_is_due() -> None:
-    assert cautions([entry(rank) for rank in range(1, 13)]) == []
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (lambda e: replace(e, family="one"), "Order only, 1 family:"),
-        (lambda e: replace(e, family=f"f{e.rank % 2}"), "Order only, 2 families:"),
-        (lambda e: replace(e, agreement=e.agreement - 0.0601), "is 0.90, below 0.90"),
-        (lambda e: replace(e, agreement=0.95), "v0007 and 5 more cannot be told apart"),
-        (lambda e: replace(e, plain_mean=e.rank / 20), "by the plain mean v0012"),
-        (lambda e: replace(e, status="failed" if e.rank > 9 else "ok"), "Only 9 variants"),
-        (lambda e: replace(e, objects=0, status="empty"), "No variant found an object"),
-        (lambda e: replace(e, objects=0, status="failed"), "No variant found an object"),
-    ],
-)
-def test_cautions(change, said: str) -> None:
-    found = cautions([change(entry(rank)) for rank in range(1, 13)])
-    assert [text for text in found if said in text], found
-    assert len(found) == 1
+def test_words_and_confidence_are_shown() -> None:
+    group = page_of().groups[0]
+    quiet = render(Page("p", "r", "d", {}, [group]))
+    assert 'class="cautions"' not in quiet and "drawn anew" not in quiet
+    assert "score 0.9" not in quiet  # it is the agreement
+    told = replace(
+        group, words=["Look <twice>."], answers=5, notes=["of a note"],
+        confidence=Confidence({"v0003": 0.7, "v0002": 0.25}, "answers", 5),
+    )  # fmt: skip
+    text = render(Page("p", "r", "d", {}, [told]))
+    assert "<li>Look &lt;twice&gt;.</li>" in text and "of a note" in text
+    assert "first in 0% of the cases when the 5 answers are drawn anew" in text
+    assert "score 0.970 · agreement 0.960" in text
 
 
 def test_knob_that_matters_most_comes_first_and_idle_knobs_are_left_out() -> None:
