@@ -7,6 +7,7 @@
     runs/<run>/plan.json             variants, units, and the keys they make
     runs/<run>/run.json              the record
     runs/<run>/variants.csv          the ranking
+    runs/<run>/ranking.json          what is to be said of it: ties, sizes, how sure it is
     runs/<run>/outcomes.csv          one row per image and variant
     runs/<run>/units/<unit>.json     what a unit has done so far
     runs/<run>/logs/<unit>.txt       what its worker said

@@ -45,7 +45,7 @@ FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 HEAVY = (
     "torch", "tensorflow", "pandas", "scyjava", "matplotlib", "onnxruntime", "numba", "zarr",
-    "readlif", "bioio", "dask", "fastapi",
+    "readlif", "bioio", "dask", "fastapi", "optuna",
 )  # fmt: skip
 
 

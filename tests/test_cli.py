@@ -122,12 +122,14 @@ APART = {("demo",), ("new",), ("batch",)} | {
     ("models", "bundle"), ("models", "publish"), ("models", "fetch"), ("models", "convert"),
     ("engines", "add"), ("rois", "import"), ("rois", "log"), ("rois", "show"),
     ("rois", "restore"), ("annotatorj", "export"), ("annotatorj", "import"), ("truth", "add"),
-    ("truth", "list"), ("import-legacy",), ("serve",), ("invite",), ("inbox", "run"),
+    ("truth", "list"), ("truth", "ask"), ("truth", "answer"), ("import-legacy",), ("serve",),
+    ("invite",), ("inbox", "run"),
     ("inbox", "watch"), ("inbox", "perform"), ("fiji", "install"), ("fiji", "bundle"),
-    ("fiji", "check"), ("show",), ("images", "stitch"), ("evaluate",),
+    ("fiji", "check"), ("show",), ("images", "stitch"), ("evaluate",), ("sweep", "refine"),
 }  # fmt: skip
 """Commands that have a test of their own (tests/test_objects_cli.py, test_evaluate_cli.py,
-test_service_cli.py; tests/service/test_show.py, test_fiji_check.py; tests/sweep/test_tiled.py)."""
+test_service_cli.py, test_truth_cli.py; tests/service/test_show.py, test_fiji_check.py;
+tests/sweep/test_tiled.py, test_refine.py)."""
 
 
 def test_every_listed_command_is_tried_here():

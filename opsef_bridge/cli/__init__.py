@@ -19,8 +19,10 @@ from opsef_bridge.cli import (  # noqa: F401  (make commands)
     models,
     objects,
     projects,
+    refine,
     service,
     sweeps,
+    truth,
 )
 from opsef_bridge.cli.common import Context, app, command
 from opsef_bridge.console import Console

@@ -1,4 +1,4 @@
-"""``opsef rois``, ``annotatorj``, ``truth``, ``import-legacy``: objects out and back."""
+"""``opsef rois``, ``annotatorj``, ``import-legacy``: objects out and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from opsef_bridge.cli.common import (
     app,
     command,
     rois_app,
-    truth_app,
 )
 
 if TYPE_CHECKING:
@@ -302,52 +301,6 @@ def import_legacy(
             "config": str(done.config_file),
         }
     )
-
-
-@truth_app.command("add")
-def truth_add(
-    image: Annotated[str, typer.Argument(help="Id of the image.")],
-    scope: Annotated[
-        str, typer.Argument(help="`whole`, `touched`, or a box `y,x,height,width` in pixels.")
-    ],
-    revision: Annotated[str, typer.Option("--revision", help="Id, or `latest`.")] = "latest",
-    author: Author = None,
-) -> None:
-    """Vouch for objects of a revision: what the author checked is truth from now on."""
-    from opsef_bridge.exchange.saving import How
-    from opsef_bridge.exchange.sources import revision_of
-    from opsef_bridge.rois.truth import add_truth, parse_scope
-
-    project = Context.project()
-    found = revision_of(project, image, revision)
-    how = How(author) if author else How()
-    record = add_truth(project, image, found.id, parse_scope(scope), author=how.author)
-    Context.console.say(f"Truth of {image}: {scope} of {found.id}, by {how.author}")
-    Context.console.answer(record)
-
-
-@truth_app.command("list")
-def truth_list() -> None:
-    """List what is vouched for."""
-    from opsef_bridge.rois.truth import list_truth
-
-    rows = list_truth(Context.project())
-    if rows:
-        columns = ("image", "claims", "objects", "known_pixels", "by")
-        shown = [
-            {
-                **row,
-                "claims": ", ".join(
-                    f"{one['scope']} of {one['revision']}" for one in row["claims"]
-                ),
-                "by": ", ".join(dict.fromkeys(one["author"] for one in row["claims"])),
-            }
-            for row in rows
-        ]
-        Context.console.table(shown, columns)
-    else:
-        Context.console.say(f"Nothing yet; {command('truth add IMAGE whole')} vouches for one")
-    Context.console.answer(rows)
 
 
 def _project_of(variants: list[str] | None, images: list[str] | None) -> Project:

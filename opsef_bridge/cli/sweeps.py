@@ -93,19 +93,36 @@ def sweep_status(run: RunId = None) -> None:
 
 @app.command()
 def adopt(
-    variant: Annotated[str, typer.Argument(help="Id or slug, e.g. v0007.")],
+    variant: Annotated[str | None, typer.Argument(help="Id or slug, e.g. v0007.")] = None,
     group: Annotated[str | None, typer.Option("--group", help="Only for this group.")] = None,
     run: RunId = None,
+    by_size: Annotated[
+        bool,
+        typer.Option(
+            "--by-size",
+            help="Part the images by the size of their objects; adopt what is first for each.",
+        ),
+    ] = False,
 ) -> None:
     """Choose the variant that `opsef batch` runs on all images."""
     from opsef_bridge.sweep import adopt as adopt_variant
+    from opsef_bridge.sweep.adopt import adopt_by_size
 
-    chosen = adopt_variant(Context.project(), variant, group=group, run=run)
+    if (variant is None) == (not by_size):
+        raise typer.BadParameter("name a VARIANT, or use --by-size")
+    project = Context.project()
+    if variant is None:
+        chosen = adopt_by_size(project, group=group, run=run)
+    else:
+        chosen = adopt_variant(project, variant, group=group, run=run)
     for name, what in chosen.items():
         Context.console.say(
             f"Group {name} adopts {what['id']} of {what['run']}, "
-            f"rank {what['rank']}: {what['slug']}"
+            f"rank {what['rank']}: {what['slug']}",
+            *(f"  {sentence}" for sentence in what["words"]),
         )
+    if by_size:
+        Context.console.say("The new groups are in images/index.csv; the next sweep ranks them.")
     Context.console.answer(chosen)
 
 
@@ -193,8 +210,6 @@ def _finish(project: Project, result: Result) -> None:
 
 def _report(run: Run, result: Result) -> None:
     """Print the result of a run: counts, the first of the ranking, what to look at."""
-    from opsef_bridge.project import read_csv
-    from opsef_bridge.sweep import order_note
     from opsef_bridge.sweep.remarks import first_of
 
     console = Context.console
@@ -202,13 +217,7 @@ def _report(run: Run, result: Result) -> None:
         f"{result.run}: {result.ok} ok, {result.empty} empty, {result.failed} failed, "
         f"{result.open} open; {result.passes} network passes"
     )
-    rows = read_csv(run.variants_file) if run.variants_file.is_file() else []
-    for group in dict.fromkeys(row["group"] for row in rows if row["status"] != "failed"):
-        ranked = [row for row in rows if row["group"] == group]
-        note = order_note(ranked)
-        head = f"Group {group}, first three of {len(ranked)} by agreement"
-        console.say("", f"{head} ({note}):" if note else f"{head}:")
-        console.table(ranked[:3], ("rank", "id", "slug", "objects", "agreement", "status"))
+    words = _say_ranking(run)
     for unit, error in result.problems.items():
         console.say(f"{unit} failed: {error}")
     if result.remarks:
@@ -232,8 +241,28 @@ def _report(run: Run, result: Result) -> None:
             "passes": result.passes,
             "problems": {unit: str(error) for unit, error in result.problems.items()},
             "remarks": list(result.remarks),
+            "words": words,
         }
     )
+
+
+def _say_ranking(run: Run) -> dict[str, list[str]]:
+    """Print the first of each group, and what to know of the order; return that."""
+    from opsef_bridge.project import read_csv
+    from opsef_bridge.sweep.ranking import words_of_run
+
+    console = Context.console
+    rows = read_csv(run.variants_file) if run.variants_file.is_file() else []
+    words = words_of_run(run)
+    for group in dict.fromkeys(row["group"] for row in rows if row["status"] != "failed"):
+        ranked = [row for row in rows if row["group"] == group]
+        by = "agreement" if all(row["score"] == row["agreement"] for row in ranked) else "score"
+        console.say("", f"Group {group}, first three of {len(ranked)} by {by}:")
+        columns = dict.fromkeys(("rank", "id", "slug", "objects", by, "agreement", "status"))
+        console.table(ranked[:3], columns)
+        if words[group]:
+            console.say(*words[group])
+    return words
 
 
 def _reasons(run: Run) -> list[str]:

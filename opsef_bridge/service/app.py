@@ -16,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from opsef_bridge.errors import NotFoundError, OpsefError
-from opsef_bridge.service import jobs_api, objects, projects, runs, segment_api
+from opsef_bridge.service import jobs_api, objects, projects, questions_api, runs, segment_api
 from opsef_bridge.service.guard import Guard
 from opsef_bridge.service.jobs import Jobs
 from opsef_bridge.service.people import People
@@ -112,7 +112,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    for part in (projects, runs, objects, jobs_api, segment_api):
+    for part in (projects, runs, objects, questions_api, jobs_api, segment_api):
         app.include_router(part.router)
     app.include_router(fiji)
     app.add_exception_handler(OpsefError, answer_opsef_error)

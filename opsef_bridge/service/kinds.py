@@ -31,6 +31,8 @@ from opsef_bridge.rois.sets import read_roi_set, write_roi_set
 from opsef_bridge.rois.truth import add_truth, parse_scope
 from opsef_bridge.service.parameters import (
     AdoptParameters,
+    AnswerParameters,
+    AskParameters,
     ImportParameters,
     RoisParameters,
     Running,
@@ -43,6 +45,7 @@ from opsef_bridge.service.parameters import (
 from opsef_bridge.service.states import patiently
 from opsef_bridge.sweep import Executor, adopt, newest_run, plan_batch, plan_sweep, segment
 from opsef_bridge.sweep import left_out as left_out_of
+from opsef_bridge.sweep.asking import answer, questions, rank_again
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import Plan
 from opsef_bridge.sweep.record import now
@@ -128,6 +131,7 @@ def _adopt(task: Task, given: AdoptParameters) -> dict[str, Any]:
     how = {"group": given.group, "run": given.run, "by": task.author}
     chosen = adopt(task.project, given.variant, **how)
     said = [f"{what['id']} of {what['run']} for group {group}" for group, what in chosen.items()]
+    said += dict.fromkeys(word for what in chosen.values() for word in what["words"])
     return {"adopted": chosen, "said": said}
 
 
@@ -205,7 +209,30 @@ def _truth(task: Task, given: TruthParameters) -> dict[str, Any]:
     record = add_truth(project, given.image, revision.id, scope, author=task.author)
     told = {name: record[name] for name in ("image", "objects", "known_pixels", "new")}
     said = [f"Truth of {given.image}: {given.scope} of {revision.id}, by {task.author}"]
+    said += rank_again(project)[1]
     return {**told, "revision": revision.id, "scope": given.scope, "said": said}
+
+
+def _ask(task: Task, given: AskParameters) -> dict[str, Any]:
+    found = questions(task.project, given.run, given.group, given.count, task.tell)
+    said = [f"{len(found)} {'place' if len(found) == 1 else 'places'} to look at"]
+    return {"questions": [one.to_json() for one in found], "said": said}
+
+
+def _answer(task: Task, given: AnswerParameters) -> dict[str, Any]:
+    told = answer(
+        task.project,
+        given.image,
+        given.variant,
+        given.label,
+        given.answer,
+        run=given.run,
+        drawn=task.attachment,
+        author=task.author,
+        asked=given.asked,
+    )
+    said = f"{given.image}, object {given.label} of {told['variant']}: {given.answer}"
+    return {**told, "said": [f"{said}; {told['answers']} so far", *told["words"]]}
 
 
 def subject_named(
@@ -366,5 +393,7 @@ KINDS: Mapping[str, Kind] = {
     "rois": Kind(RoisParameters, _rois, fast=True, suffixes=(".zip",)),
     "verdict": Kind(VerdictParameters, _verdict, fast=True),
     "truth": Kind(TruthParameters, _truth, fast=True),
+    "ask": Kind(AskParameters, _ask),
+    "answer": Kind(AnswerParameters, _answer, fast=True, suffixes=(".roi", ".zip")),
     "table": Kind(TableParameters, _table, fast=True),
 }

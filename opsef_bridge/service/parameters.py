@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 __all__ = [
     "AdoptParameters",
+    "AnswerParameters",
+    "AskParameters",
     "ImportParameters",
     "RoisParameters",
     "Running",
@@ -76,6 +78,25 @@ class TruthParameters(_Parameters):
     image: Name
     scope: Words
     revision: Name = "latest"
+
+
+class AskParameters(_Parameters):
+    """Of a sweep (the newest one); a group where the run has several."""
+
+    run: Name | None = None
+    group: Words | None = None
+    count: Annotated[int, Field(ge=1, le=100)] = 5
+
+
+class AnswerParameters(_Parameters):
+    """`drawn` comes with a ROI of the right object; `asked`: not a place of one's own choice."""
+
+    image: Name
+    variant: Words
+    label: Annotated[int, Field(ge=1)]
+    answer: Literal["right", "drawn", "nothing"]
+    run: Name | None = None
+    asked: bool = True
 
 
 class TableParameters(_Parameters):

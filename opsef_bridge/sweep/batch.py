@@ -18,6 +18,7 @@ from opsef_bridge.compare.stack import (
     to_8bit,
     with_outlines,
 )
+from opsef_bridge.compare.unlike import image_figures, unlike
 from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
@@ -43,6 +44,7 @@ def batch(job: Job) -> Iterator[list[Outcome]]:
     """Write ``outcomes.csv``, a ROI zip per image, and ``batch.tif``.
 
     Of images in tiles with more than `LARGEST` pixels there is neither; a remark says so.
+    Another says which images are unlike those that their variant was chosen on.
     """
     plan = Plan.from_json(job.plan)
     outcomes = {o["image"]: o for o in job.run.outcomes()}
@@ -60,6 +62,8 @@ def batch(job: Job) -> Iterator[list[Outcome]]:
             job.report(image.id)
             variant = outcomes[image.id]["variant"]
             export_rois(job.project, job.run, plan, image, variant, remark)
+        for image, how in _unlike(job, plan, fine, outcomes):
+            remark(f"{image}: unlike the images of the sweep: {'; '.join(how)}. Look at it.")
     flat = [image for image in fine if _labels(job, outcomes[image.id]).ndim == 2]
     if flat:
         _write_stack(job, plan, flat, outcomes)
@@ -72,6 +76,36 @@ def _is_large(image: PlannedImage) -> bool:
 
 def _labels(job: Job, outcome: Mapping[str, str]) -> np.ndarray:
     return read_labels(job.run.label_file(outcome["variant"], outcome["image"]))
+
+
+def _unlike(
+    job: Job, plan: Plan, images: list[PlannedImage], outcomes: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield the images that are unlike those of the sweep, and by what.
+
+    Compared within a group, with those images of the sweep that are in the batch too.
+    """
+    config = Config(**plan.config)
+    entries = {entry.id: entry for entry in job.project.images()}
+    adopted = job.project.adopted()
+    for group in dict.fromkeys(image.group for image in images):
+        sample = set(adopted.get(group, {}).get("sample", ()))
+        mine = [image for image in images if image.group == group]
+        if not any(one.id in sample for one in mine) or all(one.id in sample for one in mine):
+            continue  # nothing to compare with, or nothing to compare
+        figures = {}
+        for image in mine:
+            job.report(image.id)
+            try:
+                array = segmented_array(job.project, config, entries[image.id])
+            except OpsefError:  # the file is gone since
+                array = None
+            figures[image.id] = image_figures(array, _labels(job, outcomes[image.id]))
+        known = [found for id_, found in figures.items() if id_ in sample]
+        for id_, found in figures.items():
+            how = unlike(known, found) if id_ not in sample else []
+            if how:
+                yield id_, how
 
 
 def _write_stack(

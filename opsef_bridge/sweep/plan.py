@@ -22,7 +22,12 @@ from opsef_bridge.postprocess.large import check_postprocess
 from opsef_bridge.preprocess import recipe_identity, takes_colour
 from opsef_bridge.preprocess.step_files import map_variant_files
 from opsef_bridge.project import ImageEntry
-from opsef_bridge.sweep.planned_units import PASSES_PER_UNIT, Numbers, blocks, segmenting_units
+from opsef_bridge.sweep.planned_units import (
+    PASSES_PER_UNIT,
+    Numbers,
+    ranking_units,
+    segmenting_units,
+)
 from opsef_bridge.sweep.reach import recipe_reach
 from opsef_bridge.sweep.sample import Box, sample_images
 from opsef_bridge.sweep.tiling import tiling
@@ -159,8 +164,9 @@ class Plan:
     ----------
     key : str
         Equal plans have equal keys: running one again is the same run.
-    purpose : {"sweep", "batch"}
-        Many variants on a sample, or the adopted ones on all images.
+    purpose : {"sweep", "refine", "batch"}
+        Many variants on a sample, more around the best of them (`opsef_bridge.sweep.refine`), or
+        the adopted ones on all images.
     """
 
     key: str
@@ -252,15 +258,8 @@ def make_plan(
     wanted = {image.id: {variant.id for variant in variants} for image in planned}
     number = Numbers()
     predict = tuple(segmenting_units(planned, variants, wanted, number))
-    rank = number.unit("rank", "rank", needs=tuple(unit.id for unit in predict))
-    stacks = tuple(
-        number.unit(
-            "compare", "compare", needs=(rank.id,), inputs={"images": [i.id for i in block]}
-        )
-        for block in blocks(planned, 4)
-    )
-    report = number.unit("report", "report", needs=tuple(unit.id for unit in (rank, *stacks)))
-    return _plan("sweep", config, images, planned, variants, (*predict, rank, *stacks, report))
+    ranking = ranking_units(planned, predict, number)
+    return _plan("sweep", config, images, planned, variants, (*predict, *ranking))
 
 
 def make_batch_plan(

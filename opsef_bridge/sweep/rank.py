@@ -1,4 +1,4 @@
-"""The ``rank`` unit: from the labels of all variants to ``variants.csv``.
+"""The ``rank`` unit: from the labels of all variants to ``variants.csv`` and ``ranking.json``.
 
 Ranking is per group, since one group may need what another does not. A variant that
 failed on an image is absent there, which is not the same as having found nothing.
@@ -6,24 +6,29 @@ failed on an image is absent there, which is not the same as having found nothin
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from opsef_bridge.compare import image_support, score
+from opsef_bridge.compare.words import order_note
+from opsef_bridge.errors import LockedError, NotFoundError
 from opsef_bridge.execute import Job, Outcome, unit_kind
-from opsef_bridge.images import read_labels
-from opsef_bridge.project import Run, write_csv
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+from opsef_bridge.files import lock, write_json
+from opsef_bridge.project import Project, Run, write_csv
+from opsef_bridge.sweep.evidence import gather
+from opsef_bridge.sweep.plan import Plan, Variant
+from opsef_bridge.sweep.ranking import ranked_table, ranking_file, read_ranking, told_of_group
 
 __all__ = [
     "VARIANT_COLUMNS",
     "median_chosen",
     "order_note",
     "rank",
-    "ranked_rows",
+    "rerank",
     "scale_seen",
     "write_outcomes",
 ]
@@ -40,18 +45,102 @@ OUTCOME_COLUMNS = [
 ]  # fmt: skip
 
 
+PATIENCE = 60.0
+"""Seconds to wait for another process that ranks the same run."""
+
+
 @unit_kind("rank")
 def rank(job: Job) -> Iterator[list[Outcome]]:
-    """Write ``outcomes.csv`` and ``variants.csv``."""
-    plan = Plan.from_json(job.plan)
+    """Write ``outcomes.csv``, ``variants.csv`` and ``ranking.json``."""
     outcomes = sorted(job.run.outcomes(), key=lambda o: (o["image"], o["variant"]))
     write_outcomes(job.run, outcomes)
+    with _alone(job.run):
+        _write(job.project, job.run, Plan.from_json(job.plan), outcomes, job.report)
+    yield []
+
+
+def rerank(
+    project: Project, run: Run, report: Callable[[str], object] = lambda image: None
+) -> dict[str, dict[str, Any]]:
+    """Rank a run anew, with what is vouched for by now: ``variants.csv``, ``ranking.json``.
+
+    What the labels say of each other is kept, so only those of images are read of which
+    something else is vouched for than the last time. Comparison stacks and the report stay as
+    they are; the words say so where their order is another.
+
+    Parameters
+    ----------
+    project : Project
+    run : Run
+        A sweep.
+    report : callable
+        Takes the id of the image that is in work.
+
+    Returns
+    -------
+    dict
+        What ``ranking.json`` says of each group (`opsef_bridge.sweep.ranking.told_of_group`).
+
+    Raises
+    ------
+    NotFoundError
+        The run is not ranked yet: then it will count what is vouched for by itself.
+    LockedError
+        Another process ranks it for more than a minute.
+    """
+    if not run.variants_file.is_file():
+        raise NotFoundError(f"{run.id} is not ranked yet", hint="`opsef sweep resume` finishes it")
+    outcomes = sorted(run.outcomes(), key=lambda o: (o["image"], o["variant"]))
+    with _alone(run):
+        shown = {group: told["shown"] for group, told in read_ranking(run).items()}
+        return _write(project, run, Plan.from_json(run.plan()), outcomes, report, shown)
+
+
+def _write(
+    project: Project,
+    run: Run,
+    plan: Plan,
+    outcomes: Sequence[Mapping[str, Any]],
+    report: Callable[[str], object],
+    shown: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Rank each group and write both files."""
+    of = {(o["image"], o["variant"]): o for o in outcomes}
     rows: list[dict[str, Any]] = []
+    told = {}
     for group in dict.fromkeys(image.group for image in plan.images):
         images = [image for image in plan.images if image.group == group]
-        rows += ranked_rows(job, group, images, plan.variants, outcomes)
-    write_csv(job.run.variants_file, rows, VARIANT_COLUMNS)
-    yield []
+        variants = [v for v in plan.variants if any((i.id, v.id) in of for i in images)]
+        evidence = gather(project, run, images, variants, of, report)
+        table = ranked_table(evidence)
+        new = [
+            _row(variant, group, scores, [of[i.id, variant.id] for i in images
+                                          if (i.id, variant.id) in of])
+            for variant, scores in zip(variants, table, strict=True)
+        ]  # fmt: skip
+        new.sort(key=lambda row: row["rank"])
+        method = table[0]["method"] if table else ""
+        told[group] = told_of_group(new, variants, evidence, method, (shown or {}).get(group, ()))
+        rows += new
+    write_csv(run.variants_file, rows, VARIANT_COLUMNS)
+    write_json(ranking_file(run), {"run": run.id, "groups": told})
+    return told
+
+
+@contextlib.contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Wait for another process that ranks this run; what it knew may be older than ours."""
+    patience = time.monotonic() + PATIENCE
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock(run.root / ".ranking.lock"))
+                break
+            except LockedError:
+                if time.monotonic() > patience:
+                    raise
+                time.sleep(0.1)
+        yield
 
 
 def write_outcomes(run: Run, outcomes: Iterable[Mapping[str, Any]]) -> None:
@@ -61,41 +150,6 @@ def write_outcomes(run: Run, outcomes: Iterable[Mapping[str, Any]]) -> None:
         for outcome in outcomes
     )
     write_csv(run.outcomes_file, rows, OUTCOME_COLUMNS)
-
-
-def ranked_rows(
-    job: Job,
-    group: str,
-    images: Sequence[PlannedImage],
-    variants: Sequence[Variant],
-    outcomes: Sequence[Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """Return the rows of ``variants.csv`` for one group, first rank first."""
-    of: dict[tuple[str, str], Mapping[str, Any]] = {(o["image"], o["variant"]): o for o in outcomes}
-    variants = [v for v in variants if any((image.id, v.id) in of for image in images)]
-    families = [variant.family for variant in variants]
-    supports = []
-    for image in images:
-        job.report(image.id)
-        labels = [_labels(job.run, of.get((image.id, v.id))) for v in variants]
-        if any(label is not None for label in labels):
-            supports.append(image_support(labels, families))
-    table = score(supports, families).to_dict("records")
-    rows = []
-    for variant, scores in zip(variants, table, strict=True):
-        mine = [of[image.id, variant.id] for image in images if (image.id, variant.id) in of]
-        rows.append(_row(variant, group, scores, mine))
-    return sorted(rows, key=lambda row: row["rank"])
-
-
-def order_note(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return what a person must know of the ranking of one group, or nothing.
-
-    With fewer than three families agreement says which variants resemble each other, and
-    little about which is right.
-    """
-    count = len({row["family"] for row in rows if row["status"] != "failed"})
-    return f"order only, {count} {'family' if count == 1 else 'families'}" if count < 3 else ""
 
 
 def scale_seen(variant: Variant, outcome: Mapping[str, Any]) -> float:
@@ -115,12 +169,6 @@ def median_chosen(outcomes: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         name: round(float(np.median([values[name] for values in chosen if name in values])), 2)
         for name in names
     }
-
-
-def _labels(run: Run, outcome: Mapping[str, Any] | None) -> np.ndarray | None:
-    if outcome is None or outcome["status"] == "failed":
-        return None
-    return read_labels(run.label_file(outcome["variant"], outcome["image"]))
 
 
 def _row(
@@ -149,6 +197,6 @@ def _row(
             key: round(float(scores[key]), 6)
             for key in ("agreement", "agreement_07", "plain_mean", "plain_mean_07")
         },
-        "score": round(float(scores["agreement"]), 6),
+        "score": round(float(scores["score"]), 6),
         "status": status,
     }

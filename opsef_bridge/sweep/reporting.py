@@ -19,6 +19,7 @@ from opsef_bridge.compare.report_pictures import (
     thumbnail_shape,
     view_shape,
 )
+from opsef_bridge.compare.words import Confidence
 from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
@@ -30,6 +31,7 @@ from opsef_bridge.sweep.parts import Whole, Windows
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.predict import box_shape, open_parts, to_source
 from opsef_bridge.sweep.rank import median_chosen
+from opsef_bridge.sweep.ranking import read_ranking, words_of_run
 from opsef_bridge.sweep.remarks import first_of, remarks_of
 from opsef_bridge.sweep.run import versions
 
@@ -124,7 +126,18 @@ def _group(
     if len(images) > len(pictures):
         shown = f"Pictures and matrix show the first {MOST_IMAGES} of {len(images)} images."
         notes = [shown, *notes]
-    return Group(name, entries, pictures, mine, drawings, pairwise_f1(supports), notes)
+    told = read_ranking(job.run).get(name, {})
+    return Group(
+        name, entries, pictures, mine, drawings, pairwise_f1(supports),
+        words=words_of_run(job.run).get(name, ()),
+        confidence=_confidence(told.get("confidence")),
+        answers=told.get("answers", 0),
+        notes=notes,
+    )  # fmt: skip
+
+
+def _confidence(told: Mapping[str, Any] | None) -> Confidence | None:
+    return Confidence(told["shares"], told["by"], told["count"]) if told else None
 
 
 def _entry(
@@ -155,6 +168,7 @@ def _entry(
         agreement=float(row["agreement"]),
         agreement_07=float(row["agreement_07"]),
         plain_mean=float(row["plain_mean"]),
+        score=float(row["score"]),
         status=row["status"],
         snippet=variant_snippet(variant),
     )

@@ -97,7 +97,7 @@ def test_a_job_is_a_process_whose_progress_can_be_read(service, probe, root, dri
 
 
 def test_a_cancelled_sweep_stops_and_its_work_is_not_lost(service, probe, root, drive, ended):
-    project = probe(root / "slow", pause=0.6)
+    project = probe(root / "slow", pause=3.0)
     jobs = service()
     id = ask(project)
     jobs.start("slow", id)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from opsef_bridge.errors import NotFoundError
+from opsef_bridge import cli
+from opsef_bridge.cli.common import Context
+from opsef_bridge.errors import ConfigError, InputError, NotFoundError
 from opsef_bridge.images import read_image
 from opsef_bridge.measure import fill_rois
-from opsef_bridge.project import read_csv
+from opsef_bridge.project import read_csv, write_csv
 from opsef_bridge.rois import read_rois
-from opsef_bridge.sweep import adopt, plan_batch, run_plan
+from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, run_plan
+from opsef_bridge.sweep.adopt import adopt_by_size
+from opsef_bridge.sweep.ranking import ranking_file, words_of_run
 
 GROUPS = {"small": "s*", "large": "l*"}
 
@@ -163,3 +169,169 @@ def test_adopted_json_is_for_people_too(swept):
     adopt(swept, "v0001", group="small")
     text = json.loads(swept.adopted_file.read_text())["small"]
     assert {"slug", "run", "rank", "score", "by", "at", "variant"} <= set(text)
+
+
+def test_adopted_json_tells_why(swept):
+    run = swept.run()
+    (sampled, other), large = (
+        [entry.id for entry in swept.images() if entry.group == group][:2]
+        for group in ("small", "large")
+    )
+    row = {"at": "1", "author": "Ann", "image": sampled, "run": run.id, "variant": "v0001"}
+    told = [
+        row | {"verdict": "good", "request": "1"},
+        row | {"verdict": "over", "request": "2", "at": "2"},  # she thought again
+        row | {"verdict": "missed", "request": "3", "author": "Bob"},
+        row | {"verdict": "good", "request": "4", "variant": "v0002"},
+        row | {"verdict": "good", "request": "5", "run": "run-0009"},
+        row | {"verdict": "good", "request": "6", "image": large[0]},
+    ]
+    swept.annotations_folder.mkdir()
+    write_csv(swept.annotations_folder / "verdicts.csv", told, list(told[0]))
+    in_sweep = {i["id"] for i in run.plan()["images"] if i["group"] == "small"}
+    assert sampled in in_sweep or other in in_sweep
+    adopt(swept, "v0001", by="Eve")
+    small = swept.adopted()["small"]
+    line = next(
+        r for r in read_csv(run.variants_file) if (r["id"], r["group"]) == ("v0001", "small")
+    )
+    assert small["agreement"] == float(line["agreement"]) and small["by"] == "Eve"
+    assert set(small["sample"]) == in_sweep
+    assert small["words"] == words_of_run(run)["small"] != []
+    if sampled in in_sweep:
+        assert [(v["author"], v["verdict"]) for v in small["verdicts"]] == [
+            ("Ann", "over"), ("Bob", "missed"),
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def mixed(bench, make_discs):
+    """A sweep of two images with small and two with large objects, and an image beside it.
+
+    Of three thresholds two agree: on the small objects the lower ones, on the large ones the
+    higher.
+    """
+
+    def two_tones(number, radius, share, shape):
+        image = make_discs(number, shape, radius)
+        rows = np.arange(shape[0])[:, None]
+        return np.where(image > 50, np.where(rows < shape[0] / 2, 250, 250 * share), 0).astype("u1")
+
+    images = {f"a{k}.tif": two_tones(k, 5, 0.7, (84, 98)) for k in range(2)}
+    images |= {f"b{k}.tif": two_tones(k, 16, 0.5, (144, 108)) for k in range(2)}
+    probe = {"probe": {"engine": "probe", "threshold": [0.4, 0.6, 0.8]}}
+    project = bench.project(images, sweep={"images": "all"}, models=probe)
+    bench.sweep(project)
+    tifffile.imwrite(project.root / "data" / "c.tif", make_discs(7, (90, 100), 5))
+    plan_sweep(project)  # imports it
+    return project
+
+
+def test_sizes_that_differ_are_said_and_parted(bench, mixed):
+    told = json.loads(ranking_file(mixed.run()).read_text())["groups"]["default"]
+    ids = [entry.id for entry in mixed.images()]
+    assert [one["images"] for one in told["bins"]] == [ids[:2], ids[2:4]]
+    assert any("opsef adopt --by-size" in text for text in told["words"])
+    chosen = adopt_by_size(mixed, by="Eve")
+    assert [one["first"] for one in told["bins"]] == ["v0001", "v0002"]
+    low, high = ([round(one[end]) for end in ("low", "high")] for one in told["bins"])
+    small, large = (f"default-{a}-{b}px" for a, b in (low, high))
+    assert list(chosen) == [small, large, "default"] and set(mixed.adopted()) == set(chosen)
+    assert [entry.group for entry in mixed.images()] == [small] * 2 + [large] * 2 + ["default"]
+    assert [chosen[name]["id"] for name in (small, large)] == [b["first"] for b in told["bins"]]
+    assert chosen["default"]["id"] == told["first"]
+    assert "1 image of group default was not in the sweep" in chosen["default"]["words"][0]
+    assert chosen[small]["sample"] == ids[:2] and chosen[small]["words"] == []
+    assert all(what["by"] == "Eve" and what["rank"] == 1 for what in chosen.values())
+    assert batch(bench, mixed).ok == 5  # the import leaves the groups
+    assert [entry.group for entry in mixed.images()] == [small] * 2 + [large] * 2 + ["default"]
+    again = adopt_by_size(mixed, run="run-0001", by="Eve")
+    assert set(again) == set(chosen)
+
+
+def test_sizes_of_a_run_that_an_older_version_ranked(mixed):
+    ranking_file(mixed.run()).unlink()
+    assert len(adopt_by_size(mixed)) == 3
+    assert ranking_file(mixed.run()).is_file()
+
+
+def test_a_size_of_one_image_is_said(bench, make_discs):
+    images = {"a.tif": make_discs(1, (90, 100), 5), "b.tif": make_discs(2, (110, 120), 16)}
+    project = bench.project(images, sweep={"images": "all"})
+    bench.sweep(project)
+    chosen = adopt_by_size(project)
+    assert len(chosen) == 2  # nothing is left in the old group
+    assert all("Only 1 image with objects of" in what["words"][0] for what in chosen.values())
+
+
+@pytest.mark.parametrize("groups", [{"some": "a*"}, "stain"])
+def test_groups_that_the_next_import_would_undo_are_refused(bench, mixed, groups):
+    text = mixed.index_file.read_text().splitlines()
+    text = [line + (",stain" if not i else ",HE") for i, line in enumerate(text)]
+    mixed.index_file.write_text("\n".join(text) + "\n")
+    bench.configure(mixed.root, groups=groups)
+    with pytest.raises(ConfigError, match="at every import") as caught:
+        adopt_by_size(mixed)
+    assert "groups: group" in caught.value.hint and mixed.adopted() == {}
+    bench.configure(mixed.root, groups="group")
+    assert len(adopt_by_size(mixed)) == 3
+
+
+def test_by_size_says_what_is_wrong(bench):
+    swept = bench.project()
+    bench.sweep(swept)
+    with pytest.raises(NotFoundError, match="no group 'huge'"):
+        adopt_by_size(swept, group="huge")
+    with pytest.raises(InputError, match="of like size"):
+        adopt_by_size(swept)
+    swept.run().variants_file.unlink()
+    ranking_file(swept.run()).unlink()
+    with pytest.raises(NotFoundError, match="not ranked yet"):
+        adopt_by_size(swept)
+    assert swept.adopted() == {} and {e.group for e in swept.images()} == {"default"}
+
+
+def test_a_batch_says_which_images_are_unlike_the_sample(bench, make_discs):
+    images = {f"a{k}.tif": make_discs(k, (90, 100), 7) for k in range(4)}
+    project = bench.project(images, sweep={"images": "all"})
+    bench.sweep(project)
+    adopt(project, "v0001")
+    assert batch(bench, project).remarks == ()
+    like, unlike = make_discs(11, (90, 100), 7), make_discs(12, (90, 160), 20)
+    tifffile.imwrite(project.root / "data" / "b.tif", like)
+    tifffile.imwrite(project.root / "data" / "c.tif", unlike.astype(np.uint16) * 5)
+    (remark,) = batch(bench, project).remarks
+    assert remark.startswith("i00006-c: unlike the images of the sweep: ")
+    assert "its median intensity is" in remark and "its median object diameter in px is" in remark
+
+
+@pytest.fixture
+def opsef(monkeypatch, capfd):
+    """Run `opsef` in this process, as the console script does."""
+
+    def run(project, *words):
+        monkeypatch.setattr(sys, "argv", ["opsef", "-p", str(project.root), *words])
+        monkeypatch.setattr(Context, "folder", Path("."))
+        capfd.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def test_the_command_line_says_the_words(opsef, mixed):
+    code, out, err = opsef(mixed, "sweep", "status")
+    assert code == 0, err
+    assert "Group default, first three of 3 by agreement:" in out
+    assert all(text in out for text in words_of_run(mixed.run())["default"])
+    code, out, err = opsef(mixed, "adopt", "v0002")
+    assert code == 0 and "Only 3 variants: agreement is the plain mean here." in out, err
+    code, out, err = opsef(mixed, "adopt", "--by-size")
+    assert code == 0, err
+    assert out.count("adopts v000") == 3 and "1 image of group default was not in the" in out
+    code, out, err = opsef(mixed, "adopt", "v0002", "--by-size")
+    assert code == 2 and "name a VARIANT, or use --by-size" in err.replace("\n", " ")

@@ -1,0 +1,104 @@
+"""Routes of questions to a person: which places to look at, and what she says of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from opsef_bridge.service.requests import write_request
+from opsef_bridge.service.runs import Started
+from opsef_bridge.service.web import (
+    ID,
+    Author,
+    Body,
+    Id,
+    InProject,
+    RequestId,
+    State,
+    binary_body,
+    perform_now,
+    problem_answers,
+)
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["questions"])
+
+Name = Annotated[str, Field(pattern=ID)]
+Text = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Wanted(BaseModel, extra="forbid"):
+    """Of which sweep (the newest), of which group, and how many places."""
+
+    run: Name | None = None
+    group: Text | None = None
+    count: Annotated[int, Field(ge=1, le=100)] = 5
+
+
+class Answered(BaseModel):
+    """What was noted down, how many answers there are, and what comes first now."""
+
+    image: str
+    run: str
+    variant: str
+    label: int
+    answer: str
+    asked: bool
+    replaced: int
+    answers: int
+    first: str | None
+    words: list[str]
+    said: list[str]
+
+
+@router.post(
+    "/v1/projects/{project}/questions",
+    status_code=202,
+    response_model=Started,
+    responses=problem_answers(404, 409, 422),
+)
+def ask(
+    project: Id,
+    wanted: Wanted,
+    opened: InProject,
+    author: Author,
+    state: State,
+    id: RequestId = None,
+) -> dict[str, str]:
+    """Choose places to look at: a job, whose result has the ``questions``."""
+    chosen = wanted.model_dump(exclude_none=True)
+    request = write_request(opened, "ask", chosen, author=author, id=id)
+    state.jobs.start(project, request)
+    return {"job": request}
+
+
+@router.post(
+    "/v1/projects/{project}/answers",
+    status_code=201,
+    response_model=Answered,
+    responses=problem_answers(404, 409, 413, 422),
+    openapi_extra=binary_body("application/zip", required=False),
+)
+def answer(
+    opened: InProject,
+    author: Author,
+    body: Body,
+    image: Annotated[str, Query(pattern=ID)],
+    variant: Annotated[str, Query(min_length=1, max_length=200)],
+    label: Annotated[int, Query(ge=1)],
+    answer: Literal["right", "drawn", "nothing"],
+    run: Annotated[str | None, Query(pattern=ID)] = None,
+    asked: bool = True,
+    id: RequestId = None,
+) -> dict[str, Any]:
+    """Note down what the author says of an outline; with ``drawn`` a zip of one ROI comes along.
+
+    ``asked`` is false for a place of the author's own choice.
+    """
+    given = {"image": image, "variant": variant, "label": label, "answer": answer, "asked": asked}
+    wanted = given if run is None else {**given, "run": run}
+    drawn = body if body.stat().st_size else None
+    return perform_now(opened, "answer", wanted, author, drawn, id)
