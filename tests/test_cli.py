@@ -126,10 +126,11 @@ APART = {("demo",), ("new",), ("batch",)} | {
     ("invite",), ("inbox", "run"),
     ("inbox", "watch"), ("inbox", "perform"), ("fiji", "install"), ("fiji", "bundle"),
     ("fiji", "check"), ("show",), ("images", "stitch"), ("evaluate",), ("sweep", "refine"),
+    ("consensus",),
 }  # fmt: skip
 """Commands that have a test of their own (tests/test_objects_cli.py, test_evaluate_cli.py,
 test_service_cli.py, test_truth_cli.py; tests/service/test_show.py, test_fiji_check.py;
-tests/sweep/test_tiled.py, test_refine.py)."""
+tests/sweep/test_tiled.py, test_refine.py, test_consensus_run.py)."""
 
 
 def test_every_listed_command_is_tried_here():

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from opsef_bridge.cli import (  # noqa: F401  (make commands)
+    consensus,
     engines,
     evaluate,
     models,

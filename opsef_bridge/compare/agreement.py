@@ -35,6 +35,7 @@ from opsef_bridge.compare.votes import (
     compare_images,
     image_support,
     support_of,
+    voting,
 )
 from opsef_bridge.errors import InputError
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["agreement", "pairwise_f1", "ranked", "score", "support", "voices"]
+
 
 def agreement(labels: Sequence[Labels], families: Sequence[str]) -> pd.DataFrame:
     """Score and rank variants by their agreement, over all images.
@@ -151,7 +153,7 @@ def score(supports: Sequence[ImageSupport], families: Sequence[str]) -> pd.DataF
         - plain_mean, plain_mean_07 : F1 against the other variants with objects pooled
           over the images, mean within each family, then over the families
         - objects : number of objects in all images
-        - families : number of families that have labels at all
+        - families : number of families that have labels at all, and a voice
         - rank : 1 is first; by agreement, then plain_mean (six digits), then the given order
         - tie : equal to another variant in three digits of agreement
         - method : ``expected-f1``; ``one-family``, where support can only come from the
@@ -160,7 +162,9 @@ def score(supports: Sequence[ImageSupport], families: Sequence[str]) -> pd.DataF
     Notes
     -----
     A variant that failed on an image misses all objects there. It does not vote: its
-    image is left out where others are compared with it.
+    image is left out where others are compared with it. Variants of the family
+    `opsef_bridge.compare.votes.SILENT` are judged and do not judge: the figures of the
+    others are what they are without them.
     """
     import pandas as pd
 
@@ -170,7 +174,7 @@ def score(supports: Sequence[ImageSupport], families: Sequence[str]) -> pd.DataF
                 f"{len(image.present)} variants have {len(families)} families",
                 hint="Give one family for each variant",
             )
-    present = _present(supports, len(families))
+    present = _present(supports, len(families)) & voting(families)
     voices = len({name for name, there in zip(families, present, strict=True) if there})
     objects = _counts(supports, len(families)).sum(axis=0)
     plain = [_family_mean(pairwise_f1(supports, t), families, present) for t in LEVELS]
@@ -178,7 +182,9 @@ def score(supports: Sequence[ImageSupport], families: Sequence[str]) -> pd.DataF
     if np.count_nonzero(present) < _constants()["fewest_variants"]:
         method, (ef, ef_07) = "plain", plain
     else:
-        ef, ef_07 = (_expected_f1(supports, objects, voices == 1, s) for s in (SHARE, SHARE_07))
+        ef, ef_07 = (
+            _expected_f1(supports, objects, families, voices <= 1, s) for s in (SHARE, SHARE_07)
+        )
     # Sums in another order differ in the last bits; those must not decide the rank.
     order = np.lexsort((np.arange(len(ef)), -plain[0].round(6), -ef.round(6)))
     rank = np.empty(len(ef), np.int64)
@@ -218,7 +224,8 @@ def support(labels: Labels, families: Sequence[str]) -> list[pd.DataFrame]:
     import pandas as pd
 
     image = image_support(labels, families)
-    alone = len({name for name, there in zip(families, image.present, strict=True) if there}) <= 1
+    present = image.present & voting(families)
+    alone = len({name for name, there in zip(families, present, strict=True) if there}) <= 1
     tables = []
     for numbers, values in zip(image.labels, image.own if alone else image.others, strict=True):
         values = values.astype(float)
@@ -276,20 +283,34 @@ def _calibrated(values: np.ndarray, alone: bool, share: int) -> np.ndarray:
 
 
 def _expected_f1(
-    supports: Sequence[ImageSupport], objects: np.ndarray, alone: bool, share: int
+    supports: Sequence[ImageSupport],
+    objects: np.ndarray,
+    families: Sequence[str],
+    alone: bool,
+    share: int,
 ) -> np.ndarray:
     right = np.zeros(len(objects))
     for image in supports:
         values = image.own if alone else image.others
         right += [_calibrated(v.astype(float), alone, share).sum() for v in values]
-    expected = objects + _constants()["truth_factor"] * right.max(initial=0)
+    return _f1_of(right, objects, families)
+
+
+def _f1_of(right: np.ndarray, objects: np.ndarray, families: Sequence[str]) -> np.ndarray:
+    """Expected F1 from the summed supports of the variants and their objects."""
+    votes = voting(families)
+    most = right[votes].max(initial=0)
+    # How many objects there are is what the voters say; one without a voice may hold more.
+    truth = np.where(votes, most, np.maximum(most, right))
+    expected = objects + _constants()["truth_factor"] * truth
     return np.divide(2 * right, expected, out=np.zeros(len(objects)), where=objects > 0)
 
 
 def _family_mean(f1: np.ndarray, families: Sequence[str], present: np.ndarray) -> np.ndarray:
     """Mean over families of the mean F1 against their members, the variant left out."""
+    votes = present & voting(families)
     members = {
-        name: [v for v, other in enumerate(families) if other == name and present[v]]
+        name: [v for v, other in enumerate(families) if other == name and votes[v]]
         for name in sorted(set(families))
     }
     result = np.zeros(len(families))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from opsef_bridge.compare.agreement import _calibrated, _constants, _counts, _family_mean
-from opsef_bridge.compare.votes import SHARE, ImageSupport
+from opsef_bridge.compare.agreement import _calibrated, _constants, _counts, _f1_of, _family_mean
+from opsef_bridge.compare.votes import SHARE, ImageSupport, voting
 
 __all__ = ["first_places_by_images", "object_supports"]
 
@@ -81,13 +81,12 @@ class _Sums:
 
     def agreement(self, drawn: np.ndarray) -> np.ndarray:
         """Agreement of the variants on images that are each there so many times."""
-        present = self.present[drawn > 0].any(axis=0)
+        present = self.present[drawn > 0].any(axis=0) & voting(self.families)
         objects = drawn @ self.objects
         if np.count_nonzero(present) < _constants()["fewest_variants"]:
             return _family_mean(self._pairwise(drawn, objects), self.families, present)
         right = drawn @ self.right[_voices(self.families, present) <= 1]
-        expected = objects + _constants()["truth_factor"] * right.max(initial=0)
-        return np.divide(2 * right, expected, out=np.zeros(len(right)), where=objects > 0)
+        return _f1_of(right, objects, self.families)
 
     def _pairwise(self, drawn: np.ndarray, objects: np.ndarray) -> np.ndarray:
         matched = np.tensordot(drawn, self.matched, 1)
@@ -101,4 +100,5 @@ def _summed(image: ImageSupport, alone: bool) -> list[float]:
 
 
 def _voices(families: Sequence[str], present: np.ndarray) -> int:
-    return len({name for name, there in zip(families, present, strict=True) if there})
+    votes = present & voting(families)
+    return len({name for name, there in zip(families, votes, strict=True) if there})

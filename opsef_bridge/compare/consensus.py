@@ -46,9 +46,7 @@ def consensus(
 
     Notes
     -----
-    In the experiment behind the ranking this was better than the best variant on images of
-    mixed sizes, and between .01 better and .06 worse on images of one size: it is one more
-    variant to look at, not the answer.
+    It is one more variant to look at, not the answer.
 
     Examples
     --------

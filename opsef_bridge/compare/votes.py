@@ -22,6 +22,7 @@ __all__ = [
     "MEAN",
     "SHARE",
     "SHARE_07",
+    "SILENT",
     "Compared",
     "ImageSupport",
     "Labels",
@@ -31,10 +32,14 @@ __all__ = [
     "image_support",
     "support_by",
     "support_of",
+    "voting",
 ]
 
 LEVELS = (0.5, 0.7)
 SHARE, SHARE_07, BEST, MEAN = range(4)
+SILENT = "consensus"
+"""Family that is judged by the others and has no voice: it is made of them."""
+
 NOTHING = 1e-12
 """A sum of voices below it is what subtraction leaves of none."""
 Labels = Sequence[np.ndarray | None]
@@ -160,13 +165,19 @@ def support_of(
         Family of each variant.
     weights : (V,) ndarray of float, optional
         Say of each variant in its family, above 0; the same for all by default.
+
+    Notes
+    -----
+    Variants of the family `SILENT` have no say whatever `weights` are, and no own family to
+    support them: their `own` is that of all others.
     """
     which, variants = image.which, len(image.which)
     if variants != len(families):
         raise _not_as_many(variants, families)
     names = sorted(set(families))
     family = np.array([names.index(name) for name in families], int)
-    say = np.ones(variants) if weights is None else np.asarray(weights, float)
+    votes = voting(families)
+    say = votes * (1.0 if weights is None else np.asarray(weights, float))
     present = which >= 0
     members = np.zeros((len(image.best), len(names)))
     np.add.at(members, (which[present], family[present]), say[present])
@@ -178,6 +189,8 @@ def support_of(
             others[variant], own[variant] = support_by(
                 tables[kind], members, members[kind], family[variant], say[variant]
             )
+            if not votes[variant]:
+                own[variant] = others[variant]
     numbers = [image.labels[k] if k >= 0 else np.zeros(0, np.int64) for k in which]
     pairs = image.matched[:, which[:, None], which]
     return ImageSupport(numbers, others, own, pairs, present)
@@ -185,6 +198,17 @@ def support_of(
 
 def _not_as_many(variants: int, families: Sequence[str]) -> InputError:
     return InputError(f"{variants} variants have {len(families)} families", hint="Give one each")
+
+
+def voting(families: Sequence[str]) -> np.ndarray:
+    """Return which variants have a voice, by their families, as (V,) bool.
+
+    Examples
+    --------
+    >>> voting(["unet", "consensus"]).tolist()
+    [True, False]
+    """
+    return np.array([name != SILENT for name in families], bool)
 
 
 def distinct_runs(labels: Labels) -> tuple[list[Runs], np.ndarray]:

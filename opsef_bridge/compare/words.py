@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from opsef_bridge.compare.votes import SILENT
+
 __all__ = [
     "Confidence",
     "Ranked",
@@ -131,7 +133,8 @@ def ranking_words(
     there = working(entries)
     if not any(entry.objects for entry in there):
         return ["No variant found an object: there is nothing to rank."]
-    first, families = there[0], len({entry.family for entry in there})
+    voters = [entry for entry in there if entry.family != SILENT]
+    first, families = there[0], len({entry.family for entry in voters})
     by = "score" if answers else "agreement"
     found = []
     if families < FEWEST_FAMILIES:
@@ -139,12 +142,13 @@ def ranking_words(
             f"Order only, {_families(families)}: with fewer than three model families agreement "
             "says which variants resemble each other, and little about which is right."
         )
-    if len(there) < FEWEST_VARIANTS:
-        found.append(f"Only {count_of(len(there), 'variant')}: agreement is the plain mean here.")
-    if first.agreement < LOOK_TWICE:
+    if len(voters) < FEWEST_VARIANTS:
+        found.append(f"Only {count_of(len(voters), 'variant')}: agreement is the plain mean here.")
+    judged = next(iter(voters), first)  # the consensus agrees with them by how it is made
+    if judged.agreement < LOOK_TWICE:
         found.append(
             f"The models disagree on these images: agreement of the first is "
-            f"{first.agreement:.2f}, below {LOOK_TWICE:.2f}. Look twice."
+            f"{judged.agreement:.2f}, below {LOOK_TWICE:.2f}. Look twice."
         )
     same = ties(entries)
     if same:
@@ -188,7 +192,7 @@ def order_note(rows: Sequence[Mapping[str, str]]) -> str:
     >>> order_note([{"family": "unet", "status": "ok"}])
     'order only, 1 family'
     """
-    count = len({row["family"] for row in rows if row["status"] != "failed"})
+    count = len({row["family"] for row in rows if row["status"] != "failed"} - {SILENT})
     return f"order only, {_families(count)}" if count < FEWEST_FAMILIES else ""
 
 

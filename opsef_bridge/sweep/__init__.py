@@ -3,6 +3,7 @@
 from opsef_bridge.execute import run_unit
 from opsef_bridge.sweep import (  # noqa: F401  (register kinds)
     batch,
+    consensus,
     merge,
     predict,
     rank,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.engines import Weights, engine_class, find_weights, resolve_device
 from opsef_bridge.engines.devices import gpu_names
 from opsef_bridge.engines.trial import as_json
@@ -98,6 +99,8 @@ def weights_of_variants(project: Project, variants: Iterable[Variant]) -> list[W
     """
     found = []
     for engine, name in dict.fromkeys((one.engine, one.weights) for one in variants):
+        if engine == SILENT:
+            continue
         try:
             found.append(find_weights(engine, name or None, [project.models_folder]))
         except WeightsError:

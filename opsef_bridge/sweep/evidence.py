@@ -18,7 +18,7 @@ import numpy as np
 from opsef_bridge.compare import Compared, ImageSupport, compare_images, ranked
 from opsef_bridge.compare.confidence import object_supports
 from opsef_bridge.compare.sizes import object_size
-from opsef_bridge.compare.votes import Labels, support_of
+from opsef_bridge.compare.votes import Labels, support_of, voting
 from opsef_bridge.compare.vouched import INSIDE, Tally, tally
 from opsef_bridge.errors import OpsefError, ProjectError
 from opsef_bridge.files import key_of
@@ -208,7 +208,9 @@ class _Look:
             return _unpacked(arrays), values["size"]
         made = compare_images(self.labels())
         supports = object_supports(support_of(made, self.families), self.families)
-        size = object_size(self.labels(), supports)
+        votes = voting(self.families)
+        labels = [one if v else None for one, v in zip(self.labels(), votes, strict=True)]
+        size = object_size(labels, supports)
         self._cache.put(key, _packed(made), {"size": size})
         return made, size
 

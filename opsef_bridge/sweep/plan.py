@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.config import Config, ModelSettings
 from opsef_bridge.engines import Engine, Parameters, Weights, engine_class
 from opsef_bridge.errors import ConfigError, NotFoundError
@@ -164,9 +165,10 @@ class Plan:
     ----------
     key : str
         Equal plans have equal keys: running one again is the same run.
-    purpose : {"sweep", "refine", "batch"}
-        Many variants on a sample, more around the best of them (`opsef_bridge.sweep.refine`), or
-        the adopted ones on all images.
+    purpose : {"sweep", "refine", "consensus", "batch"}
+        Many variants on a sample, more around the best of them (`opsef_bridge.sweep.refine`),
+        they and the consensus of them (`opsef_bridge.sweep.consensus`), or the adopted ones on
+        all images.
     """
 
     key: str
@@ -178,7 +180,11 @@ class Plan:
 
     def passes(self) -> int:
         """Return how many network passes the plan needs, if nothing was done before."""
-        per_image = {(key_of(v.steps), v.model, key_of(v.predict)) for v in self.variants}
+        per_image = {
+            (key_of(v.steps), v.model, key_of(v.predict))
+            for v in self.variants
+            if v.engine != SILENT
+        }
         return len(per_image) * sum(len(image.tile_boxes()) or 1 for image in self.images)
 
     def to_json(self) -> dict[str, Any]:

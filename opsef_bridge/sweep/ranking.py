@@ -15,6 +15,7 @@ import numpy as np
 
 from opsef_bridge.compare.confidence import first_places_by_images
 from opsef_bridge.compare.sizes import size_bins
+from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.vouched import combined, first_places
 from opsef_bridge.compare.words import (
     APART,
@@ -129,7 +130,7 @@ def told_of_group(
     words += [*evidence.troubles, *_of_answers(evidence.answers, order, shown)]
     return {
         "method": method,
-        "families": len({entry.family for entry in working(entries)}),
+        "families": len({entry.family for entry in working(entries)} - {SILENT}),
         "variants": len(working(entries)),
         "images": len(evidence.images),
         "answers": evidence.answers,

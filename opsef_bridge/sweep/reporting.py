@@ -19,6 +19,7 @@ from opsef_bridge.compare.report_pictures import (
     thumbnail_shape,
     view_shape,
 )
+from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.words import Confidence
 from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError
@@ -80,6 +81,9 @@ def report(job: Job) -> Iterator[list[Outcome]]:
 def variant_snippet(variant: Variant) -> str:
     """Return the part of an ``opsef.yaml`` that makes this variant and no other."""
     values = {**variant.predict, **variant.decode}
+    if variant.family == SILENT:
+        words = " ".join(f"--{name} {value:g}" for name, value in values.items())
+        return f"# no file makes it, but a command: opsef consensus {words}\n"
     weights = {"weights": variant.weights} if variant.weights else {}
     model = {"engine": variant.engine, **weights, **{key: values[key] for key in variant.named}}
     steps = [{name: parameters} for name, parameters in variant.steps]

@@ -378,6 +378,9 @@ def _open_failures(run: Run, plan: Plan) -> None:
         for unit in plan.units:
             if not unit.makes:
                 run.done_file(unit.id).unlink(missing_ok=True)
+            elif unit.kind == "consensus":  # it is of all variants, those that come now too
+                run.unit_file(unit.id).unlink(missing_ok=True)
+                run.done_file(unit.id).unlink(missing_ok=True)
 
 
 def _counts(result: Result) -> dict[str, int]:
