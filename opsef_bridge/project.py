@@ -204,6 +204,10 @@ class ImageEntry:
         _check_unit(row)
         shape = values.get("shape") or ""
         values["shape"] = tuple(int(side) for side in shape.split("x") if side)
+        _check_axes(values.get("axes") or "", values["shape"])
+        for key in ("id", "source"):
+            if "\n" in (row.get(key) or ""):
+                raise ValueError(f"{key} goes over several lines: is there a quotation mark in it?")
         include = (values.get("include") or "yes").strip().lower()
         if include not in _YES | _NO:
             raise ValueError(f"include is {include!r}, neither yes nor no")
@@ -224,6 +228,17 @@ def _entry(row: dict[str, str]) -> ImageEntry:
         return ImageEntry.from_row(row)
     except (ValueError, InputError) as error:
         raise ValueError(f"row {row.get('id')!r}: {error}") from None
+
+
+def _check_axes(axes: str, shape: tuple[int, ...]) -> None:
+    """Refuse axes and shape that cannot be of one image; both are empty where it is unread."""
+    fine = set(axes) <= set("TZCYXS") and len(set(axes)) == len(axes) and {"Y", "X"} <= set(axes)
+    if (axes and not fine) or len(axes) != len(shape):
+        sides = "x".join(map(str, shape))
+        raise ValueError(
+            f"axes {axes!r} and shape {sides!r} are not of one image: clear both cells, and the "
+            "next import fills them"
+        )
 
 
 def _integer(row: dict[str, str], key: str) -> int:
@@ -565,7 +580,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restkey="", restval="")
-    rows = [{name: cell for name, cell in row.items() if name} for row in reader]
+    try:
+        rows = [{name: cell for name, cell in row.items() if name} for row in reader]
+    except csv.Error as error:  # a quotation mark that is never closed
+        raise ProjectError(
+            f"{path} cannot be read ({error})", hint="Look for a single quotation mark in a cell"
+        ) from None
     return [row for row in rows if any(row.values())]
 
 

@@ -235,3 +235,30 @@ def test_nobody_is_told_to_throw_away_the_index_with_its_own_columns(project, ol
     with pytest.raises(ProjectError) as caught:
         project.images()
     assert caught.value.hint and "elete" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"shape": ""}, "axes 'YX' and shape '' are not of one image"),
+        ({"axes": "XX"}, "axes 'XX' and shape '6x8' are not of one image"),
+        ({"axes": "QX"}, "are not of one image"),
+        ({"source": "a.tif\nb.tif"}, "source goes over several lines"),
+    ],
+)
+def test_cells_that_cannot_be_of_an_image_are_named(tmp_path, cells, words):
+    project = Project(tmp_path)
+    project.write_images([ImageEntry("i00001-a", "a.tif", axes="YX", shape=(6, 8))])
+    [row] = read_csv(project.index_file)
+    write_csv(project.index_file, [row | cells], list(row))
+    with pytest.raises(ProjectError, match=words) as caught:
+        project.images()
+    assert "i00001-a" in str(caught.value)
+
+
+def test_a_quotation_mark_that_is_never_closed_is_said(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text('a,b\n"' + "x,1\n" * 50_000)
+    with pytest.raises(ProjectError, match="cannot be read") as caught:
+        read_csv(file)
+    assert "quotation mark" in caught.value.hint

@@ -75,7 +75,8 @@ def _say(refined: Refined) -> None:
         how += f" and {refined.answers} vouched objects and places"
     console.say(
         "",
-        f"{refined.run} holds the variants of {refined.refined} and {refined.trials} new ones; "
+        f"{refined.run} holds the variants of {refined.refined} and "
+        f"{refined.trials - refined.failed} new ones; "
         f"{refined.passes} of {refined.budget} network passes used",
         f"Best before: {before['objective']:.3f}  {before['slug']} ({before['id']} of "
         f"{refined.refined})",

@@ -16,6 +16,7 @@ from opsef_bridge.errors import ImageError, InputError, NotFoundError
 from opsef_bridge.exchange.sources import outdated, variant_of
 from opsef_bridge.images import Region, image_info, read_labels
 from opsef_bridge.project import Project
+from opsef_bridge.rois.answers import list_answers
 from opsef_bridge.rois.truth import list_truth, read_truth
 from opsef_bridge.sweep.plan import Plan
 
@@ -106,6 +107,11 @@ def open_labels(
 def _truth_set(project: Project) -> LabelSet:
     names = _source_names(project)
     found = [record["image"] for record in list_truth(project)]
+    if not found and list_answers(project):
+        raise NotFoundError(
+            "answers to questions say which variant is better, not how good it is",
+            hint="Vouch for an image, a box or objects: opsef truth add IMAGE whole",
+        )
     if not found:
         raise NotFoundError(
             "nobody has vouched for anything in this project",

@@ -57,6 +57,7 @@ def vouched(project: Project, image: str) -> Vouched | None:
         A record cannot be understood, or answers and truth are of images of other shapes.
     """
     shape, answers = read_answers(project, image)
+    _check_image(project, image)
     truth: Truth | None = None
     if project.truth_file(image).is_file():
         truth = read_truth(project, image)
@@ -109,6 +110,7 @@ def add_answer(
         known, before = read_answers(project, image)
         if before and known != tuple(shape):
             raise _other_shape(file, known, tuple(shape))
+        _check_image(project, image)
         if any(not old.replaced and says_the_same(answer, old) for old in before):
             return before
         kept = [
@@ -117,7 +119,8 @@ def add_answer(
         ]
         answers = [*kept, answer]
         told = [one.to_json() for one in answers]
-        write_json(file, {"image": image, "shape": list(shape), "answers": told})
+        made = {"image": image, "shape": list(shape), "of": _is_of(project, image)}
+        write_json(file, made | {"answers": told})
     return answers
 
 
@@ -223,6 +226,32 @@ def _read(file: Path) -> tuple[tuple[int, ...], list[Answer]]:
             hint="Correct it, or move it away and answer the questions again: opsef truth ask",
         ) from None
     return shape, answers
+
+
+def _is_of(project: Project, image: str) -> dict[str, str]:
+    """Return what decides which pixels of which file the places of an image are."""
+    entry = project.image(image)
+    return {"sha256": entry.sha256, "part": entry.region.text, "projection": entry.projection}
+
+
+def _check_image(project: Project, image: str) -> None:
+    """Refuse answers to another part of the file, or to another file of that name.
+
+    Records of earlier versions do not say.
+    """
+    file = project.answers_file(image)
+    told = read_json(file).get("of") if file.is_file() else None
+    now = _is_of(project, image)
+    if told is not None and told != now:
+        changed = [name for name in now if told.get(name) != now[name]]
+        name = changed[0]
+        was = f"of {name} {told.get(name) or 'none'!r}, which is {now[name] or 'none'!r} now"
+        what = "of another file than lies there now" if name == "sha256" else was
+        raise ProjectError(
+            f"{file} is {what}",
+            hint="Segment the same part of it again (crop in images/index.csv), or move the file "
+            "away and answer the questions again",
+        )
 
 
 def _other_shape(file: Path, shape: tuple[int, ...], now: tuple[int, ...]) -> ProjectError:

@@ -261,7 +261,9 @@ def same_place(new: Answer, old: Answer) -> bool:
 
 
 def _same_question(new: Answer, old: Answer) -> bool:
-    return (new.run, new.variant, new.label) == (old.run, old.variant, old.label)
+    """Where `runs/` was deleted, the same ids come again, and mean something else."""
+    same = (new.run, new.variant, new.label) == (old.run, old.variant, old.label)
+    return same and iou_of(new.outline, old.outline) >= SAME
 
 
 def iou_of(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.words import SizeBin, count_of
 from opsef_bridge.errors import ConfigError, InputError, NotFoundError
 from opsef_bridge.files import lock
@@ -56,10 +57,13 @@ def adopt(
     ------
     NotFoundError
         The variant, group or run does not exist; the message lists what does.
+    InputError
+        The variant is a consensus, or failed on every image of a group.
     """
     folder = _sweep(project, run)
     plan = Plan.from_json(folder.plan())
     chosen = find_variant(plan, variant, folder.id)
+    _refuse_consensus([chosen])
     samples: dict[str, list[str]] = {}
     for image in plan.images:
         samples.setdefault(image.group, []).append(image.id)
@@ -68,6 +72,12 @@ def adopt(
     said = words_of_run(folder)
     verdicts = _verdicts(project, folder, chosen.id)
     new = {}
+    failed = [name for name in ([group] if group else samples) if rows[name]["status"] == "failed"]
+    if failed:
+        raise InputError(
+            f"{chosen.id} failed on every image of group {', '.join(failed)}",
+            hint="Choose another variant, or name a group that it worked on: --group",
+        )
     for name in [group] if group else samples:
         row = rows[name]
         new[name] = _entry(folder, chosen, by, samples[name], verdicts) | {
@@ -130,6 +140,7 @@ def adopt_by_size(
     parts = _parts_by_name(mixed)
     ids = {part.first for part in parts.values()} | {one["first"] for one in mixed.values()}
     chosen = {variant.id: variant for variant in plan.variants if variant.id in ids}
+    _refuse_consensus(chosen.values())
     where = {image: name for name, part in parts.items() for image in part.images}
     new = {}
     for name, part in parts.items():
@@ -141,7 +152,12 @@ def adopt_by_size(
             "words": _words_of_part(part),
         }
     with lock(project.lock_file):
-        entries = [replace(e, group=where.get(e.id, e.group)) for e in project.images()]
+        # A group that somebody gave since the sweep is a choice that stays.
+        was = {image.id: image.group for image in plan.images}
+        entries = [
+            replace(e, group=where[e.id]) if e.id in where and e.group == was[e.id] else e
+            for e in project.images()
+        ]
         project.write_images(entries)
         left = [name for name in mixed if any(e.group == name and not e.gone for e in entries)]
         for name in left:
@@ -157,6 +173,17 @@ def _sweep(project: Project, run: str | None) -> Run:
     if folder is None:
         raise NotFoundError("there is no sweep yet", hint="Start one: opsef sweep run")
     return folder
+
+
+def _refuse_consensus(variants: Iterable[Variant]) -> None:
+    for variant in variants:
+        if variant.family == SILENT:
+            raise InputError(
+                f"{variant.id} is a consensus: `opsef batch` cannot make it, since it is made of "
+                "all variants",
+                hint="Adopt the best single variant, or edit the objects of the consensus: opsef "
+                f"rois export {variant.id}",
+            )
 
 
 def _check_group(run: Run, group: str | None, groups: Iterable[str]) -> None:

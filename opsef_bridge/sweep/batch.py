@@ -83,18 +83,20 @@ def _unlike(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield the images that are unlike those of the sweep, and by what.
 
-    Compared within a group, with those images of the sweep that are in the batch too.
+    Those of a group are compared with the images of its sweep that are in the batch too,
+    whatever group these are in now.
     """
     config = Config(**plan.config)
     entries = {entry.id: entry for entry in job.project.images()}
     adopted = job.project.adopted()
     for group in dict.fromkeys(image.group for image in images):
         sample = set(adopted.get(group, {}).get("sample", ()))
-        mine = [image for image in images if image.group == group]
-        if not any(one.id in sample for one in mine) or all(one.id in sample for one in mine):
-            continue  # nothing to compare with, or nothing to compare
+        new = [image for image in images if image.group == group and image.id not in sample]
+        known_images = [image for image in images if image.id in sample]
+        if not new or not known_images:
+            continue  # nothing to compare, or nothing to compare with
         figures = {}
-        for image in mine:
+        for image in [*known_images, *new]:
             job.report(image.id)
             try:
                 array = segmented_array(job.project, config, entries[image.id])

@@ -170,7 +170,12 @@ def _unread(
     all_known = [entry for entry in known.values() if entry.series == series]
     asked = [entry for entry in all_known if not entry.gone]
     for entry in asked or all_known or [ImageEntry("", "", series=series)]:
-        yield _Found(replace(entry, **kept, axes="", shape=()), tail, why)
+        # The sha256 stays that of the bytes that could be read: where they come back, so does
+        # what a person corrected of them.
+        told = dict(kept)
+        if entry.sha256 not in ("", kept["sha256"]):
+            told |= {"sha256": entry.sha256, "size": 0, "mtime": 0.0}  # not of these bytes
+        yield _Found(replace(entry, **told, axes="", shape=()), tail, why)
 
 
 def _text_of(error: ImageError, file: Path, source: str) -> str:

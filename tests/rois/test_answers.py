@@ -182,6 +182,38 @@ class TestFile:
         shutil.rmtree(project.runs_folder, ignore_errors=True)
         np.testing.assert_array_equal(vouched(project, IMAGE).labels, before.labels)
 
+    def test_the_ids_of_another_run_of_that_name_are_another_question(self, project):
+        add_answer(project, IMAGE, said("right", LEFT, label=5), SHAPE)
+        first, second = add_answer(project, IMAGE, said("nothing", BELOW, label=5), SHAPE)
+        assert not first.replaced and not second.replaced
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"crop": "y=1:5 x=1:7"}, "of part 'none', which is 'y=1:5 x=1:7' now"),
+            ({"projection": "max"}, "of projection 'none', which is 'max' now"),
+            ({"sha256": "ab" * 32}, "of another file than lies there now"),
+        ],
+    )
+    def test_answers_to_another_part_or_file_do_not_count(self, project, change, words):
+        add_answer(project, IMAGE, said("right", LEFT), SHAPE)
+        entry, *others = project.images()
+        project.write_images([replace(entry, **change), *others])
+        with pytest.raises(ProjectError, match=words):
+            vouched(project, IMAGE)
+        with pytest.raises(ProjectError, match=words):
+            add_answer(project, IMAGE, said("right", RIGHT), SHAPE)
+        project.write_images([entry, *others])
+        assert vouched(project, IMAGE).answers == 1
+
+    def test_answers_of_earlier_versions_count(self, project):
+        add_answer(project, IMAGE, said("right", LEFT), SHAPE)
+        file = project.answers_file(IMAGE)
+        told = read_json(file)
+        del told["of"]
+        file.write_text(json.dumps(told))
+        assert vouched(project, IMAGE).answers == 1
+
     def test_the_same_question_again_replaces(self, project):
         add_answer(project, IMAGE, said("right", LEFT), SHAPE)
         first, second = add_answer(project, IMAGE, said("nothing", LEFT), SHAPE)

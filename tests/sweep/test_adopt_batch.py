@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -247,6 +248,45 @@ def test_sizes_that_differ_are_said_and_parted(bench, mixed):
     assert [entry.group for entry in mixed.images()] == [small] * 2 + [large] * 2 + ["default"]
     again = adopt_by_size(mixed, run="run-0001", by="Eve")
     assert set(again) == set(chosen)
+
+
+def test_a_group_that_somebody_gave_since_the_sweep_stays(mixed):
+    first, *others = mixed.images()
+    mixed.write_images([replace(first, group="tumour"), *others])
+    adopt_by_size(mixed)
+    groups = [entry.group for entry in mixed.images()]
+    assert groups[0] == "tumour" and groups[1].startswith("default-")
+
+
+def test_new_images_are_compared_with_the_sample_whatever_its_group_now(bench, mixed, make_discs):
+    adopt_by_size(mixed)
+    assert batch(bench, mixed).remarks == ()
+    unlike = make_discs(12, (90, 160), 40).astype(np.uint16) * 50
+    tifffile.imwrite(mixed.root / "data" / "d.tif", unlike)
+    (remark,) = batch(bench, mixed).remarks
+    assert remark.startswith("i00006-d: unlike the images of the sweep: ")
+
+
+def test_a_variant_that_failed_on_a_whole_group_is_not_adopted(bench, make_discs):
+    images = {
+        "a.tif": make_discs(1, (90, 100), 7),
+        "b.tif": np.stack([make_discs(2, (90, 100), 7)] * 3),
+    }
+    models = {"flat": {"engine": "unet", "scale": 0.5}, "classic": {"engine": "watershed"}}
+    project = bench.project(
+        images,
+        images={"axes": "ZYX"},
+        groups={"volume": "b*"},
+        models=models,
+        sweep={"crop": "none"},
+    )
+    bench.sweep(project)
+    rows = read_csv(project.run().variants_file)
+    failed = [(row["group"], row["id"]) for row in rows if row["status"] == "failed"]
+    assert [group for group, _ in failed] == ["volume"]
+    with pytest.raises(InputError, match="failed on every image of group volume"):
+        adopt(project, failed[0][1])
+    assert list(adopt(project, failed[0][1], group="default")) == ["default"]
 
 
 def test_sizes_of_a_run_that_an_older_version_ranked(mixed):

@@ -411,3 +411,25 @@ def test_names_of_channels_that_a_person_gave_stay_till_the_file_changes(project
     write("nuclei", "cells, membranes")
     [entry] = import_images(project, config())
     assert entry.channels == "nuclei|cells, membranes"
+
+
+def test_a_persons_calibration_outlives_a_file_that_was_damaged_for_a_while(project):
+    add(project, "data/a.tif")
+    [entry] = import_images(project, config())
+    project.write_images([replace(entry, pixel_size_x=0.5, pixel_size_y=0.5, unit="um")])
+    file = project.root / entry.source
+    whole = file.read_bytes()
+    file.write_bytes(whole[:9])
+    [damaged] = import_images(project, config())
+    assert damaged.axes == "" and damaged.pixel_size_x == 0.5
+    [damaged] = import_images(project, config())
+    file.write_bytes(whole)
+    [again] = import_images(project, config())
+    assert (again.axes, again.pixel_size_x, again.unit) == ("YX", 0.5, "um")
+    assert again.sha256 == entry.sha256
+    # Other bytes that can be read are another image, also where they could not be at first.
+    file.write_bytes(whole[:9])
+    import_images(project, config())
+    PilImage.fromarray(np.full((6, 8), 77, np.uint8)).save(file)
+    [other] = import_images(project, config())
+    assert other.sha256 != entry.sha256 and other.pixel_size_x == 0
