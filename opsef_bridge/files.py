@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "file_sha256",
     "key_of",
     "lock",
+    "patiently",
     "read_json",
     "write_json",
     "write_text",
@@ -157,4 +159,20 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
+        yield
+
+
+@contextlib.contextmanager
+def patiently(path: str | os.PathLike[str], seconds: float) -> Iterator[None]:
+    """Hold a lock as `lock` does, but wait so many seconds for it; then LockedError."""
+    end = time.monotonic() + seconds
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(lock(path))
+                break
+            except LockedError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
         yield

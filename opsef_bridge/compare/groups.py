@@ -15,6 +15,7 @@ from scipy import sparse
 
 from opsef_bridge.compare.votes import Labels, distinct_runs
 from opsef_bridge.errors import InputError
+from opsef_bridge.measure.moments import boxes
 from opsef_bridge.measure.overlap import Runs, iou_pairs, reaches
 
 __all__ = ["ObjectGroups", "object_groups"]
@@ -162,14 +163,4 @@ def _boxes(distinct: Sequence[Runs]) -> np.ndarray:
     """Bounding boxes of all objects of all label images."""
     if not distinct:
         return np.zeros((0, 4), np.int64)
-    found = []
-    for runs in distinct:
-        low = np.array(np.unravel_index(runs.start, runs.shape), np.int64)
-        high = np.array(np.unravel_index(runs.stop - 1, runs.shape), np.int64) + 1
-        first = np.full((len(runs.shape), len(runs)), np.iinfo(np.int64).max)
-        last = np.zeros_like(first)
-        for axis in range(len(runs.shape)):
-            np.minimum.at(first[axis], runs.index, low[axis])
-            np.maximum.at(last[axis], runs.index, high[axis])
-        found.append(np.concatenate([first, last]).T)
-    return np.concatenate(found)
+    return np.concatenate([np.concatenate(boxes(runs)[:2]).T for runs in distinct])

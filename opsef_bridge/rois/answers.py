@@ -10,10 +10,7 @@ asked about. A later answer on the same place replaces the earlier, which stays 
 
 from __future__ import annotations
 
-import contextlib
 import math
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from opsef_bridge.errors import InputError, LockedError, NotFoundError, ProjectError
-from opsef_bridge.files import lock, read_json, write_json
+from opsef_bridge.errors import InputError, NotFoundError, ProjectError
+from opsef_bridge.files import patiently, read_json, write_json
 from opsef_bridge.project import Project
 from opsef_bridge.rois.places import Answer, Vouched, fold_answers, same_place, says_the_same
 from opsef_bridge.rois.truth import Truth, read_truth
@@ -106,7 +103,7 @@ def add_answer(
     project.image(image)
     answer = _checked(answer, shape)
     file = project.answers_file(image)
-    with _alone(project.truth_folder / f".{image}.answers.lock"):
+    with patiently(project.truth_folder / f".{image}.answers.lock", PATIENCE):
         known, before = read_answers(project, image)
         if before and known != tuple(shape):
             raise _other_shape(file, known, tuple(shape))
@@ -165,22 +162,6 @@ def list_answers(project: Project) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock, and wait for it: answers come fast, and each takes a moment."""
-    end = time.monotonic() + PATIENCE
-    with contextlib.ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(lock(path))
-                break
-            except LockedError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
-        yield
 
 
 def _checked(answer: Answer, shape: tuple[int, ...]) -> Answer:

@@ -22,7 +22,7 @@ from opsef_bridge.exchange.sources import (
     variant_of,
 )
 from opsef_bridge.execute import Event
-from opsef_bridge.files import file_sha256, lock
+from opsef_bridge.files import file_sha256, lock, patiently
 from opsef_bridge.images import read_image
 from opsef_bridge.project import ImageEntry, Project, read_csv, write_csv
 from opsef_bridge.rois.objects import Objects
@@ -42,7 +42,6 @@ from opsef_bridge.service.parameters import (
     TruthParameters,
     VerdictParameters,
 )
-from opsef_bridge.service.states import patiently
 from opsef_bridge.sweep import Executor, adopt, newest_run, plan_batch, plan_sweep, segment
 from opsef_bridge.sweep import left_out as left_out_of
 from opsef_bridge.sweep.asking import answer, questions, rank_again

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from opsef_bridge.errors import InputError, LockedError, NotFoundError, WorkerError
+from opsef_bridge.files import patiently
 from opsef_bridge.project import Project
 from opsef_bridge.service.forms import (
     entries_of,
@@ -27,7 +28,6 @@ from opsef_bridge.service.states import (
     lives,
     lock_of,
     now,
-    patiently,
     read_state,
 )
 

@@ -16,11 +16,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from opsef_bridge.files import key_of, read_json, write_json
+from opsef_bridge.files import key_of, patiently, read_json, write_json
 from opsef_bridge.project import Project
 from opsef_bridge.service.ledger import ONCE, is_known
 from opsef_bridge.service.requests import another_has
-from opsef_bridge.service.states import patiently
 
 __all__ = ["once", "once_in"]
 

@@ -10,10 +10,9 @@ import unicodedata
 from pathlib import Path
 
 from opsef_bridge.errors import InputError, LockedError, NotFoundError
-from opsef_bridge.files import key_of, write_text
+from opsef_bridge.files import key_of, patiently, write_text
 from opsef_bridge.project import Project
 from opsef_bridge.service.people import service_folder
-from opsef_bridge.service.states import patiently
 
 __all__ = [
     "file_name",

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from opsef_bridge.config import Config
 from opsef_bridge.errors import ImageError, NotFoundError, OpsefError
-from opsef_bridge.files import file_sha256, key_of
+from opsef_bridge.files import file_sha256, key_of, patiently
 from opsef_bridge.images import write_hyperstack
 from opsef_bridge.images.identity import stamp
 from opsef_bridge.presets import Preset
@@ -27,7 +27,6 @@ from opsef_bridge.service.once import once, once_in
 from opsef_bridge.service.people import service_folder
 from opsef_bridge.service.pixels import sent_image_info
 from opsef_bridge.service.places import file_name, project_key
-from opsef_bridge.service.states import patiently
 from opsef_bridge.service.web import (
     Author,
     Body,

@@ -35,7 +35,7 @@ from opsef_bridge.errors import (
     OpsefError,
     ProjectError,
 )
-from opsef_bridge.files import atomic_path, file_sha256, write_json
+from opsef_bridge.files import atomic_path, file_sha256, patiently, write_json
 from opsef_bridge.project import Project
 from opsef_bridge.service.forms import (
     Request,
@@ -65,7 +65,6 @@ from opsef_bridge.service.states import (
     here,
     lock_of,
     now,
-    patiently,
 )
 
 __all__ = [

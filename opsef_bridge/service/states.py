@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +32,6 @@ __all__ = [
     "lock_of",
     "log_of",
     "now",
-    "patiently",
     "process_start",
     "read_state",
     "signal_group",
@@ -259,22 +258,6 @@ def lives(project: Project, job: Job) -> bool:
         except LockedError:
             return True
     return process_start(job.pid) == job.pid_started
-
-
-@contextlib.contextmanager
-def patiently(path: Path, seconds: float) -> Iterator[None]:
-    """Hold a lock as `opsef_bridge.files.lock` does, but wait so long for it."""
-    end = time.monotonic() + seconds
-    with contextlib.ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(lock(path))
-                break
-            except LockedError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.02)
-        yield
 
 
 def error_json(error: BaseException) -> dict[str, Any]:

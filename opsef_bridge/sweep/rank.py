@@ -6,18 +6,16 @@ failed on an image is absent there, which is not the same as having found nothin
 
 from __future__ import annotations
 
-import contextlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from opsef_bridge.compare.words import order_note
-from opsef_bridge.errors import LockedError, NotFoundError
+from opsef_bridge.errors import NotFoundError
 from opsef_bridge.execute import Job, Outcome, unit_kind
-from opsef_bridge.files import lock, write_json
+from opsef_bridge.files import patiently, write_json
 from opsef_bridge.project import Project, Run, write_csv
 from opsef_bridge.sweep.evidence import gather
 from opsef_bridge.sweep.plan import Plan, Variant
@@ -54,7 +52,7 @@ def rank(job: Job) -> Iterator[list[Outcome]]:
     """Write ``outcomes.csv``, ``variants.csv`` and ``ranking.json``."""
     outcomes = sorted(job.run.outcomes(), key=lambda o: (o["image"], o["variant"]))
     write_outcomes(job.run, outcomes)
-    with _alone(job.run):
+    with patiently(job.run.root / ".ranking.lock", PATIENCE):
         _write(job.project, job.run, Plan.from_json(job.plan), outcomes, job.report)
     yield []
 
@@ -91,7 +89,7 @@ def rerank(
     if not run.variants_file.is_file():
         raise NotFoundError(f"{run.id} is not ranked yet", hint="`opsef sweep resume` finishes it")
     outcomes = sorted(run.outcomes(), key=lambda o: (o["image"], o["variant"]))
-    with _alone(run):
+    with patiently(run.root / ".ranking.lock", PATIENCE):
         shown = {group: told["shown"] for group, told in read_ranking(run).items()}
         return _write(project, run, Plan.from_json(run.plan()), outcomes, report, shown)
 
@@ -125,22 +123,6 @@ def _write(
     write_csv(run.variants_file, rows, VARIANT_COLUMNS)
     write_json(ranking_file(run), {"run": run.id, "groups": told})
     return told
-
-
-@contextlib.contextmanager
-def _alone(run: Run) -> Iterator[None]:
-    """Wait for another process that ranks this run; what it knew may be older than ours."""
-    patience = time.monotonic() + PATIENCE
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(lock(run.root / ".ranking.lock"))
-                break
-            except LockedError:
-                if time.monotonic() > patience:
-                    raise
-                time.sleep(0.1)
-        yield
 
 
 def write_outcomes(run: Run, outcomes: Iterable[Mapping[str, Any]]) -> None:
