@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from opsef_bridge import cli
-from opsef_bridge.cli.common import Context
 from opsef_bridge.images import read_labels, write_labels
 from opsef_bridge.measure.match import match
 from tests.exchange.conftest import finished, project  # noqa: F401  (fixtures)
 from tests.measure.test_match import blobs
+from tests.running import run_opsef
 
 A = "i00001-a"
 
@@ -27,15 +25,7 @@ def opsef(monkeypatch, capfd, tmp_path):
     monkeypatch.chdir(here)
 
     def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["opsef", *map(str, words)])
-        monkeypatch.setattr(Context, "folder", Path("."))
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capfd.readouterr()
+        return run_opsef(monkeypatch, capfd, *words)
 
     return run
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from opsef_bridge import cli
-from opsef_bridge.cli.common import Context
 from opsef_bridge.images import write_labels
 from opsef_bridge.rois import read_rois, write_rois
 from tests.exchange.conftest import finished, project  # noqa: F401  (fixtures)
+from tests.running import run_opsef
 
 A, B = "i00001-a", "i00002-b"
 REAL = Path(__file__).parent / "data" / "annotatorj"
@@ -25,16 +23,8 @@ def opsef(monkeypatch, capfd, project):  # noqa: F811
     """Run `opsef -p PROJECT` in this process; return exit code, stdout, stderr."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        arguments = ["opsef", *(() if "-p" in words else ("-p", project.root)), *words]
-        monkeypatch.setattr(sys, "argv", [str(word) for word in arguments])
-        monkeypatch.setattr(Context, "folder", Path("."))
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capfd.readouterr()
+        where = () if "-p" in words else ("-p", project.root)
+        return run_opsef(monkeypatch, capfd, *where, *words)
 
     return run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,11 @@ import PIL.Image
 import pytest
 import tifffile
 
-from opsef_bridge import cli
-from opsef_bridge.cli.common import Context
 from opsef_bridge.project import Project, read_csv
 from opsef_bridge.rois import write_roi_set
 from opsef_bridge.rois.answers import read_answers
 from opsef_bridge.sweep import plan_sweep, run_plan
+from tests.running import run_opsef
 from tests.small_projects import Here, discs
 
 CONFIG = """\
@@ -50,15 +48,7 @@ def opsef(monkeypatch, capfd, project):
     """Run `opsef -p PROJECT` in this process; return exit code, stdout, stderr."""
 
     def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [str(w) for w in ("opsef", "-p", project.root, *words)])
-        monkeypatch.setattr(Context, "folder", Path("."))
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capfd.readouterr()
+        return run_opsef(monkeypatch, capfd, "-p", project.root, *words)
 
     return run
 

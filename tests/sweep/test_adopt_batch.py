@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from opsef_bridge import cli
-from opsef_bridge.cli.common import Context
 from opsef_bridge.errors import ConfigError, InputError, NotFoundError
 from opsef_bridge.images import read_image
 from opsef_bridge.measure import fill_rois
@@ -21,6 +17,7 @@ from opsef_bridge.rois import read_rois
 from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, run_plan
 from opsef_bridge.sweep.adopt import adopt_by_size
 from opsef_bridge.sweep.ranking import ranking_file, words_of_run
+from tests.running import run_opsef
 
 GROUPS = {"small": "s*", "large": "l*"}
 
@@ -350,15 +347,7 @@ def opsef(monkeypatch, capfd):
     """Run `opsef` in this process, as the console script does."""
 
     def run(project, *words):
-        monkeypatch.setattr(sys, "argv", ["opsef", "-p", str(project.root), *words])
-        monkeypatch.setattr(Context, "folder", Path("."))
-        capfd.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code or 0
-        return code, *capfd.readouterr()
+        return run_opsef(monkeypatch, capfd, "-p", project.root, *words)
 
     return run
 
