@@ -29,6 +29,7 @@ _WORDS = (
     "can't allocate memory",  # torch on the CPU
     "not enough memory",
     "alloc_failed",  # cuDNN and cuBLAS
+    "resource allocation failed",  # cuBLAS, as ONNX Runtime passes it on
     "oom when allocating",  # TensorFlow
 )
 _NAMES = ("OutOfMemoryError", "ResourceExhaustedError")

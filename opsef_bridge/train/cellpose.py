@@ -28,6 +28,7 @@ from opsef_bridge.files import atomic_path
 from opsef_bridge.train.augment import Augmentation, relight
 from opsef_bridge.train.card import model_card
 from opsef_bridge.train.data import Sample
+from opsef_bridge.train.network import check_device
 
 __all__ = [
     "DIAMETER",
@@ -65,6 +66,9 @@ class Settings:
     """Part of the crops that must show an object, as far as ten draws find one."""
     bfloat16: bool = True
     seed: int = 0
+    device: str = "cpu"
+    """``"cpu"`` or ``"cuda"``. A GPU rounds otherwise: that a seed gives the same weights
+    is tested on the CPU only."""
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(scale=(0.65, 1.6)))
     """Scales are relative to `DIAMETER`. A ladder of diameters in steps of 2 misses an object
     by up to 1.41, and the objects of an image are not all alike."""
@@ -141,6 +145,8 @@ def fit(
     ------
     InputError
         There is no object to learn from, or the crop does not fit the poolings.
+    WorkerError
+        torch cannot use the device.
     """
     from cellpose.resnet_torch import CPnet
 
@@ -153,11 +159,12 @@ def fit(
             f"crop {settings.crop} is no multiple of {multiple}",
             hint=f"{len(settings.channels) - 1} poolings halve it so often",
         )
+    check_device(settings.device)
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     network = CPnet([2, *settings.channels], 3, sz=3, diam_mean=DIAMETER)
     network.diam_labels.fill_(float(np.mean([example.diameter for example in examples])))
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(settings.device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
     rates = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -168,7 +175,7 @@ def fit(
     )
     for step in range(settings.steps):
         images, flows = batch_of(rng, examples, settings)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             found = network(images)[0]
         value = loss(found.float(), flows)
         optimiser.zero_grad()
@@ -176,7 +183,7 @@ def fit(
         optimiser.step()
         rates.step()
         report(step + 1, value.item())
-    return network.eval()
+    return network.cpu().eval()
 
 
 def batch_of(
@@ -192,7 +199,8 @@ def batch_of(
     crops = [_draw(rng, examples[i], settings) for i in chosen]
     images = torch.from_numpy(np.stack([np.stack([image, 0 * image]) for image, _ in crops]))
     flows = torch.from_numpy(np.stack([flows for _, flows in crops]))
-    return images.contiguous(memory_format=torch.channels_last), flows
+    images = images.contiguous(memory_format=torch.channels_last)
+    return images.to(settings.device), flows.to(settings.device)
 
 
 def _draw(

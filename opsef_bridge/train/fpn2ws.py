@@ -34,6 +34,7 @@ from opsef_bridge.train.augment import Augmentation, augment
 from opsef_bridge.train.card import GREY, model_card
 from opsef_bridge.train.data import BORDER, Sample, class_map
 from opsef_bridge.train.encoders import STRIDES, load_encoder
+from opsef_bridge.train.network import check_device
 
 __all__ = [
     "FPN2Module",
@@ -87,6 +88,9 @@ class Settings:
     """Weight of the squared error beside the cross-entropy."""
     bfloat16: bool = True
     seed: int = 0
+    device: str = "cpu"
+    """``"cpu"`` or ``"cuda"``. A GPU rounds otherwise: that a seed gives the same weights
+    is tested on the CPU only."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     encoder: str = "small"
     """``small``, or the name of a network of torchvision or timm."""
@@ -199,6 +203,8 @@ def fit(
         such encoder.
     WeightsError
         The weights of the encoder are those of something else.
+    WorkerError
+        torch cannot use the device.
     """
     if not samples:
         raise InputError("there is nothing to learn from: no samples")
@@ -207,26 +213,27 @@ def fit(
             f"crop {settings.crop} is no multiple of {settings.multiple}",
             hint="The levels of the encoder halve it again and again",
         )
+    check_device(settings.device)
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     network = FPN2Module(
         settings.widths, settings.pyramid, settings.encoder, settings.encoder_weights
     )
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(settings.device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
     schedule = loop.Settings(settings.steps, rate=settings.rate, warm_up=settings.warm_up)
     for step in range(settings.steps):
         images, truth = batch_of(rng, samples, settings)
         for group in optimiser.param_groups:
             group["lr"] = loop.learning_rate(step, schedule)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             logits = network(images)
         value = loss(logits.float(), truth, settings.square_weight)
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
         report(step + 1, value.item())
-    return network.eval()
+    return network.cpu().eval()
 
 
 def batch_of(
@@ -238,7 +245,8 @@ def batch_of(
     crops = [augment(rng, samples[i], settings.crop, settings.augmentation) for i in chosen]
     images = torch.from_numpy(np.stack([image for image, _ in crops])[:, None])
     truth = torch.from_numpy(np.stack([targets(labels) for _, labels in crops]))
-    return images.contiguous(memory_format=torch.channels_last), truth
+    images = images.contiguous(memory_format=torch.channels_last)
+    return images.to(settings.device), truth.to(settings.device)
 
 
 def targets(labels: np.ndarray) -> np.ndarray:

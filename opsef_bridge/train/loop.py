@@ -14,7 +14,7 @@ from torch.nn import functional
 from opsef_bridge.errors import InputError
 from opsef_bridge.train.augment import Augmentation, augment
 from opsef_bridge.train.data import BORDER, Sample, class_map
-from opsef_bridge.train.network import UNetModule
+from opsef_bridge.train.network import UNetModule, check_device
 
 __all__ = ["Settings", "batch_of", "fit", "learning_rate", "loss", "predict"]
 
@@ -36,6 +36,9 @@ class Settings:
     """Draw images in proportion to their area, not all alike."""
     bfloat16: bool = True
     seed: int = 0
+    device: str = "cpu"
+    """``"cpu"`` or ``"cuda"``. A GPU rounds otherwise: that a seed gives the same weights
+    is tested on the CPU only."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -57,6 +60,8 @@ def fit(
     ------
     InputError
         There are no samples, or the crop does not fit the poolings.
+    WorkerError
+        torch cannot use the device.
     """
     if not samples:
         raise InputError("there is nothing to learn from: no samples")
@@ -65,9 +70,12 @@ def fit(
             f"crop {settings.crop} is no multiple of {2**settings.depth}",
             hint=f"{settings.depth} poolings halve it so often",
         )
+    check_device(settings.device)
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    network = UNetModule(settings.width, settings.depth).to(memory_format=torch.channels_last)
+    network = UNetModule(settings.width, settings.depth).to(
+        settings.device, memory_format=torch.channels_last
+    )
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
     )
@@ -76,14 +84,14 @@ def fit(
         images, classes = batch_of(rng, samples, settings)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, settings)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             scores = network(images)
         value = loss(scores.float(), classes, settings.border_weight)
         optimiser.zero_grad()
         value.backward()
         optimiser.step()
         report(step + 1, value.item())
-    return network.eval()
+    return network.cpu().eval()
 
 
 def batch_of(
@@ -95,7 +103,8 @@ def batch_of(
     crops = [augment(rng, samples[i], settings.crop, settings.augmentation) for i in chosen]
     images = torch.from_numpy(np.stack([image for image, _ in crops])[:, None])
     classes = torch.from_numpy(np.stack([class_map(labels) for _, labels in crops]))
-    return images.contiguous(memory_format=torch.channels_last), classes.long()
+    images = images.contiguous(memory_format=torch.channels_last)
+    return images.to(settings.device), classes.long().to(settings.device)
 
 
 def learning_rate(step: int, settings: Settings) -> float:

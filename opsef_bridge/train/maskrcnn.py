@@ -28,6 +28,7 @@ from opsef_bridge.train import loop
 from opsef_bridge.train.augment import Augmentation, augment
 from opsef_bridge.train.card import GREY, model_card
 from opsef_bridge.train.data import Sample
+from opsef_bridge.train.network import check_device
 
 __all__ = ["Settings", "batch_of", "export", "fit", "maskrcnn_card", "targets"]
 
@@ -60,6 +61,9 @@ class Settings:
     """Of the loss of the masks; the four other losses count 1."""
     bfloat16: bool = True
     seed: int = 0
+    device: str = "cpu"
+    """``"cpu"`` or ``"cuda"``. A GPU rounds otherwise: that a seed gives the same weights
+    is tested on the CPU only."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -85,20 +89,23 @@ def fit(
     ------
     InputError
         There is no object to learn from.
+    WorkerError
+        torch cannot use the device.
     """
     if not any(sample.labels.any() for sample in samples):
         raise InputError("there is nothing to learn from: no sample has an object")
+    check_device(settings.device)
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     network = small_network(settings.widths, settings.pyramid, box=settings.box, mask=settings.mask)
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(settings.device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
     schedule = loop.Settings(settings.steps, rate=settings.rate, warm_up=settings.warm_up)
     for step in range(settings.steps):
         images, truth = batch_of(rng, samples, settings)
         for group in optimiser.param_groups:
             group["lr"] = loop.learning_rate(step, schedule)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             losses = network(images, truth)
         losses["loss_mask"] = losses["loss_mask"] * settings.mask_weight
         value = torch.stack(list(losses.values())).sum()
@@ -107,7 +114,7 @@ def fit(
         nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
         optimiser.step()
         report(step + 1, value.item())
-    return network.eval()
+    return network.cpu().eval()
 
 
 def batch_of(
@@ -117,8 +124,9 @@ def batch_of(
     area = np.array([sample.image.size for sample in samples])
     chosen = rng.choice(len(samples), size=settings.batch, p=area / area.sum())
     crops = [augment(rng, samples[i], settings.crop, settings.augmentation) for i in chosen]
-    images = [torch.from_numpy(image[None]) for image, _ in crops]
-    return images, [targets(labels, settings.margin) for _, labels in crops]
+    images = [torch.from_numpy(image[None]).to(settings.device) for image, _ in crops]
+    truth = [targets(labels, settings.margin) for _, labels in crops]
+    return images, [{name: t.to(settings.device) for name, t in one.items()} for one in truth]
 
 
 def targets(labels: np.ndarray, margin: float) -> dict[str, Tensor]:

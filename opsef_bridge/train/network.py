@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["UNetModule", "parameter_count"]
+from opsef_bridge.errors import WorkerError
+
+__all__ = ["UNetModule", "check_device", "parameter_count"]
 
 
 class UNetModule(nn.Module):
@@ -42,6 +44,21 @@ class UNetModule(nn.Module):
         for block, skip in zip(self.up, skips[-2::-1], strict=True):
             x = block(torch.cat([self.enlarge(x), skip], dim=1))
         return self.head(x)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch cannot train on.
+
+    Raises
+    ------
+    WorkerError
+        It is neither ``"cpu"`` nor a ``"cuda"`` that torch can use here.
+    """
+    if device != "cpu" and not (device == "cuda" and torch.cuda.is_available()):
+        raise WorkerError(
+            f"torch cannot train on the device {device!r} here",
+            hint="Use cpu; or on a machine with an NVIDIA GPU cuda, with a torch built for it",
+        )
 
 
 def parameter_count(network: nn.Module) -> int:

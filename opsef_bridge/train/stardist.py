@@ -40,6 +40,7 @@ from opsef_bridge.train.augment import Augmentation, augment
 from opsef_bridge.train.card import model_card
 from opsef_bridge.train.colour import StainAugmentation, augment_colour
 from opsef_bridge.train.data import Sample
+from opsef_bridge.train.network import check_device
 
 __all__ = [
     "Settings",
@@ -82,6 +83,9 @@ class Settings:
     """Part of the crops that must show an object."""
     bfloat16: bool = True
     seed: int = 0
+    device: str = "cpu"
+    """``"cpu"`` or ``"cuda"``. A GPU rounds otherwise: that a seed gives the same weights
+    is tested on the CPU only."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """With a `StainAugmentation` the network is one for colour images."""
 
@@ -162,14 +166,17 @@ def fit(
     InputError
         There are no samples, they are not of the settings' channels, or the crop does not
         fit the poolings.
+    WorkerError
+        torch cannot use the device.
     """
     _check(samples, settings)
+    check_device(settings.device)
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
     network = start or StarDistModule(
         settings.rays, settings.width, settings.depth, settings.features, settings.channels
     )
-    network = network.to(memory_format=torch.channels_last).train()
+    network = network.to(settings.device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
     rates = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,
@@ -180,7 +187,7 @@ def fit(
     )
     for step in range(settings.steps):
         images, prob, dist = batch_of(rng, samples, settings)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             logits, found = network(images)
         value = loss(logits.float(), found.float(), prob, dist, settings)
         optimiser.zero_grad()
@@ -188,7 +195,7 @@ def fit(
         optimiser.step()
         rates.step()
         report(step + 1, value.item())
-    return network.eval()
+    return network.cpu().eval()
 
 
 def _check(samples: Sequence[Sample], settings: Settings) -> None:
@@ -212,14 +219,14 @@ def _check(samples: Sequence[Sample], settings: Settings) -> None:
 
 def batch_of(
     rng: np.random.Generator, samples: Sequence[Sample], settings: Settings
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Draw crops: images (N, C, S, S), then what `targets` makes of their labels."""
     crops = [_draw(rng, samples, settings) for _ in range(settings.batch)]
-    stack = np.stack([np.atleast_3d(image) for image, _ in crops])
-    images = torch.from_numpy(np.moveaxis(stack, -1, 1))
+    stack = np.moveaxis(np.stack([np.atleast_3d(image) for image, _ in crops]), -1, 1)
+    images = torch.from_numpy(stack).contiguous(memory_format=torch.channels_last)
     aims = [targets(labels, settings.rays) for _, labels in crops]
     prob, dist = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*aims, strict=True))
-    return images.contiguous(memory_format=torch.channels_last), prob, dist
+    return tuple(one.to(settings.device) for one in (images, prob, dist))
 
 
 def _draw(

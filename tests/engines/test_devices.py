@@ -21,7 +21,8 @@ import pytest
 from opsef_bridge import doctor
 from opsef_bridge.engines import LoadedEngine, devices, engine_class, find_weights, resolve_device
 from opsef_bridge.engines.devices import gpu_names, onnx_devices, tiny_network, why_no_gpu
-from opsef_bridge.engines.runtime import open_session
+from opsef_bridge.engines.memory import is_out_of_memory
+from opsef_bridge.engines.runtime import ON_CUDA, open_session
 from opsef_bridge.errors import ConfigError, WorkerError
 
 BUILD = pytest.mark.skipif(
@@ -102,6 +103,30 @@ def test_falling_back_is_recorded(hollow, monkeypatch, capsys):
     loaded = LoadedEngine.open(engine_class("unet"), find_weights("unet", None), "auto")
     assert (loaded.device, loaded.steps) == ("cpu", [])
     assert "not on the cuda: ONNX Runtime could not start" in loaded.fell_back
+
+
+def test_a_gpu_that_is_full_at_loading_is_no_broken_file(monkeypatch):
+    # As an H100 said it whose memory another program had taken.
+    said = (
+        "[ONNXRuntimeError] : 1 : FAIL : Exception during initialization: CUBLAS failure 3: the "
+        "resource allocation failed ; GPU=0 ; expr=cublasCreate(&cublas_handle_);"
+    )
+    asked = []
+
+    def session(path, options, providers):
+        asked.append(dict(providers))
+        raise RuntimeError(said)
+
+    module = types.SimpleNamespace(
+        get_available_providers=lambda: ["CUDAExecutionProvider"],
+        SessionOptions=lambda: types.SimpleNamespace(add_session_config_entry=lambda *entry: None),
+        InferenceSession=session,
+    )
+    monkeypatch.setitem(sys.modules, "onnxruntime", module)
+    with pytest.raises(WorkerError, match="out of memory: the weights 'nuclei-unet'") as caught:
+        open_session(find_weights("unet", None), "cuda")
+    assert is_out_of_memory(caught.value), "so that lighter steps and the CPU are tried"
+    assert asked == [{"CUDAExecutionProvider": ON_CUDA}]
 
 
 def test_a_session_does_not_change_its_device_while_it_runs():

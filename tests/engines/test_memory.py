@@ -103,6 +103,7 @@ def test_weights_that_cannot_run_on_the_gpu_go_to_the_cpu_unless_it_was_asked_fo
         (RuntimeError("[ONNXRuntimeError] : 6 : Failed to allocate memory for buffer"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 4 bytes"), True),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUBLAS failure 3: the resource allocation failed ; GPU=0"), True),
         (RuntimeError("the memory of the image is empty"), False),
         (OSError("disk quota: out of memory of the server"), False),
         (ValueError("shape"), False),
