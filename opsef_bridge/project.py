@@ -35,12 +35,14 @@ what came back in ``exchange/`` are that work.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ from opsef_bridge.engines import Engine
 from opsef_bridge.engines.external import describe, external_class
 from opsef_bridge.engines.registry import use_engine
 from opsef_bridge.errors import ImageError, InputError, NotFoundError, ProjectError
-from opsef_bridge.files import read_json, write_json, write_text
+from opsef_bridge.files import patiently, read_json, write_json, write_text
 from opsef_bridge.images import Region, read_labels
 from opsef_bridge.images.calibration import MICROMETRES, to_micrometres
 from opsef_bridge.images.projection import PROJECTIONS
@@ -72,6 +74,12 @@ SELDOM = ("part", "crop", "segment_channel", "projection", "channels", "time_ste
 """Columns of the index that are written where an image has something in them."""
 
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+PATIENCE = 600.0
+"""Seconds to wait for others who change the index: they may be hashing many new images."""
+
+_CHANGING: ContextVar[frozenset[Path]] = ContextVar("changing", default=frozenset())
+"""Files of the indexes whose locks are held here."""
 
 _YES = {"yes", "true", "1", "ja", "wahr", "oui", "vrai"}
 _NO = {"no", "false", "0", "nein", "falsch", "non", "faux"}
@@ -327,6 +335,25 @@ class Run:
     def compare_file(self, image: str) -> Path:
         return self.root / "compare" / f"{safe_name(image)}.tif"
 
+    def labels(self, variant: str, image: str) -> np.ndarray:
+        """Return labels that it has made: int32, 0 is background.
+
+        Raises
+        ------
+        ProjectError
+            Their file is gone or damaged.
+        """
+        file = self.label_file(variant, image)
+        again = f"`opsef sweep resume --run {self.id}` makes it again"
+        if not file.is_file():
+            raise ProjectError(f"{file} is gone, which {self.id} has made", hint=again)
+        try:
+            return read_labels(file)
+        except ImageError as error:
+            raise ProjectError(
+                f"{file} is damaged ({error.message})", hint=f"Delete it; then {again}"
+            ) from error
+
     def plan(self) -> dict[str, Any]:
         """Return the parsed ``plan.json``; files that steps name have whole paths."""
         if not self.plan_file.is_file():
@@ -429,8 +456,27 @@ class Project:
                 return entry
         raise NotFoundError(f"there is no image {image!r}", hint="`opsef images list` shows them")
 
+    @contextlib.contextmanager
+    def changing_images(self, seconds: float = PATIENCE) -> Iterator[None]:
+        """Hold the lock of ``images/index.csv``, from reading its rows to writing them anew.
+
+        Who holds it may come here again; others wait so many seconds for it, then LockedError.
+        """
+        if self.index_file in _CHANGING.get():
+            yield
+            return
+        with patiently(self.index_file.with_name(".index.lock"), seconds):
+            mark = _CHANGING.set(_CHANGING.get() | {self.index_file})
+            try:
+                yield
+            finally:
+                _CHANGING.reset(mark)
+
     def write_images(self, entries: Iterable[ImageEntry]) -> None:
-        """Write ``images/index.csv``, without those of `SELDOM` that are empty throughout."""
+        """Write ``images/index.csv``, without those of `SELDOM` that are empty throughout.
+
+        In `changing_images`, as what was read before.
+        """
         rows = [entry.to_row() for entry in entries]
         columns = [
             f.name
@@ -504,17 +550,21 @@ class Project:
         ------
         NotFoundError
             The run, or labels of that variant and image, do not exist.
+        ProjectError
+            The file is damaged.
         """
+        folder = self.run(run)
         try:
-            file = self.run(run).label_file(variant, image)
+            there = folder.label_file(variant, image).is_file()
         except ValueError as error:
             raise NotFoundError(str(error)) from None
-        if not file.is_file():
+        if not there:
             raise NotFoundError(
-                f"{self.run(run).id} has no labels of image {image!r} by variant {variant!r}",
-                hint="outcomes.csv of the run says what became of every image and variant",
+                f"{folder.id} has no labels of image {image!r} by variant {variant!r}",
+                hint="outcomes.csv of the run says what became of every image and variant; `opsef "
+                f"sweep resume --run {folder.id}` makes again what is gone",
             )
-        return read_labels(file)
+        return folder.labels(variant, image)
 
     def engines(self) -> dict[str, dict[str, Any]]:
         """Return the engines in other interpreters: python, target, parameters, by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import tifffile
 
 from opsef_bridge.images import write_labels
 from opsef_bridge.rois import read_rois, write_rois
+from opsef_bridge.rois.truth import read_truth
+from opsef_bridge.sweep.ranking import read_ranking
 from tests.exchange.conftest import finished, project  # noqa: F401  (fixtures)
 from tests.running import run_opsef
 
@@ -135,6 +138,34 @@ def test_to_annotatorj_and_back(opsef, project):  # noqa: F811
     code, out, _ = opsef("annotatorj", "import", "zips1", "--truth", "whole", "--author", "ada")
     assert code == 0 and f"{B}: r0001" in out and "1 deleted" in out
     assert opsef("annotatorj", "export", "round1", "v0001")[0] == 2
+
+
+def test_what_is_vouched_for_in_an_import_ranks_anew_at_once(opsef, project):  # noqa: F811
+    def answers() -> int:
+        return read_ranking(project.run())["default"]["answers"]
+
+    file = Path(opsef("rois", "export", "v0001", "--image", A)[1].strip())
+    assert opsef("rois", "import", file, "--author", "ada")[0] == 0 and answers() == 0
+    code, _, err = opsef("rois", "import", file, "--author", "ada", "--truth", "whole")
+    objects = len(read_rois(file))
+    assert (code, err) == (0, "") and answers() == objects > 1
+
+    out = opsef("annotatorj", "export", "zips1", "v0001", "--layout", "zips", "--json")[1]
+    other = Path(json.loads(out)["folder"]) / "normal" / f"{B}_ROIs.zip"
+    drop(other, 0)
+    assert opsef("annotatorj", "import", "zips1", "--truth", "whole", "--author", "ada")[0] == 0
+    assert answers() == objects + len(read_rois(other))
+
+
+def test_a_ranking_that_cannot_follow_loses_no_import(opsef, project):  # noqa: F811
+    file = Path(opsef("rois", "export", "v0001", "--image", A)[1].strip())
+    shutil.rmtree(project.cache_folder)
+    lost = project.run().label_file("v0002", B)
+    lost.unlink()
+    code, out, err = opsef("rois", "import", file, "--author", "ada", "--truth", "whole")
+    assert code == 0 and f"{A}: r0001" in out
+    assert "run-0001 could not be ranked anew" in err and str(lost) in err
+    assert "sweep resume --run run-0001" in err and read_truth(project, A).known.all()
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,7 @@ def rois_export(
         format=to_format.value,
         to=to,
         blind=blind,
+        remark=Context.console.warn,
     )
     Context.console.say(*map(str, files) if files else ["No objects, so no files"])
     Context.console.answer([str(file) for file in files])
@@ -138,7 +139,7 @@ def rois_import(
         done = [clear_objects(project, image or "", how, base=base)]
     else:
         done = import_path(project, path, how, image=image, base=base)
-    _report(done)
+    _report(done, how)
 
 
 @rois_app.command("log")
@@ -273,7 +274,7 @@ def annotatorj_import(
 
     how = _how(author, resolve, truth)
     done, said = import_annotatorj(Context.project(), name, how, prefer=prefer.value)
-    _report(done, said)
+    _report(done, how, said)
 
 
 @app.command("import-legacy")
@@ -320,9 +321,10 @@ def _how(author: str | None, resolve: Side | None, truth: str | None) -> How:
     return How(resolve=resolve.value if resolve else None, truth=truth, **given)
 
 
-def _report(done: Sequence[Imported], said: Sequence[str] = ()) -> None:
-    """Say what became of each image; exit with 1 if one failed."""
+def _report(done: Sequence[Imported], how: How, said: Sequence[str] = ()) -> None:
+    """Say what became of each image, rank anew by what is truth now; exit with 1 if one failed."""
     from opsef_bridge.errors import StaleError
+    from opsef_bridge.sweep.asking import rank_again
 
     console = Context.console
     if len(done) == 1 and done[0].error:
@@ -346,6 +348,8 @@ def _report(done: Sequence[Imported], said: Sequence[str] = ()) -> None:
             console.say(f"{name}: {'; '.join(one.said)}")
     for line in said:
         console.say(line)
+    if how.truth is not None and any(one.saved for one in done):
+        console.warn(*rank_again(Context.project())[1])
     console.answer({"images": [one.to_json() for one in done], "said": list(said)})
     raise typer.Exit(1 if any(one.error for one in done) else 0)
 

@@ -9,7 +9,7 @@ comes back into its place (`opsef_bridge.exchange.annotatorj_import`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,6 +90,7 @@ def export_annotatorj(
             f"{folder} holds an export, and perhaps edits, already",
             hint=f"Bring it in with `opsef annotatorj import {name}`, then use another name",
         )
+    remarks: list[str] = []
     wanted = subjects(
         project,
         variants,
@@ -98,12 +99,15 @@ def export_annotatorj(
         images=images,
         blind=blind,
         way=f"opsef annotatorj export {name} v0007",
+        remark=remarks.append,
     )
     items = (item for subject in wanted for item in _items(project, subject, blind))
     if layout == "opsef":
         written = write_run_folder(folder, items, name=name, class_names=project.config.classes)
-        return Exported(folder, tuple(written.lists), tuple(written.left_out), tuple(written.notes))
-    return _write_zips(folder, list(items), class_folder, project.config.classes)
+        notes = (*remarks, *written.notes)
+        return Exported(folder, tuple(written.lists), tuple(written.left_out), notes)
+    zips = _write_zips(folder, list(items), class_folder, project.config.classes)
+    return replace(zips, notes=(*remarks, *zips.notes))
 
 
 def _items(project: Project, subject: Subject, blind: bool) -> Iterator[Item]:

@@ -239,7 +239,8 @@ def _as_exported(project: Project, image: str, base: Base) -> Objects:
     if base.revision:
         history = History(project, image)
         return history.own(base.revision) if base.own else history.objects(base.revision)
-    found = base_subject(project, project.image(image), base)
+    # `save_objects` makes the same remarks.
+    found = base_subject(project, project.image(image), base, lambda said: None)
     if found is None:
         raise NotFoundError(
             f"what {image} was made from is not known", hint="Export it again, then edit"

@@ -124,7 +124,8 @@ def evaluate_sets(
     Raises
     ------
     InputError
-        No image has labels in all, the models saw different parts of an image, or
+        No image has labels in all, the models saw different parts of an image, what is to be
+        cut to a crop has another shape than the whole image, or
         `opsef_bridge.compare.evaluate.evaluate` refuses.
     """
     thresholds = tuple(thresholds)
@@ -148,10 +149,12 @@ def _cases(
     total = len(rows) * (len(rows[0]) - 1)
     for place, (asked, *given) in enumerate(rows):
         report(Event(number * len(rows) + place, total, f"{name}, {asked.name}"))
-        box = _common_box([asked, *given])
-        truth, valid = _truth_part(asked, box)
+        box, whole = _common_box([asked, *given])
+        truth, valid = _truth_part(asked, box, whole)
         labels = given[number].read().labels
-        labels = labels if given[number].box else _cut(labels, box)
+        if box and not given[number].box:
+            _check_whole(f"{asked.name}: the labels of {name}", labels, whole)
+            labels = _cut(labels, box)
         yield Case(asked.name, truth, labels, valid)
 
 
@@ -219,32 +222,45 @@ def _some(items: Sequence[Item]) -> str:
     return f"{names}, ... ({len(items)})" if len(items) > 3 else names
 
 
-def _common_box(items: Sequence[Item]) -> Box | None:
-    """Return the part of the image that all are compared on; None for the whole."""
+def _common_box(items: Sequence[Item]) -> tuple[Box | None, tuple[int, ...] | None]:
+    """Return the part of the image that all are compared on, and the shape of the whole.
+
+    None for the whole image, and for a shape that is not known.
+    """
     boxes = {tuple(item.box) for item in items if item.box}
     if len(boxes) > 1:
         raise InputError(
             f"the labels of {items[0].name} are of different crops: {sorted(boxes)}",
             hint="Compare variants of one run, or run `opsef batch` on whole images",
         )
-    return boxes.pop() if boxes else None
+    whole = next((item.whole for item in items if item.whole), None)
+    return boxes.pop() if boxes else None, whole
 
 
-def _cut(labels: np.ndarray, box: Box | None) -> np.ndarray:
-    if box is None:
-        return labels
+def _check_whole(what: str, labels: np.ndarray, whole: tuple[int, ...] | None) -> None:
+    """Refuse to cut a crop out of what is not of the whole image."""
+    if whole is not None and labels.shape != whole:
+        raise InputError(
+            f"{what} is of shape {labels.shape}, the image whose crop was swept of {whole}",
+            hint="Bring it for the whole image, as it is segmented. If it is of the crop itself, "
+            "copy the label files of the variant out of the project and name that folder",
+        )
+
+
+def _cut(labels: np.ndarray, box: Box) -> np.ndarray:
     top, left, height, width = box
     return labels[..., top : top + height, left : left + width]
 
 
-def _truth_part(item: Item, box: Box | None) -> Labelled:
+def _truth_part(item: Item, box: Box | None, whole: tuple[int, ...] | None) -> Labelled:
     """Read truth; cut to the box, what is cut to less than half of itself is not valid."""
-    whole = item.read()
+    told = item.read()
     if box is None or item.box is not None:
-        return whole
-    part = _cut(whole.labels, box)
-    valid = np.ones(part.shape, bool) if whole.valid is None else _cut(whole.valid, box)
-    before, after = label_runs(whole.labels), label_runs(part)
+        return told
+    _check_whole(f"{item.name}: truth", told.labels, whole)
+    part = _cut(told.labels, box)
+    valid = np.ones(part.shape, bool) if told.valid is None else _cut(told.valid, box)
+    before, after = label_runs(told.labels), label_runs(part)
     lost = 2 * after.areas < before.areas[np.searchsorted(before.labels, after.labels)]
     return Labelled(part, valid & ~np.isin(part, after.labels[lost]))
 

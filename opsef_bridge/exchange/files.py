@@ -25,6 +25,7 @@ from opsef_bridge.exchange.saving import (
     save_objects,
 )
 from opsef_bridge.exchange.sources import (
+    Remark,
     Subject,
     image_shape,
     record_of,
@@ -57,6 +58,7 @@ def export_objects(
     format: Literal["imagej", "labels", "geojson"] = "imagej",
     to: Path | None = None,
     blind: bool = False,
+    remark: Remark = lambda said: None,
 ) -> list[Path]:
     """Write the objects of each image to a file that other programs open.
 
@@ -72,6 +74,9 @@ def export_objects(
         ``exchange/<format>`` named after the revision or variant.
     blind : bool
         Draw one of `variants` for each image and do not say which; the revision will.
+    remark : callable
+        Takes a sentence about each image whose class mask cannot be used: its objects are
+        written without classes.
 
     Returns
     -------
@@ -97,6 +102,7 @@ def export_objects(
         images=images,
         blind=blind,
         way="opsef rois export v0007",
+        remark=remark,
     )
     for subject in wanted:
         file = _target(project, subject, format, to, token)

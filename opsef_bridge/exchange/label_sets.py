@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from opsef_bridge.config import Config
 from opsef_bridge.errors import ImageError, InputError, NotFoundError
 from opsef_bridge.exchange.sources import outdated, variant_of
 from opsef_bridge.images import Region, image_info, read_labels
-from opsef_bridge.project import Project
+from opsef_bridge.project import Project, Run
 from opsef_bridge.rois.answers import list_answers
 from opsef_bridge.rois.truth import list_truth, read_truth
 from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = ["Box", "Item", "LabelSet", "Labelled", "open_labels"]
 
@@ -37,12 +39,17 @@ class Labelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Item:
-    """Labels of one image that are not read yet; `also` are other names of the image."""
+    """Labels of one image that are not read yet; `also` are other names of the image.
+
+    Where the labels are of a `box` of it, `whole` is the shape of all that is segmented of it,
+    if that is known.
+    """
 
     name: str
     read: Callable[[], Labelled]
     also: tuple[str, ...] = ()
     box: Box | None = None
+    whole: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,18 +139,25 @@ def _read_truth(project: Project, image: str) -> Labelled:
 
 def _variant_set(project: Project, variant: str, run: str | None) -> LabelSet:
     folder, variant = variant_of(project, variant, run)
-    names = _source_names(project)
+    names, plan = _source_names(project), Plan.from_json(folder.plan())
+    config, entries = Config(**plan.config), {entry.id: entry for entry in project.images()}
     items = []
-    for image in Plan.from_json(folder.plan()).images:
-        file = folder.label_file(variant, image.id)
-        if file.is_file():
-            items.append(Item(image.id, partial(_read, file), names.get(image.id, ()), image.box))
+    for image in plan.images:
+        if folder.label_file(variant, image.id).is_file():
+            entry = entries.get(image.id)
+            whole = segmented_shape(entry, config) if image.box and entry and entry.axes else None
+            read = partial(_read_variant, folder, variant, image.id)
+            items.append(Item(image.id, read, names.get(image.id, ()), image.box, whole))
     if not items:
         raise NotFoundError(
             f"{folder.id} has no labels of {variant}",
             hint="outcomes.csv of the run says what became of every image and variant",
         )
     return LabelSet(variant, tuple(items))
+
+
+def _read_variant(run: Run, variant: str, image: str) -> Labelled:
+    return Labelled(run.labels(variant, image))
 
 
 def _source_names(project: Project) -> dict[str, tuple[str, ...]]:

@@ -200,7 +200,8 @@ def save_objects(
     if isinstance(scope, Box):
         scope.clipped(objects.labels.shape)
     history = History(project, entry.id)
-    subject = base_subject(project, entry, base) if base else None
+    remarks: list[str] = []
+    subject = base_subject(project, entry, base, remarks.append) if base else None
     before = subject.objects if subject else None
     base = subject.base if subject else base or Base()
     if keep_classes:
@@ -212,12 +213,13 @@ def save_objects(
         author=how.author,
         source=source,
         received=received,
-        notes=list(notes),
+        notes=[*notes, *remarks],
         blind=blind,
         resolve=how.resolve,
         class_names=project.config.classes,
         image_sha256=entry.sha256 or None,
     )
+    saved = replace(saved, said=[*saved.said, *remarks])
     if scope is None:
         return saved
     why = _not_vouched(saved, scope)

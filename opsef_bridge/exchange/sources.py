@@ -6,7 +6,7 @@ compared with that and with nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.config import Config
-from opsef_bridge.errors import InputError, NotFoundError
+from opsef_bridge.errors import InputError, NotFoundError, OpsefError
 from opsef_bridge.exchange.blind import draw
-from opsef_bridge.images import read_labels
 from opsef_bridge.project import ImageEntry, Project, Run
 from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.records import content_of
@@ -42,6 +41,10 @@ __all__ = [
     "variant_of",
     "variant_subject",
 ]
+
+
+Remark = Callable[[str], object]
+"""Takes a sentence for a person."""
 
 
 @dataclass(frozen=True)
@@ -114,22 +117,40 @@ def variant_of(project: Project, variant: str, run: str | None = None) -> tuple[
     return folder, find_variant(Plan.from_json(folder.plan()), variant, folder.id).id
 
 
-def variant_subject(project: Project, entry: ImageEntry, run: Run, variant: str) -> Subject | None:
-    """Return the objects of an image by a variant; None where the run has no labels of it."""
+def variant_subject(
+    project: Project, entry: ImageEntry, run: Run, variant: str, remark: Remark | None = None
+) -> Subject | None:
+    """Return the objects of an image by a variant; None where the run has no labels of it.
+
+    A class mask that cannot be used costs the classes where somebody takes the `remark`.
+    """
     file = run.label_file(variant, entry.id)
     plan = Plan.from_json(run.plan())
     planned = {image.id: image for image in plan.images}
     if entry.id not in planned or not file.is_file():
         return None
-    labels, box = read_labels(file), planned[entry.id].box
+    labels, box = run.labels(variant, entry.id), planned[entry.id].box
     if box:
         top, left, height, width = box
         whole = np.zeros(image_shape(project, entry), np.int32)
         whole[..., top : top + height, left : left + width] = labels
         labels = whole
-    objects = Objects(labels, classes_of(project, Config(**plan.config), entry, labels))
+    objects = Objects(labels, _classes(project, plan, entry, labels, remark))
     base = Base(run=run.id, variant=variant, sha256=content_of(objects), box=box)
     return Subject(entry, objects, base)
+
+
+def _classes(
+    project: Project, plan: Plan, entry: ImageEntry, labels: np.ndarray, remark: Remark | None
+) -> dict[int, int]:
+    """Return the classes by the mask; none, where it cannot be used and the remark is taken."""
+    try:
+        return classes_of(project, Config(**plan.config), entry, labels)
+    except OpsefError as error:
+        if remark is None:
+            raise
+        remark(f"{entry.id}: its objects have no classes: {error}")
+        return {}
 
 
 def subject_of(
@@ -138,6 +159,7 @@ def subject_of(
     *,
     variant: tuple[Run, str] | None = None,
     revision: str | None = None,
+    remark: Remark | None = None,
 ) -> Subject | None:
     """Return the objects of an image: of a variant, of a revision, or the best there are.
 
@@ -147,6 +169,8 @@ def subject_of(
         As `variant_of` returns it.
     revision : str
         Id, or ``latest``.
+    remark : callable, optional
+        Takes a sentence where a class mask cannot be used; the objects have no classes then.
 
     Returns
     -------
@@ -158,16 +182,18 @@ def subject_of(
     ------
     NotFoundError
         There is no such revision.
+    ImageError
+        A class mask cannot be used, and nobody takes the `remark`.
     """
     if variant is not None:
-        return variant_subject(project, entry, *variant)
+        return variant_subject(project, entry, *variant, remark)
     history = History(project, entry.id)
     head = history.head()
     if revision not in (None, "latest"):
         head = history.get(revision)
     if head is not None:
         return Subject(entry, history.objects(head.id), Base(revision=head.id))
-    return None if revision else _of_batch(project, entry)
+    return None if revision else _of_batch(project, entry, remark)
 
 
 def outdated(project: Project, images: Iterable[str] = ()) -> list[str]:
@@ -230,6 +256,7 @@ def subjects(
     images: Iterable[str],
     blind: bool,
     way: str,
+    remark: Remark,
 ) -> Iterator[Subject]:
     """Yield the objects of each image that an export takes; images without any are left out.
 
@@ -237,7 +264,7 @@ def subjects(
     ----------
     variants : sequence of str
         Variants (ids or slugs); of several one is drawn for each image, if `blind`.
-    run, revision, images
+    run, revision, images, remark
         As `variant_of`, `subject_of` and `chosen_images`.
     way : str
         A command that names a variant, for the message where there is nothing.
@@ -259,7 +286,7 @@ def subjects(
     found = False
     for entry in chosen_images(project, images):
         chosen = draw(choices) if choices else None
-        subject = subject_of(project, entry, variant=chosen, revision=revision)
+        subject = subject_of(project, entry, variant=chosen, revision=revision, remark=remark)
         if subject is not None:
             found = True
             yield subject
@@ -270,22 +297,24 @@ def subjects(
         )
 
 
-def _of_batch(project: Project, entry: ImageEntry) -> Subject | None:
+def _of_batch(project: Project, entry: ImageEntry, remark: Remark | None) -> Subject | None:
     run = newest_run(project, "batch")
     if run is None:
         return None
     for outcome in run.outcomes():
         if outcome["image"] == entry.id:
-            return variant_subject(project, entry, run, outcome["variant"])
+            return variant_subject(project, entry, run, outcome["variant"], remark)
     return None
 
 
-def base_subject(project: Project, entry: ImageEntry, base: Base) -> Subject | None:
+def base_subject(
+    project: Project, entry: ImageEntry, base: Base, remark: Remark | None = None
+) -> Subject | None:
     """Return the objects of the variant that a base names, and the base with its box.
 
     None for no base, and for a revision: `History` looks those up itself. Where the run is
     gone, or was made anew with other labels than the `sha256` of the base tells, the objects
-    that were kept with the first revision are taken.
+    that were kept with the first revision are taken. `remark` as for `subject_of`.
 
     Raises
     ------
@@ -296,7 +325,7 @@ def base_subject(project: Project, entry: ImageEntry, base: Base) -> Subject | N
         return None
     found = None
     if base.run in project.runs():
-        found = variant_subject(project, entry, project.run(base.run), base.variant)
+        found = variant_subject(project, entry, project.run(base.run), base.variant, remark)
     if found and base.sha256 in (None, found.base.sha256):
         return found
     kept = History(project, entry.id).kept_base(base)

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from opsef_bridge.errors import LockedError, NotFoundError, OpsefError, WorkerError
+from opsef_bridge.execute.memory import forget_peak, peak_bytes
 from opsef_bridge.files import lock, read_json, write_json, write_text
 from opsef_bridge.project import Project, Run
 from opsef_bridge.workers import Progress
@@ -29,6 +30,7 @@ __all__ = [
     "Unit",
     "fail_item",
     "forget_failures",
+    "forget_outcomes",
     "run_unit",
     "unit_kind",
     "unit_summary",
@@ -116,9 +118,12 @@ class Job:
     progress: Progress
 
     def open_makes(self) -> list[tuple[str, str, str]]:
-        """Return those (image, variant, key) of the unit that have no outcome yet."""
-        done = {outcome["key"] for outcome in self.record["outcomes"]}
-        return [made for made in self.unit.makes if made[2] not in done]
+        """Return those (image, variant, key) of the unit that have no outcome yet.
+
+        Two images of the same pixels share their keys, but each has labels of its own.
+        """
+        done = {(o["image"], o["variant"], o["key"]) for o in self.record["outcomes"]}
+        return [made for made in self.unit.makes if made not in done]
 
     def report(self, message: str) -> None:
         """Report progress: which item is in work, and how many outcomes there are."""
@@ -176,6 +181,7 @@ def run_unit(
                 raise NotFoundError(
                     f"{unit} is of kind {job.unit.kind!r}", hint=f"Known: {', '.join(_KINDS)}"
                 ) from None
+            forget_peak()
             try:
                 for outcomes in kind(job):
                     _add(job, outcomes)
@@ -201,16 +207,28 @@ def fail_item(project: str, run: str, unit: str, item: str, error: OpsefError) -
 
 def forget_failures(run: Run, unit: str) -> int:
     """Drop the failed outcomes of a unit, so that it tries them again; return how many."""
+    return forget_outcomes(run, unit, lambda outcome: outcome["status"] == "failed")
+
+
+def forget_outcomes(run: Run, unit: str, which: Callable[[dict[str, Any]], bool]) -> int:
+    """Drop the outcomes of a unit that `which` says, so that it makes them again.
+
+    Returns
+    -------
+    int
+        How many were dropped.
+    """
     file = run.unit_file(unit)
     if not file.is_file():
         return 0
     with _alone(run, unit):
         record = read_json(file)
-        kept = [outcome for outcome in record["outcomes"] if outcome["status"] != "failed"]
+        kept = [outcome for outcome in record["outcomes"] if not which(outcome)]
         dropped = len(record["outcomes"]) - len(kept)
         if dropped:
-            write_json(file, record | {"outcomes": kept})
+            # In this order: a unit that is not done looks for what it lacks.
             run.done_file(unit).unlink(missing_ok=True)
+            write_json(file, record | {"outcomes": kept})
         return dropped
 
 
@@ -257,6 +275,8 @@ def _open_job(project: Project, run: Run, unit: str, progress: Progress) -> Job:
 
 def _add(job: Job, outcomes: list[Outcome]) -> None:
     if outcomes:
+        if job.record["passes"]:  # what was taken over says nothing of a network
+            job.record["memory"] = max(job.record.get("memory", 0), peak_bytes())
         job.record["outcomes"] += [asdict(outcome) | {"unit": job.unit.id} for outcome in outcomes]
         write_json(job.run.unit_file(job.unit.id), job.record)
 

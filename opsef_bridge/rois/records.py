@@ -72,7 +72,8 @@ class Source:
     """Where objects came from: the file's name without its folder, its sha256, and its kind.
 
     Kinds are ``imagej-zip``, ``labels``, ``annotatorj``, ``opsef-run-folder``, ``legacy``,
-    ``restore`` and ``empty``. Without a file `file` and `sha256` are empty.
+    ``classes``, ``restore`` and ``empty``. Without a file `file` is empty, and so is `sha256`, but
+    for classes: what they are, and of which objects.
     """
 
     file: str

@@ -74,11 +74,24 @@ def import_images(
     ------
     ConfigError
         No file at all matches a source, or ``groups`` names a column that is not there.
+    LockedError
+        Another process changes the index for more than ten minutes.
     """
-    known = {(entry.source, entry.series, entry.part): entry for entry in project.images()}
     now = _Import(
         config, FileMemory(project.cache_folder / "images.json", config.images.assumed_axes)
     )
+    with project.changing_images():
+        entries, found = _imported(project, now)
+    if say is not None:
+        for sentence in _sentences(now, {entries[key].id: why for key, why in found.items()}):
+            say(sentence)
+    return [entry for key, entry in entries.items() if key in found]
+
+
+def _imported(project: Project, now: _Import) -> tuple[dict[Place, ImageEntry], dict[Place, str]]:
+    """Write the index anew; return its images, and why those asked for cannot be read, or ""."""
+    config = now.config
+    known = {(entry.source, entry.series, entry.part): entry for entry in project.images()}
     entries, found = dict(known), dict[Place, str]()
     for entry, trouble in _images_in(project, now, known):
         place = entry.source, entry.series, entry.part
@@ -91,10 +104,7 @@ def import_images(
         for key, e in entries.items()
     }
     project.write_images(grouped.values())
-    if say is not None:
-        for sentence in _sentences(now, {entries[key].id: why for key, why in found.items()}):
-            say(sentence)
-    return [entry for key, entry in grouped.items() if key in found]
+    return grouped, found
 
 
 def _images_in(

@@ -30,6 +30,7 @@ from opsef_bridge.sweep.devices import weights_of_variants
 from opsef_bridge.sweep.jury import Jury, call_jury, labelled, labels_of, objective
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.planned_units import Numbers, ranking_units, segmenting_units
+from opsef_bridge.sweep.reopening import lost_labels
 from opsef_bridge.sweep.run import Executor, Result, newest_run, resume_run, status, variant_rows
 from opsef_bridge.sweep.search_space import make_space
 from opsef_bridge.sweep.trials import Search, learn, new_passes, open_search, pass_keys, propose
@@ -143,7 +144,8 @@ def refine(
         There is no such run or group, or the run is not ranked yet.
     ConfigError
         No trial or a negative number of passes; several groups and none named; nothing to
-        turn; only failed variants; or the run was made by other versions of its engines.
+        turn; only failed variants; a batch or a consensus; or the run was made by other versions
+        of its engines.
     """
     if trials < 1 or (passes is not None and passes < 0):
         raise ConfigError(
@@ -178,7 +180,9 @@ def _base(project: Project, run: str | None, group: str | None) -> _Base:
     folder = project.run(run) if run else newest_run(project, "sweep")
     if folder is None:
         raise NotFoundError("there is no sweep yet", hint="Start one: opsef sweep run")
-    rows, plan = variant_rows(folder), Plan.from_json(folder.plan())
+    plan = Plan.from_json(folder.plan())
+    _check_purpose(project, folder, plan)
+    rows = variant_rows(folder)
     groups = list(dict.fromkeys(image.group for image in plan.images))
     if group is None and len(groups) > 1:
         raise ConfigError(
@@ -207,6 +211,32 @@ def _base(project: Project, run: str | None, group: str | None) -> _Base:
     jury = call_jury(project, folder, images, variants)
     leaders = tuple(by_id[name] for name in ranked[:LEADERS])
     return _Base(project, folder, plan, group, images, variants, leaders, jury)
+
+
+def _check_purpose(project: Project, run: Run, plan: Plan) -> None:
+    """Refuse what has no parameters to turn: a consensus is chosen from labels, a batch is one
+    variant."""
+    if plan.purpose in ("sweep", "refine"):
+        return
+    if plan.purpose != "consensus":
+        raise ConfigError(
+            f"{run.id} is a run of the purpose {plan.purpose}",
+            hint="Name a sweep: opsef sweep refine --run R",
+        )
+    chosen_from = [variant.key for variant in plan.variants[:-1]]
+    sources = (project.run(name) for name in reversed(project.runs()))
+    source = next((one.id for one in sources if _keys(one) == chosen_from), None)
+    raise ConfigError(
+        f"{run.id} is a consensus" + (f" of the variants of {source}" if source else "") + ": it "
+        "is chosen from their labels and has nothing to turn",
+        hint=f"Refine what it was made from: opsef sweep refine --run {source or 'R'}",
+    )
+
+
+def _keys(run: Run) -> list[str]:
+    """Keys of the variants of a sweep; none of another run."""
+    plan = Plan.from_json(run.plan())
+    return [one.key for one in plan.variants] if plan.purpose in ("sweep", "refine") else []
 
 
 def _judged(base: _Base, run: Run) -> dict[str, float | None]:
@@ -243,7 +273,7 @@ def _made(base: _Base, variants: Sequence[Variant], last: bool, executor: Execut
         with lock(project.lock_file):
             run = project.new_run()
             run.write_plan(plan.to_json())
-    if status(run).open:
+    if status(run).open or lost_labels(run):
         resume_run(project, run, executor)
     return run
 

@@ -14,13 +14,7 @@ import numpy as np
 from opsef_bridge.config import Config
 from opsef_bridge.engines import Weights, find_weights, verify
 from opsef_bridge.errors import ConfigError, NotFoundError, OpsefError, ProjectError
-from opsef_bridge.execute import (
-    Event,
-    forget_failures,
-    run_local,
-    run_snakemake,
-    unit_summary,
-)
+from opsef_bridge.execute import Event, run_local, run_snakemake, unit_summary
 from opsef_bridge.files import key_of, lock, read_json, write_json
 from opsef_bridge.images.identity import identity
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
@@ -37,6 +31,7 @@ from opsef_bridge.sweep.plan import (
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.record import now, run_record, versions
 from opsef_bridge.sweep.remarks import remarks_in
+from opsef_bridge.sweep.reopening import open_failures, open_lost
 from opsef_bridge.sweep.sample import Box, choose_box, choose_box_in, sample_images
 from opsef_bridge.sweep.tiling import segmented_shape
 
@@ -186,6 +181,8 @@ def newest_run(project: Project, purpose: str) -> Run | None:
 def run_plan(project: Project, plan: Plan, executor: Executor | None = None) -> Result:
     """Carry out a plan: in the newest run if that is of this plan, else in a new one.
 
+    What that run has made is not made again, unless its label file is gone.
+
     Raises
     ------
     LockedError
@@ -202,14 +199,14 @@ def run_plan(project: Project, plan: Plan, executor: Executor | None = None) -> 
             # What is not part of the key (the device) is taken from now on, also by what
             # failed for want of it.
             run.write_plan(plan.to_json())
-            _open_failures(run, plan)
+            open_failures(run, plan)
         return _carry_out(project, run, executor or Executor())
 
 
 def resume_run(project: Project, run: Run, executor: Executor | None = None) -> Result:
-    """Do what is left of a run, and try again what failed. Raises as `run_plan`."""
+    """Do what is left of a run, and again what failed or is gone. Raises as `run_plan`."""
     with _writable(project), lock(project.lock_file):
-        _open_failures(run, Plan.from_json(run.plan()))
+        open_failures(run, Plan.from_json(run.plan()))
         return _carry_out(project, run, executor or Executor())
 
 
@@ -230,6 +227,7 @@ def run_one_unit(project: Project, run: Run, unit: str) -> dict[str, int]:
 def _carry_out(project: Project, run: Run, executor: Executor) -> Result:
     """Do what is left of a run, and write the record."""
     plan = Plan.from_json(run.plan())
+    open_lost(run, plan)
     before = read_json(run.record_file) if run.record_file.is_file() else {}
     started = before.get("started", now())
     if not before:  # so that a run that is killed has a record
@@ -369,18 +367,6 @@ def _check_masks(project: Project, config: Config, entries: Sequence[ImageEntry]
             hint="Put one mask per image there; {stem} stands for the name of the file of the "
             "image, {id} for the id of the image (opsef images list)",
         )
-
-
-def _open_failures(run: Run, plan: Plan) -> None:
-    """Open what failed again, and what was made from it."""
-    dropped = sum(forget_failures(run, unit.id) for unit in plan.units)
-    if dropped:
-        for unit in plan.units:
-            if not unit.makes:
-                run.done_file(unit.id).unlink(missing_ok=True)
-            elif unit.kind == "consensus":  # it is of all variants, those that come now too
-                run.unit_file(unit.id).unlink(missing_ok=True)
-                run.done_file(unit.id).unlink(missing_ok=True)
 
 
 def _counts(result: Result) -> dict[str, int]:

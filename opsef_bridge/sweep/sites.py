@@ -14,7 +14,6 @@ from opsef_bridge.compare.groups import ObjectGroups, object_groups
 from opsef_bridge.config import Config
 from opsef_bridge.errors import NotFoundError, ProjectError
 from opsef_bridge.files import key_of
-from opsef_bridge.images import read_labels
 from opsef_bridge.measure.trace import trace_loops
 from opsef_bridge.project import Project, Run
 from opsef_bridge.rois.answers import Vouched, read_answers, vouched
@@ -61,7 +60,7 @@ def groups_of(
     Raises
     ------
     ProjectError
-        Labels that the run has made are gone.
+        Labels that the run has made are gone or damaged.
     """
     statuses = {o["variant"]: o["status"] for o in outcomes if o["image"] == image.id}
     there = [statuses.get(variant.id, "failed") != "failed" for variant in variants]
@@ -73,7 +72,7 @@ def groups_of(
     if found is not None:
         return ObjectGroups(**found[0])
     labels = [
-        _labels(run, variant.id, image.id) if ok else None
+        run.labels(variant.id, image.id) if ok else None
         for variant, ok in zip(variants, there, strict=True)
     ]
     of = {(o["image"], o["variant"]): o for o in outcomes}
@@ -107,7 +106,7 @@ class Site:
         if variant not in self._read:
             while len(self._read) >= HELD:
                 self._read.pop(next(iter(self._read)))
-            self._read[variant] = _labels(self._run, variant, self._image.id)
+            self._read[variant] = self._run.labels(variant, self._image.id)
         return self._read[variant]
 
     @cached_property
@@ -222,13 +221,3 @@ class Site:
             "plane": plane,
             "outline": tuple(tuple(map(tuple, corners[a:b])) for a, b in ends),
         }
-
-
-def _labels(run: Run, variant: str, image: str) -> NDArray[np.int32]:
-    file = run.label_file(variant, image)
-    if not file.is_file():
-        raise ProjectError(
-            f"{file} is gone, which {run.id} has made",
-            hint="`opsef sweep run` makes it again",
-        )
-    return read_labels(file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -227,6 +229,29 @@ def test_a_crop_is_compared_with_the_part_of_truth_that_it_saw(tmp_path):
     again = folder_of(tmp_path / "whole", {"a.tif": whole})
     done = evaluated(again, truth, "v0001", project=project)
     assert counts(done) == {"a": (objects - 1, 0, 0)} == counts(done, 1)
+
+
+@pytest.mark.parametrize("shape", [(96, 95), (120, 130), (48, 48), (2, 96, 96)])
+def test_what_is_to_be_cut_to_a_crop_has_the_shape_of_the_image(tmp_path, shape):
+    project = swept(tmp_path / "p", {"a.tif": discs(3, (96, 96))}, crop="48")
+    fitting = folder_of(tmp_path / "fitting", {"a.tif": np.ones((96, 96), np.int32)})
+    other = folder_of(tmp_path / "other", {"a.tif": np.ones(shape, np.int32)})
+    told = re.escape(f"is of shape {shape}, the image whose crop was swept of (96, 96)")
+    with pytest.raises(InputError, match=f"a: truth {told}.*whole image"):
+        evaluated("v0001", other, project=project)
+    with pytest.raises(InputError, match=f"a: the labels of other {told}"):
+        evaluated(other, fitting, "v0001", project=project)
+
+
+def test_truth_of_a_crop_alone_is_compared_as_the_error_says(tmp_path):
+    project = swept(tmp_path / "p", {"a.tif": discs(3, (96, 96))}, crop="48")
+    part = project.labels(None, "v0001", A)
+    truth = folder_of(tmp_path / "truth", {f"{A}.tif": part})
+    with pytest.raises(InputError, match="copy the label files"):
+        evaluated("v0001", truth, project=project)
+    shutil.copytree(project.run().root / "labels" / "v0001", tmp_path / "copied")
+    done = evaluated(tmp_path / "copied", truth, project=project)
+    assert counts(done) == {A: (len(np.unique(part)) - 1, 0, 0)}
 
 
 def test_what_cannot_be_evaluated_is_said(project, tmp_path):

@@ -13,14 +13,18 @@ from opsef_bridge import cli
 from opsef_bridge.cli.common import Context
 from opsef_bridge.config import Config, parse_config
 from opsef_bridge.errors import ConfigError, ImageError
+from opsef_bridge.exchange.annotatorj import export_annotatorj
+from opsef_bridge.exchange.files import export_objects
 from opsef_bridge.exchange.sources import subject_of, variant_of
 from opsef_bridge.files import read_json
 from opsef_bridge.images import write_hyperstack
 from opsef_bridge.project import Project
-from opsef_bridge.rois import read_roi_set
+from opsef_bridge.rois import read_roi_set, read_rois, write_rois
+from opsef_bridge.rois.revisions import History
 from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, resume_run, run_plan, status
 from opsef_bridge.sweep.classes import classes_of, mask_file
 from opsef_bridge.sweep.importing import import_images
+from tests.running import run_opsef
 from tests.small_projects import Here
 
 LABELS = np.zeros((80, 90), np.int32)
@@ -254,3 +258,48 @@ def test_a_remark_goes_when_its_unit_is_done_again_without_it(project):
             run.done_file(unit["id"]).unlink()
     assert not resume_run(project, run, Here()).remarks
     assert read_json(run.record_file)["remarks"] == []
+
+
+@pytest.fixture
+def one_bad(project):
+    """Two images, swept; then the mask of the first is put out of shape."""
+    two = np.stack([200 + 3000 * (LABELS[::-1] > 0), STAIN]).astype(np.uint16)
+    write_hyperstack(project.root / "data" / "other.tif", two, "CYX")
+    project.config_file.write_text(text('source: "masks/{stem}.tif"'))
+    mask = np.where(np.arange(90) < 45, 255, 0) * np.ones((80, 1), np.uint8)
+    for name in ("cells", "other"):
+        tifffile.imwrite(project.root / "masks" / f"{name}.tif", mask.astype(np.uint8))
+    assert run_plan(project, plan_sweep(project), Here()).ok == 2
+    tifffile.imwrite(project.root / "masks" / "cells.tif", mask[:70].astype(np.uint8))
+    return project
+
+
+def classes_in(file: Path) -> set[int]:
+    return set(read_roi_set(file, (80, 90))[0].classes.values())
+
+
+REMARK = "i00001-cells: its objects have no classes: class_mask of i00001-cells"
+
+
+def test_a_bad_mask_costs_the_export_the_classes_of_its_image_only(one_bad, monkeypatch, capfd):
+    code, out, err = run_opsef(monkeypatch, capfd, "-p", one_bad.root, "rois", "export", "v0001")
+    assert code == 0 and err.count("no classes") == 1 and REMARK in err
+    first, second = map(Path, out.splitlines())
+    assert [classes_in(first), classes_in(second)] == [set(), {1, 2}]
+    assert len(read_rois(first)) == len(read_rois(second)) == 3
+    done = export_annotatorj(one_bad, "round1", ["v0001"], layout="zips")
+    assert [note for note in done.notes if REMARK in note] == list(done.notes)
+    with pytest.raises(ImageError, match="class_mask of i00001-cells"):  # nobody takes the remark
+        subject_of(one_bad, one_bad.images()[0], variant=variant_of(one_bad, "v0001"))
+
+
+def test_edits_of_objects_without_classes_come_back(one_bad, monkeypatch, capfd):
+    first, _ = export_objects(one_bad, ["v0001"])
+    write_rois(first, read_rois(first)[1:])
+    code, out, _ = run_opsef(
+        monkeypatch, capfd, "-p", one_bad.root, "rois", "import", first, "--author", "ada"
+    )
+    assert code == 0 and "1 deleted" in out and REMARK in out
+    [revision] = History(one_bad, "i00001-cells").revisions()
+    assert any(REMARK in note for note in revision.notes)
+    assert not revision.changes.reclassified

@@ -20,6 +20,7 @@ from opsef_bridge.measure import match
 from opsef_bridge.project import Project, read_csv
 from opsef_bridge.rois.answers import Answer, add_answer
 from opsef_bridge.sweep import Executor, Plan, adopt, plan_batch, run_plan, status
+from opsef_bridge.sweep.consensus import consensus
 from opsef_bridge.sweep.refine import refine
 from tests.small_projects import Here
 
@@ -239,6 +240,34 @@ def test_bad_input_is_refused(bench, coarse):
         with pytest.raises(ConfigError, match="nothing to do"):
             refine(project, **numbers)
     assert project.runs() == ["run-0001"]
+
+
+def test_a_consensus_or_a_batch_is_refused_and_its_source_is_named(coarse):
+    project = coarse()
+    made = consensus(project, executor=Here())
+    strict = consensus(project, supported=1, executor=Here())
+    for run in (made.run, strict.run):
+        with pytest.raises(ConfigError, match=f"{run} is a consensus of the variants of run-0001"):
+            refine(project, run=run, executor=Here())
+        with pytest.raises(ConfigError, match="opsef sweep refine --run run-0001"):
+            refine(project, run=run, executor=Here())
+    adopt(project, "v0001", run="run-0001")
+    batch = run_plan(project, plan_batch(project), Here())
+    with pytest.raises(ConfigError, match=f"{batch.run} is a run of the purpose batch"):
+        refine(project, run=batch.run, executor=Here())
+    shutil.rmtree(project.run("run-0001").root)
+    with pytest.raises(ConfigError, match=f"{made.run} is a consensus: it is chosen"):
+        refine(project, run=made.run, executor=Here())
+    assert project.runs() == [made.run, strict.run, batch.run]
+
+
+def test_lost_labels_of_trials_are_made_again(coarse):
+    project = coarse()
+    first = refine(project, trials=2, executor=Here())
+    lost = sorted((project.run("run-0002").root / "labels").glob("*/*.tif"))[0]
+    lost.unlink()
+    assert refine(project, trials=2, executor=Here()) == first
+    assert lost.is_file()
 
 
 def test_nothing_but_failed_variants(bench):
