@@ -126,11 +126,14 @@ APART = {("demo",), ("new",), ("batch",)} | {
     ("invite",), ("inbox", "run"),
     ("inbox", "watch"), ("inbox", "perform"), ("fiji", "install"), ("fiji", "bundle"),
     ("fiji", "check"), ("show",), ("images", "stitch"), ("evaluate",), ("sweep", "refine"),
-    ("consensus",),
+    ("consensus",), ("report",), ("compare",), ("review",), ("analyse",), ("classify",),
+    ("notebook",), ("verdicts", "add"), ("verdicts", "list"),
+    ("verdicts", "import"),
 }  # fmt: skip
 """Commands that have a test of their own (tests/test_objects_cli.py, test_evaluate_cli.py,
 test_service_cli.py, test_truth_cli.py; tests/service/test_show.py, test_fiji_check.py;
-tests/sweep/test_tiled.py, test_refine.py, test_consensus_run.py)."""
+tests/sweep/test_tiled.py, test_refine.py, test_consensus_run.py, test_comparing.py,
+test_review.py; tests/analysis/test_analyse.py, test_classify.py; tests/test_notebooks.py)."""
 
 
 def test_every_listed_command_is_tried_here():

@@ -115,3 +115,13 @@ def test_what_is_wrong_is_said_with_the_way_out(opsef, folders, tmp_path):
         assert code == 2 and said in err and way in err and out == ""
     code, out, _ = opsef("evaluate", "gone", truth, "--json")
     assert code == 2 and json.loads(out)["error"]["code"] == "not-found"
+
+
+def test_the_place_for_tables_is_no_file(opsef, folders, tmp_path):
+    truth, good, _ = folders
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for place in (file, file / "folder"):
+        code, out, err = opsef("evaluate", good, truth, "--to", place)
+        assert (code, out) == (2, "") and f"{file} is a file. Name a folder" in err
+    assert file.read_text() == "mine"

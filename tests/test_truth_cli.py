@@ -168,3 +168,12 @@ def test_what_cannot_be_asked_or_answered(opsef, project):
     for words in (("v0001", 1, "perhaps"), ("v0001", 9999, "right"), ("v0099", 1, "right")):
         assert opsef("truth", "answer", image, *words)[0] == 2
     assert not project.answers_file(image).exists()
+
+
+def test_pictures_are_no_file(opsef, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    for place in (file, file / "folder"):
+        code, out, err = opsef("truth", "ask", "--pictures", place)
+        assert (code, out) == (2, "") and f"{file} is a file. Name a folder" in err
+    assert file.read_text() == "mine"

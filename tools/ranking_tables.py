@@ -72,12 +72,17 @@ def _sentences(figures: Figures) -> str:
     bad, noticed, good = (
         warned[key] for key in ("bad_choices", "of_them_warned", "good_choices_warned")
     )
+    pictures, either, alarms = (
+        warned[key] for key in ("of_them_pictures", "of_them_either", "good_choices_pictures")
+    )
     return (
         f"{figures['projects']} random projects of {images} images, {counts}. What is lost more "
         f"than by agreement, with the 95 % interval of a paired bootstrap over projects: "
         f"{'; '.join(said)}. {few:.0f} % of the choices lose at most 0.02. The worst lost "
         f"{worst['agreement']:.3f} ({of_worst}). Of {bad} choices with an F1 below 0.8, {noticed} "
-        f"had an agreement below 0.90, and {good} of the others."
+        f"had an agreement below 0.90, and {good} of the others. By their pictures {pictures} of "
+        f"the {bad} and {alarms} of the others were warned of, by either {either} of the {bad}; "
+        f"{100 * warned['images_unlike']:.1f} % of the images looked unlike."
     )
 
 
@@ -117,11 +122,55 @@ def _errors(figures: Figures) -> str:
 
 
 def _unlike(figures: Figures) -> str:
-    rows = [
-        [one["set"], _three(one["ef"]), _three(one["f1"]), _three(one["best"])]
+    head = [
+        "images", "F1 of the first", "best F1", "best as they were", "agreement", "unlike",
+        "warning by", "projects warned of", "by agreement", "by pictures",
+    ]  # fmt: skip
+    rows = []
+    for one in figures["unlike"]:
+        every = one["projects"]["all"]
+        by = [name for name, warned in one["warned"].items() if warned]
+        rows.append(
+            [
+                _set(one["set"]),
+                _three(one["f1"]),
+                _three(one["best"]),
+                "" if one["set"] in figures["images"] else _three(one["before"]),
+                _three(one["ef"]),
+                f"{one['unlike']} of {one['pictures']}",
+                " and ".join(by) or "none",
+                *(f"{100 * every[key]:.0f} %" for key in ("either", "agreement", "pictures")),
+            ]
+        )
+    return "\n".join([_table(head, rows), "", _by_loss(figures), "", _worst(figures)])
+
+
+def _set(name: str) -> str:
+    """Name a set of the experiment."""
+    if not name.startswith("blurred"):
+        return name
+    return f"blurred, {name.partition('-')[2] or '4'} px"
+
+
+def _by_loss(figures: Figures) -> str:
+    rows = []
+    for one in figures["unlike"]:
+        if not one["set"].startswith("blurred"):
+            continue
+        for name, share in one["projects"].items():
+            if name != "all":
+                warned = [f"{100 * share[key]:.0f} %" for key in ("either", "pictures")]
+                rows.append([_set(one["set"]), name, str(share["count"]), *warned])
+    return _table(["images", "F1 of the first", "projects", "warned of", "by pictures"], rows)
+
+
+def _worst(figures: Figures) -> str:
+    parts = [
+        f"{_set(one['set'])} {one['worst']['f1']:.2f} ({one['worst']['image']}, "
+        f"{'unlike' if one['worst']['unlike'] else 'not seen as unlike'})"
         for one in figures["unlike"]
     ]
-    return _table(["images", "agreement of the first", "its F1", "best F1"], rows)
+    return f"F1 of the first variant on the image where it is lowest: {'; '.join(parts)}."
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

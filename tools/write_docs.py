@@ -15,11 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from choosing_tables import consensus_tables, refine_tables
 from pydantic import BaseModel
 from ranking_tables import ranking_tables
 
 import opsef_bridge.compare
-from opsef_bridge.config import Compare, Config, Images, Sweep
+from opsef_bridge.config import Analyse, Compare, Config, Images, Sweep
 from opsef_bridge.config.images import Measure, Segment, Substacks, Tiles
 from opsef_bridge.engines import engine_class, engine_names, list_weights
 from opsef_bridge.postprocess import ClassMask, Postprocess
@@ -70,6 +71,12 @@ Unknown keys, wrong types and impossible values are errors that name the line.
 
 {compare}
 
+### analyse
+
+Tables, statistics, plots: [analysis.md](analysis.md).
+
+{analyse}
+
 ### postprocess
 
 {postprocess}
@@ -111,6 +118,8 @@ def main() -> int:
         "preprocessing.md": preprocessing(),
         "models.md": models(),
         "ranking.md": ranking(),
+        "consensus.md": _filled("consensus.md", consensus_tables(_choosing())),
+        "refine.md": _filled("refine.md", refine_tables(_choosing())),
     }
     stale = [n for n, text in texts.items() if not (DOCS / n).is_file() or _read(n) != text]
     if "--check" in sys.argv[1:]:
@@ -128,7 +137,7 @@ def configuration() -> str:
         "config": Config, "images": Images, "segment": Segment, "measure": Measure,
         "substacks": Substacks, "tiles": Tiles, "class_mask": ClassMask, "sweep": Sweep,
     }  # fmt: skip
-    sections |= {"compare": Compare, "postprocess": Postprocess}
+    sections |= {"compare": Compare, "analyse": Analyse, "postprocess": Postprocess}
     return CONFIGURATION.format(
         **{name: _table(model) for name, model in sections.items()},
         steps="\n".join(["| step | what it does |", "|---|---|", *map(_step_line, _steps())]),
@@ -151,6 +160,10 @@ def ranking() -> str:
     constants = Path(opsef_bridge.compare.__file__).with_name("agreement_constants.json")
     figures = json.loads((DOCS / "ranking.json").read_text("utf-8"))
     return _filled("ranking.md", ranking_tables(figures, json.loads(constants.read_text("utf-8"))))
+
+
+def _choosing() -> dict[str, Any]:
+    return json.loads((DOCS / "choosing.json").read_text("utf-8"))
 
 
 def _filled(file: str, made: Mapping[str, str]) -> str:

@@ -20,8 +20,18 @@ Then those that there is something for:
 - time : float64, seconds: index times time step, where the file or the index says the step
 - z_from, y_from, x_from : int64, first plane, row and column in the file, from 0, where the
   image is a part of it: a substack, a tile, a crop. The centroid counts from there
-- intensity_mean_X, intensity_min_X, intensity_max_X, intensity_sum_X, intensity_std_X :
-  float64, for each channel X of ``images.measure`` (see `channel_endings`)
+- equivalent_diameter, bbox_y0, ..., touches_border, extent, eccentricity, perimeter, solidity,
+  ... : those of ``analyse.properties`` (see `opsef_bridge.measure.region_table`), lengths in
+  `unit`, boxes in pixels. What needs square pixels is NaN where they are not
+- intensity_mean_X, intensity_median_X, intensity_min_X, ... : float64, the statistics of
+  ``analyse.intensities`` for each channel X of ``images.measure`` (see `channel_endings`)
+- background_X, intensity_mean_corrected_X, intensity_median_corrected_X,
+  intensity_sum_corrected_X : float64, with ``analyse.background``: the level of the channel in
+  the image, and intensities without it
+- ratio_X_Y : float64, for each pair of ``analyse.ratios``: mean of X by mean of Y, without
+  their backgrounds if there is ``analyse.background``; NaN where that of Y is not above 0
+- nearest_distance (float64, `unit`), touching, neighbours_within (int64): with
+  ``analyse.neighbours``, see `opsef_bridge.measure.neighbours`
 - the other columns of ``images/index.csv``, such as plate, well and field, as text; with
   ``index_`` before a name that this list has already, such as ``time``
 
@@ -31,6 +41,7 @@ same crop and projection, before the recipe and without ``images.scale``.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -39,21 +50,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from opsef_bridge.analysis.measures import background_level, corrected, ratio, shape_properties
 from opsef_bridge.config import Config
 from opsef_bridge.errors import ImageError
 from opsef_bridge.exchange.sources import Subject
 from opsef_bridge.measure import region_table
+from opsef_bridge.measure.neighbours import neighbour_table
+from opsef_bridge.measure.regions import object_columns
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep.predict import segmented_array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["channel_endings", "measured_channels", "object_table"]
+__all__ = ["channel_endings", "measured_channels", "object_table", "spacing_of"]
 
 COLOURS = ("red", "green", "blue")
-STATISTICS = ("mean", "min", "max", "sum", "std")
-MEANT = re.compile(r"time(_point)?|[zyx]_from|centroid_z|pixel_size_z|intensity_.*")
+MEANT = re.compile(
+    r"time(_point)?|[zyx]_from|centroid_z|pixel_size_z|(intensity|background|ratio)_.*|"
+    r"run|variant|revision|touching|nearest_distance|neighbours_within"
+)
 """Names that columns of other images of the project may have; a user's column has none of them,
 so that a column means the same in every table."""
 
@@ -78,36 +94,65 @@ def object_table(project: Project, config: Config, subject: Subject) -> pd.DataF
     Raises
     ------
     ImageError
-        The image cannot be read, or lacks a channel of ``images.measure``.
+        The image cannot be read, or lacks a channel of ``images.measure`` or
+        ``analyse.ratios``.
     InputError
         The objects have another shape than what is segmented now: of another crop or
         projection.
     """
+    import pandas as pd
+
     entry, labels, classes = subject.image, subject.objects.labels, subject.objects.classes
-    pixels, endings = _pixels(project, config, entry)
-    spacing = _spacing(entry, labels.ndim)
+    how = config.analyse
+    pixels, endings, numbers = _pixels(project, config, entry)
+    spacing = spacing_of(entry, labels.ndim)
+    axes = "zyx"[-labels.ndim :]
+    shape, lacking = shape_properties(how.properties, axes, spacing)
     names = {
         f"intensity_{statistic}_{place}": f"intensity_{statistic}_{ending}"
         for place, ending in enumerate(endings, start=1)
-        for statistic in STATISTICS
+        for statistic in dict.fromkeys(["mean", *how.intensities])
     }
-    wanted = ["area", "centroid", "intensity_mean_0", *names]
+    wanted = ["area", "centroid", "intensity_mean_0", *shape, *names]
     table = region_table(labels, pixels, spacing or None, wanted)
     table = table.rename(columns=names | {"intensity_mean_0": "mean_intensity"})
-    table.insert(
-        table.columns.get_loc("mean_intensity"),
-        "class",
-        np.array([classes.get(label, 0) for label in table["label"]], np.int64),
-    )
-    channels = {name: table.pop(name) for name in names.values()}
-    table["unit"] = _column(entry.unit if spacing else "pixel", len(table))
-    for name, value in _of_image(entry, spacing, "zyx"[-labels.ndim :]).items():
-        table[name] = _column(value, len(table))
-    for name, values in channels.items():
-        table[name] = values
-    for name, text in _own_columns(entry, list(table.columns)).items():
-        table[name] = _column(text, len(table))
-    return table
+    first = ["label", "area", *(f"centroid_{axis}" for axis in axes)]
+    count = len(table)
+    columns = {name: table[name].to_numpy() for name in first}
+    columns["class"] = np.array([classes.get(label, 0) for label in table["label"]], np.int64)
+    columns["mean_intensity"] = table["mean_intensity"].to_numpy()
+    columns["unit"] = _column(entry.unit if spacing else "pixel", count)
+    columns |= {k: _column(v, count) for k, v in _of_image(entry, spacing, axes).items()}
+    order = [*(name for name in table if name not in names.values()), *names.values()]
+    columns |= {name: table[name].to_numpy() for name in order if name not in columns}
+    columns |= {name: np.full(count, np.nan) for name in lacking}
+    if how.background != "none":
+        columns |= _backgrounds(columns, labels, pixels[1:], endings, spacing, how.background)
+    columns |= _ratios(columns, entry, how.ratios, dict(zip(numbers, endings, strict=True)))
+    if how.neighbours != "none":
+        near = neighbour_table(labels, spacing or None, within=how.neighbours)
+        columns |= {name: near[name].to_numpy() for name in near if name != "label"}
+    for name, text in _own_columns(entry, list(columns)).items():
+        columns[name] = _column(text, count)
+    return pd.DataFrame(columns)
+
+
+def spacing_of(entry: ImageEntry, ndim: int) -> dict[str, float]:
+    """Return the pixel size along the axes of the objects of an image.
+
+    Parameters
+    ----------
+    entry : ImageEntry
+    ndim : {2, 3}
+
+    Returns
+    -------
+    dict of axis to float
+        In ``entry.unit``; empty unless it is known along every axis.
+    """
+    axes = "ZYX"[-ndim:]
+    known = {axis: entry.spacing[axis] for axis in axes if axis in entry.spacing}
+    return known if len(known) == ndim else {}
 
 
 def measured_channels(entry: ImageEntry, wanted: str | Sequence[int | str]) -> list[int]:
@@ -194,15 +239,53 @@ def _count(entry: ImageEntry) -> int:
     return entry.shape[entry.axes.index("C")] if "C" in entry.axes else 1
 
 
-def _pixels(project: Project, config: Config, entry: ImageEntry) -> tuple[np.ndarray, list[str]]:
-    """Return what is segmented and the measured channels as one array, and their endings."""
+def _pixels(
+    project: Project, config: Config, entry: ImageEntry
+) -> tuple[np.ndarray, list[str], list[int]]:
+    """Return what is segmented and the measured channels as one array, their endings, numbers."""
     grey = segmented_array(project, config, entry)
-    numbers = measured_channels(entry, config.images.measure.channels)
+    wanted = config.images.measure.channels
+    asked = [channel for pair in config.analyse.ratios for channel in pair]
+    numbers = measured_channels(entry, wanted if wanted == "all" else [*wanted, *asked])
     endings = channel_endings(_names(entry), _count(entry))
     return (
         np.stack([grey, *_channels(project, config, entry, numbers)]),
         [endings[number] for number in numbers],
+        numbers,
     )
+
+
+def _backgrounds(
+    columns: dict[str, np.ndarray],
+    labels: np.ndarray,
+    channels: np.ndarray,
+    endings: Sequence[str],
+    spacing: dict[str, float],
+    percent: float,
+) -> dict[str, np.ndarray]:
+    """Return the background of each channel, and the intensities without it."""
+    pixels = columns["area"] / math.prod(spacing.values())
+    found: dict[str, np.ndarray] = {}
+    for channel, ending in zip(channels, endings, strict=True):
+        level = background_level(channel, labels, percent)
+        found |= corrected(columns, pixels, level, ending)
+    return found
+
+
+def _ratios(
+    columns: dict[str, np.ndarray],
+    entry: ImageEntry,
+    pairs: Sequence[tuple[int | str, int | str]],
+    endings: dict[int, str],
+) -> dict[str, np.ndarray]:
+    """Return the ratios of the means of channels, without backgrounds where those are known."""
+    found = {}
+    for pair in pairs:
+        above, below = (endings[measured_channels(entry, [channel])[0]] for channel in pair)
+        known = f"intensity_mean_corrected_{above}" in columns
+        start = "intensity_mean_corrected_" if known else "intensity_mean_"
+        found[f"ratio_{above}_{below}"] = ratio(columns[start + above], columns[start + below])
+    return found
 
 
 def _channels(
@@ -216,13 +299,6 @@ def _channels(
         segmented_array(project, config, replace(entry, segment_channel=str(number)))
         for number in numbers
     ]
-
-
-def _spacing(entry: ImageEntry, ndim: int) -> dict[str, float]:
-    """Return the pixel size along the axes of the objects; none unless all are known."""
-    axes = "ZYX"[-ndim:]
-    known = {axis: entry.spacing[axis] for axis in axes if axis in entry.spacing}
-    return known if len(known) == ndim else {}
 
 
 def _of_image(
@@ -246,9 +322,10 @@ def _of_image(
 
 def _own_columns(entry: ImageEntry, taken: list[str]) -> dict[str, str]:
     """Return the user's columns of the index, under names that mean nothing else."""
+    meant = {*taken, *object_columns("yx"), *object_columns("zyx")}
     found: dict[str, str] = {}
     for name, value in entry.more.items():
-        while name in taken or name in found or MEANT.fullmatch(name):
+        while name in meant or name in found or MEANT.fullmatch(name):
             name = f"index_{name}"
         found[name] = value
     return found

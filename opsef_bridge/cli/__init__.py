@@ -14,16 +14,22 @@ from typing import Annotated, Any
 import typer
 
 from opsef_bridge.cli import (  # noqa: F401  (make commands)
+    analyse,
+    classify,
+    compare,
     consensus,
     engines,
     evaluate,
     models,
+    notebook,
     objects,
     projects,
     refine,
+    review,
     service,
     sweeps,
     truth,
+    verdicts,
 )
 from opsef_bridge.cli.common import Context, app, command
 from opsef_bridge.console import Console

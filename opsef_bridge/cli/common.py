@@ -26,6 +26,7 @@ __all__ = [
     "command",
     "engines_app",
     "fiji_app",
+    "folder_to_write",
     "images_app",
     "inbox_app",
     "models_app",
@@ -94,6 +95,16 @@ class Context:
         from opsef_bridge.project import Project
 
         return Project(cls.folder)
+
+
+def folder_to_write(folder: Path) -> Path:
+    """Return a folder that files can be written to, or raise InputError before work is done."""
+    from opsef_bridge.errors import InputError
+
+    above = next((one for one in (folder, *folder.parents) if one.exists()), None)
+    if above is not None and not above.is_dir():
+        raise InputError(f"{above} is a file", hint="Name a folder; it is made if need be")
+    return folder
 
 
 def command(words: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opsef_bridge.cli.common import Context, RunId, app
+from opsef_bridge.cli.common import Context, RunId, app, folder_to_write
 
 if TYPE_CHECKING:
     from opsef_bridge.exchange.evaluation import Evaluated
@@ -42,6 +42,8 @@ def evaluate(
     from opsef_bridge.exchange.evaluation import evaluate_sets, parse_thresholds, write_evaluation
     from opsef_bridge.exchange.label_sets import open_labels
 
+    if to is not None:
+        folder_to_write(to)
     project = Context.project()
     known, *models = (
         open_labels(place, project, run=run, planes=planes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,6 +21,7 @@ from opsef_bridge.cli.common import (
     unit_app,
 )
 from opsef_bridge.console import duration
+from opsef_bridge.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +32,11 @@ if TYPE_CHECKING:
 
 MOST_FORESEEN = 5
 """Images that will fail, of which a person is told before a run."""
+
+ASKED_ABOVE = 10_000_000_000
+"""Bytes of disk above which a person is asked before they are written."""
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask, whatever disk it takes.")]
 
 
 @sweep_app.command("plan")
@@ -45,16 +53,23 @@ def sweep_plan() -> None:
         f"passes, of which {facts['new_passes']} are new, in {facts['units']} units",
         f"{'About' if facts['measured'] else 'Guessed, not measured:'} "
         f"{duration(facts['seconds'])} on {facts['workers']} workers, and "
-        f"{facts['disk_bytes'] / 1e6:.0f} MB of disk ({facts['free_bytes'] / 1e9:.1f} GB free)",
+        f"{_gigabytes(facts['disk_bytes'])} of disk: {_gigabytes(facts['label_bytes'])} of labels "
+        f"and {_gigabytes(facts['stack_bytes'])} of stacks "
+        f"({_gigabytes(facts['free_bytes'])} free)",
         "Devices: " + ", ".join(f"{name} on {kind}" for name, kind in facts["devices"].items()),
     )
     _say_foreseen(facts["will_fail"])
+    if facts["disk_bytes"] > ASKED_ABOVE:
+        Context.console.say(f"{command('sweep run')} will ask first, or takes --yes")
     Context.console.answer(facts)
 
 
 @sweep_app.command("run")
 def sweep_run(
-    workers: Workers = None, engine: EngineName = Executing.LOCAL, profile: Profile = None
+    workers: Workers = None,
+    engine: EngineName = Executing.LOCAL,
+    profile: Profile = None,
+    yes: Yes = False,
 ) -> None:
     """Do the sweep of opsef.yaml; what was done before is not done again."""
     from opsef_bridge.sweep import plan_sweep
@@ -62,6 +77,7 @@ def sweep_run(
     project = Context.project()
     plan = _planned(project, plan_sweep)
     _warn_of_broken_weights(project)
+    _ask_for_disk(project, plan, yes)
     _carry_out(project, plan, workers, engine, profile)
 
 
@@ -128,7 +144,10 @@ def adopt(
 
 @app.command()
 def batch(
-    workers: Workers = None, engine: EngineName = Executing.LOCAL, profile: Profile = None
+    workers: Workers = None,
+    engine: EngineName = Executing.LOCAL,
+    profile: Profile = None,
+    yes: Yes = False,
 ) -> None:
     """Run the adopted variants on all images, whole."""
     from opsef_bridge.sweep import left_out, plan_batch
@@ -140,6 +159,7 @@ def batch(
             f"Left out: {count} of group {group}, which adopted no variant. To take them along: "
             + command(f"adopt VARIANT --group {group}")
         )
+    _ask_for_disk(project, plan, yes)
     _carry_out(project, plan, workers, engine, profile)
 
 
@@ -155,6 +175,44 @@ def unit_run(
     Context.console.say(", ".join(f"{count} {name}" for name, count in counts.items()))
     Context.console.answer(counts)
     raise typer.Exit(1 if counts["failed"] else 0)
+
+
+def ask_for_disk(size: int, free: int, yes: bool, what: str) -> None:
+    """Ask before more than `ASKED_ABOVE` bytes are written; where nobody can answer, refuse.
+
+    Raises
+    ------
+    InputError
+        It is more, `yes` is False, and there is no terminal to ask at.
+    """
+    if size <= ASKED_ABOVE or yes:
+        return
+    told = f"{what} will take about {_gigabytes(size)} of disk ({_gigabytes(free)} are free)"
+    if Context.console.as_json or not sys.stdin.isatty():
+        raise InputError(
+            f"{told}, more than {_gigabytes(ASKED_ABOVE)}, and there is no terminal to ask at",
+            hint="Add --yes to go on, or make it less: compare.top, sweep.crop, fewer images",
+        )
+    if not typer.confirm(f"{told}. Go on?", err=True):
+        Context.console.say("Nothing was done")
+        raise typer.Exit(2)
+
+
+def _ask_for_disk(project: Project, plan: Plan, yes: bool) -> None:
+    """Ask before a run that is large; one that goes on was asked for already."""
+    from opsef_bridge.sweep import newest_run
+    from opsef_bridge.sweep.estimate import disk_bytes
+
+    run = newest_run(project, plan.purpose)
+    if run is None or run.plan()["key"] != plan.key:
+        size = sum(disk_bytes(project, plan))
+        free = shutil.disk_usage(project.root).free
+        ask_for_disk(size, free, yes, "Labels and stacks")
+
+
+def _gigabytes(size: float) -> str:
+    """Return a size in words: ``23 MB``, ``12.5 GB``."""
+    return f"{size / 1e6:.0f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
 
 
 def _warn_of_broken_weights(project: Project) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opsef_bridge.cli.common import Context, RunId, command, truth_app
+from opsef_bridge.cli.common import Context, RunId, command, folder_to_write, truth_app
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +64,8 @@ def truth_ask(
     """List the places where the leading variants disagree: a look there tells most."""
     from opsef_bridge.sweep.asking import questions
 
+    if pictures is not None:
+        folder_to_write(pictures)
     project = Context.project()
     with Context.console.progress("truth ask") as report:
         found = questions(project, run, group, count, report)

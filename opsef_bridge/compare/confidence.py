@@ -1,4 +1,4 @@
-"""How sure the first place of agreement is: the ranking again, on images drawn anew."""
+"""How sure places and scores are: the ranking again, on images drawn anew."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import numpy as np
 
 from opsef_bridge.compare.agreement import _calibrated, _constants, _counts, _f1_of, _family_mean
 from opsef_bridge.compare.votes import SHARE, ImageSupport, voting
+from opsef_bridge.compare.vouched import Tally, combined
 
-__all__ = ["first_places_by_images", "object_supports"]
+__all__ = ["INTERVAL", "first_places_by_images", "object_supports", "score_intervals"]
+
+INTERVAL = 0.9
+"""Share of the draws that lie within an interval."""
 
 
 def object_supports(image: ImageSupport, families: Sequence[str]) -> list[np.ndarray]:
@@ -64,6 +68,66 @@ def first_places_by_images(
         first = found == found.max(initial=0)
         shares += first / max(np.count_nonzero(first), 1)
     return shares / draws
+
+
+def score_intervals(
+    supports: Sequence[ImageSupport],
+    families: Sequence[str],
+    tallies: Sequence[Tally | None] = (),
+    *,
+    asked: bool = False,
+    draws: int = 200,
+    seed: int = 0,
+) -> np.ndarray:
+    """Between what the score of each variant would lie if the images had been others.
+
+    Percentile bootstrap: images are drawn with replacement, as many as there are, each with
+    what is vouched for of it, and the variants are scored again (Efron 1979).
+
+    Parameters
+    ----------
+    supports : sequence of ImageSupport
+        One per image.
+    families : sequence of str
+        Family of each variant.
+    tallies : sequence of Tally or None
+        Of each image what is vouched for, None where nothing is; nothing at all by default.
+    asked : bool
+        As in `opsef_bridge.compare.vouched.combined`.
+    draws : int
+    seed : int
+
+    Returns
+    -------
+    (V, 2) ndarray of float64
+        Lower and upper end, between which lie 90 % of the draws; all 0 where there is no image.
+
+    Raises
+    ------
+    ValueError
+        There are tallies, but not as many as images.
+
+    Notes
+    -----
+    It says how much the choice of the images matters, and nothing of errors that all models
+    share. With few images it is too narrow: three can be drawn in ten ways only.
+    """
+    variants, count = len(families), len(supports)
+    if not count:
+        return np.zeros((variants, 2))
+    judged = list(tallies) or [None] * count
+    if len(judged) != count:
+        raise ValueError(f"{len(judged)} tallies of {count} images")
+    sums = _Sums(supports, families)
+    random = np.random.default_rng(seed)
+    scores = np.empty((draws, variants))
+    for draw in range(draws):
+        images = random.integers(0, count, count)
+        told = [one for i in images if (one := judged[i]) is not None]
+        found = sums.agreement(np.bincount(images, minlength=count))
+        scores[draw] = combined(found, told, asked=asked)
+    tail = (1 - INTERVAL) / 2
+    return np.quantile(scores, [tail, 1 - tail], axis=0).T
 
 
 class _Sums:

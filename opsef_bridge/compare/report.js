@@ -1,7 +1,24 @@
 "use strict";
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+// What happened, for eyes and for screen readers; what lies behind an open dialog is silent.
+const say = (() => {
+  let timer;
+  return (text) => {
+    const viewer = document.getElementById("viewer");
+    const place = viewer.open ? viewer.querySelector("[role=status]") : document.getElementById("said");
+    place.textContent = text;
+    clearTimeout(timer);
+    timer = setTimeout(() => { place.textContent = ""; }, 4000);
+  };
+})();
+
 (() => {
-  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const root = document.documentElement;
+  const viewer = document.getElementById("viewer");
+  const view = viewer.querySelector(".view");
+  const layer = view.querySelector("img");
+  let current = null;
   root.classList.add("js");
 
   // Groups: one at a time, chosen by the address, so that a link leads to a group.
@@ -47,11 +64,24 @@
   }
   for (const box of all("input.outlines")) box.addEventListener("change", () => outlines(box.checked));
 
+  // Support: the number of a colour tells it, so another palette shows it.
+  let palette = (uri) => uri;
+  function support(shown) {
+    root.classList.toggle("supported", shown);
+    for (const box of all("input.support")) {
+      box.checked = shown;
+      const { plain, coloured } = box.dataset;
+      const [from, to] = shown ? [plain, coloured] : [coloured, plain];
+      palette = (uri) => uri.replace(from, to);
+    }
+    for (const image of all(".cell img")) image.src = palette(image.src);
+    if (current && viewer.open) show(current);
+  }
+  for (const box of all("input.support")) {
+    box.addEventListener("change", () => support(box.checked));
+  }
+
   // Enlarged view: the cells of a sheet, stepped through by row and column.
-  const viewer = document.getElementById("viewer");
-  const view = viewer.querySelector(".view");
-  const layer = view.querySelector("img");
-  let current = null;
   function show(cell) {
     current = cell;
     const caption = cell.closest("tr").querySelector("th").dataset.caption ?? "bare image";
@@ -60,9 +90,11 @@
     viewer.querySelector(".who").textContent = caption;
     viewer.querySelector(".what").textContent = `${cell.dataset.image} · ${cell.dataset.text}`;
     view.className = `view ${base ?? ""}`;
+    view.setAttribute("aria-label", cell.getAttribute("aria-label"));
     layer.hidden = !source;
-    if (source) layer.src = source;
+    if (source) layer.src = palette(source);
     if (!viewer.open) viewer.showModal();
+    viewer.dispatchEvent(new CustomEvent("shown", { detail: cell }));
   }
   function step(down, right) {
     const row = current.closest("tr");
@@ -79,6 +111,9 @@
   }
   viewer.querySelector(".toggle").addEventListener("click", () =>
     outlines(root.classList.contains("no-outlines")));
+  const colours = viewer.querySelector(".colours");
+  colours.hidden = !all("input.support").length;
+  colours.addEventListener("click", () => support(!root.classList.contains("supported")));
   viewer.querySelector(".close").addEventListener("click", () => viewer.close());
   viewer.addEventListener("click", (event) => {
     if (event.target === viewer) viewer.close();
@@ -89,8 +124,12 @@
   });
   viewer.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key in steps) step(...steps[event.key]);
-    else if (event.key === " ") outlines(root.classList.contains("no-outlines"));
+    else if (event.key === " " && event.target.tagName !== "BUTTON")
+      outlines(root.classList.contains("no-outlines"));
+    else if (event.key === "s" && all("input.support").length)
+      support(!root.classList.contains("supported"));
     else return;
     event.preventDefault();
   });
@@ -114,11 +153,6 @@
   }
 
   // Copying: what stands before the button. Without a clipboard the text is selected instead.
-  const said = document.getElementById("said");
-  function say(text) {
-    said.textContent = text;
-    setTimeout(() => { said.textContent = ""; }, 1800);
-  }
   for (const button of all(".copy")) {
     button.addEventListener("click", async () => {
       const source = button.previousElementSibling;

@@ -67,7 +67,9 @@ def _heat_cell(value: float, title: str) -> Html:
     place = float(np.clip(value, 0, 1)) * (len(_VIRIDIS) - 1)
     colour = [np.interp(place, range(len(_VIRIDIS)), channel) for channel in _VIRIDIS.T]
     red, green, blue = (round(c) for c in colour)
-    ink = "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else "#fff"
+    # Black on what is lighter than this, else white, has a contrast of 4.5 or more (WCAG 2).
+    linear = ((np.array(colour) / 255 + 0.055) / 1.055) ** 2.4
+    ink = "#000" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "#fff"
     style = f"background:rgb({red},{green},{blue});color:{ink}"
     return element("td", f"{value:.2f}".replace("0.", ".", 1), style=style, title=title)
 

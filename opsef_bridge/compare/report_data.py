@@ -38,6 +38,7 @@ class Entry:
 
     `parameters` and `knobs` are values by name: what the table shows beside the scale, and
     the axes of the sweep. `snippet` is the part of an ``opsef.yaml`` that makes this variant.
+    `interval` has the ends between which the score lies when the images are drawn anew.
     """
 
     rank: int
@@ -58,6 +59,7 @@ class Entry:
     score: float
     status: str
     snippet: str
+    interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,12 @@ class Group:
         Vouched objects and places that the score counts.
     notes : sequence of str
         What else is to be said.
+    supported : bool
+        Whether the outlines tell the support of each object.
+    verdicts : sequence of mapping
+        ``image``, ``variant``, ``verdict``, ``author`` and ``at`` of the last of each person.
+    memory : mapping of str to int
+        By family the most bytes that a process that did its work held.
     """
 
     name: str
@@ -93,14 +101,21 @@ class Group:
     confidence: Confidence | None = None
     answers: int = 0
     notes: Sequence[str] = ()
+    supported: bool = False
+    verdicts: Sequence[Mapping[str, str]] = ()
+    memory: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Page:
-    """The run as a whole. `facts` are shown as they are, in their order."""
+    """The run as a whole. `facts` are shown as they are, in their order.
+
+    `key` tells the plan from all others: under it a browser keeps verdicts.
+    """
 
     project: str
     run: str
     date: str
     facts: Mapping[str, str]
     groups: Sequence[Group]
+    key: str = ""

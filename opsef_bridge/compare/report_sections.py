@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from opsef_bridge.compare.confidence import INTERVAL
 from opsef_bridge.compare.markup import Html, element, join
 from opsef_bridge.compare.report_charts import family_mark, heat_table, knob_plots
-from opsef_bridge.compare.report_data import Drawing, Entry, Group, Picture
+from opsef_bridge.compare.report_data import Entry, Group
+from opsef_bridge.compare.report_sheet import contact_sheet
+from opsef_bridge.compare.report_verdicts import said_of_variant
 from opsef_bridge.compare.words import Confidence, count_of
 
-__all__ = ["FIRST_ROWS", "SECTIONS"]
-
-FIRST_ROWS = 12
-"""Variants of the contact sheet that show at once; a button shows the rest."""
+__all__ = ["SECTIONS"]
 
 
 def _first_choice(number: int, group: Group) -> Html:
@@ -61,102 +60,12 @@ def _copy(text: str) -> Html:
     return element("button", text, type="button", class_="copy")
 
 
-def _sheet(number: int, group: Group) -> Html:
-    drawn = {variant for _, variant in group.drawings}
-    shown = [entry for i, entry in enumerate(group.entries) if i < FIRST_ROWS or entry.id in drawn]
-    of = {(o["image"], o["variant"]): o for o in group.outcomes}
-    names = [element("td", "variant")]
-    bare = [element("th", "bare image", scope="row")]
-    for i, picture in enumerate(group.pictures):
-        name = element("th", element("span", picture.id), scope="col", title=picture.source)
-        names.append(name)
-        view = element("button", type="button", class_=f"cell p{number}-{i}",
-                       aria_label=f"{picture.id}, bare image", data_image=picture.id,
-                       data_text=picture.note)  # fmt: skip
-        bare.append(
-            element("td", view if picture.uri else element("span", picture.note, class_="bad"))
-        )
-    rows = [element("tr", *bare, class_="bare")]
-    for index, entry in enumerate(shown):
-        cells = [
-            _cell(f"p{number}-{i}", picture, entry, of.get((picture.id, entry.id)),
-                  group.drawings.get((picture.id, entry.id)))
-            for i, picture in enumerate(group.pictures)
-        ]  # fmt: skip
-        rows.append(
-            element("tr", _row_head(entry), *cells, class_="more" if index >= FIRST_ROWS else None)
-        )
-    more = len(shown) - FIRST_ROWS
-    button = element("button", f"Show {count_of(more, 'more variant')}", type="button",
-                     class_="all") if more > 0 else None  # fmt: skip
-    return element(
-        "section",
-        element("h3", "Contact sheet"),
-        element("p", "Rows in the order of rank; the number below a picture counts objects. "
-                "Click one to enlarge it: arrow keys step through images and variants, "
-                "Space hides the outlines.", class_="hint"),
-        _tools(),
-        element("div", element("table", element("thead", element("tr", *names)),
-                               element("tbody", *rows)),
-                class_="scroll sheet", tabindex=0, role="region", aria_label="Contact sheet"),
-        button,
-    )  # fmt: skip
-
-
-def _tools() -> Html:
-    def slider(name: str, low: float, high: float, start: float) -> Html:
-        attributes = {"min": low, "max": high, "value": start, "step": (high - low) / 100}
-        ends = element("input", type="range", class_=name.lower(), **attributes)
-        return element("label", name, " ", ends)
-
-    box = element("input", type="checkbox", class_="outlines", checked=True)
-    return element(
-        "p", slider("Size", 90, 400, 180), slider("Brightness", 0.5, 4.5, 1),
-        element("label", box, " Outlines"), class_="tools",
-    )  # fmt: skip
-
-
-def _row_head(entry: Entry) -> Html:
-    return element(
-        "th",
-        element("b", f"#{entry.rank} {entry.id}"),
-        element("span", entry.caption),
-        element("small", family_mark(entry.family), f"agreement {entry.agreement:.3f}"),
-        scope="row",
-        data_caption=" · ".join(
-            (f"#{entry.rank} {entry.id}", entry.caption, f"agreement {entry.agreement:.3f}")
-        ),
-    )
-
-
-def _cell(
-    base: str,
-    picture: Picture,
-    entry: Entry,
-    outcome: Mapping[str, Any] | None,
-    drawing: Drawing | None,
-) -> Html:
-    if outcome is None:
-        return element("td", element("span", "not run", class_="none"))
-    if outcome["status"] == "failed":
-        why = " ".join(filter(None, (outcome["message"] + ".", outcome["hint"])))
-        code = element("button", outcome["code"], type="button", class_="cell failed", title=why,
-                       data_image=picture.id, data_text=f"failed: {why}",
-                       aria_label=f"{entry.id} failed on {picture.id}: {why}")  # fmt: skip
-        return element("td", code, element("span", "failed", class_="count"))
-    objects = count_of(int(outcome["objects"]), "object")
-    image = drawing and element("img", src=drawing.thumbnail, alt="", loading="lazy")
-    cell = element("button", image or "not drawn", type="button", data_image=picture.id,
-                   class_=f"cell {base}" if picture.uri else "cell none", data_text=objects,
-                   data_view=drawing.view or None if drawing else None,
-                   aria_label=f"{entry.id} on {picture.id}: {objects}")  # fmt: skip
-    return element("td", cell, element("span", outcome["objects"], class_="count"))
-
-
 def _ranking(number: int, group: Group) -> Html:
     words = ("Variant", "Family", "Recipe", "Parameters", "Status")
+    scored = ("Score",) if group.answers else ()
     columns = ("Rank", "Variant", "Family", "Recipe", "Scale", "Parameters", "Object px",
-               "Objects", "Seconds", "Agreement", "@0.7", "Plain mean", "Status")  # fmt: skip
+               "Objects", "Seconds", *scored, "Agreement", "@0.7", "Plain mean", "Status",
+               "Verdicts")  # fmt: skip
     heads = [
         element("th", element("button", name, type="button"), scope="col",
                 class_=None if name in words else "number",
@@ -171,17 +80,31 @@ def _ranking(number: int, group: Group) -> Html:
         element("p", "Click a heading to sort. Object px: median diameter of the objects as the "
                 "network saw them. @0.7: agreement where outlines must fit closely (IoU 0.7).",
                 class_="hint"),
+        element("p", _of_intervals(group), class_="hint"),
         element("div", element("table", element("thead", element("tr", *heads)),
                                element("tbody", *rows), class_="ranking"),
                 class_="scroll", tabindex=0, role="region", aria_label="Ranking"),
     )  # fmt: skip
 
 
+def _of_intervals(group: Group) -> str:
+    """What the whiskers are, or why there are none."""
+    if any(entry.interval for entry in group.entries):
+        what = "score" if group.answers else "agreement"
+        return (
+            f"The line on a bar is the {INTERVAL:.0%} interval of the {what} when the images are "
+            "drawn anew: where those of two variants overlap widely, other images might turn "
+            "them round. It says nothing of faults that all models share."
+        )
+    if len({o["image"] for o in group.outcomes if o["status"] != "failed"}) < 2:
+        return "No intervals: with a single image there is nothing to draw anew."
+    return "No intervals: this run was ranked by an earlier version, or nothing was found."
+
+
 def _ranking_row(group_number: int, group: Group, entry: Entry) -> Html:
     def number(value: float, digits: int) -> Html:
         return element("td", f"{value:.{digits}f}", class_="number", data_sort=value)
 
-    bar = element("span", class_="bar", style=f"--value:{entry.agreement:.3f}")
     parameters = ", ".join(f"{key} {value}" for key, value in entry.parameters.items())
     panel = f"g{group_number}-{entry.id}"
     take = join(
@@ -194,7 +117,13 @@ def _ranking_row(group_number: int, group: Group, entry: Entry) -> Html:
     return element(
         "tr",
         number(entry.rank, 0),
-        element("th", element("b", entry.id), element("small", entry.slug), scope="row"),
+        element(
+            "th",
+            element("b", entry.id),
+            element("small", entry.slug),
+            scope="row",
+            title=entry.slug,
+        ),
         element("td", family_mark(entry.family), entry.family),
         element("td", entry.recipe),
         element("td", f"{entry.scale:g}", class_="number", data_sort=entry.scale),
@@ -202,12 +131,25 @@ def _ranking_row(group_number: int, group: Group, entry: Entry) -> Html:
         number(entry.object_px, 1),
         number(entry.objects, 0),
         number(entry.seconds, 2),
-        element("td", bar, f"{entry.agreement:.3f}", class_="number", data_sort=entry.agreement),
+        _with_bar(entry.score if group.answers else entry.agreement, entry.interval),
+        number(entry.agreement, 3) if group.answers else None,
         number(entry.agreement_07, 3),
         number(entry.plain_mean, 3),
         element("td", entry.status, class_=None if entry.status == "ok" else "bad"),
+        said_of_variant("td", group.verdicts, entry.id),
         element("td", take),
     )
+
+
+def _with_bar(value: float, interval: tuple[float, float] | None) -> Html:
+    """A value with a bar from 0 to 1, and its interval as a line on it and in figures."""
+    line, figures = None, None
+    if interval:
+        low, high = interval
+        line = element("i", style=f"--low:{low:.3f};--high:{high:.3f}")
+        figures = element("small", f"{low:.3f} to {high:.3f}")
+    bar = element("span", line, class_="bar", style=f"--value:{value:.3f}")
+    return element("td", bar, f"{value:.3f}", figures, class_="number scored", data_sort=value)
 
 
 def _matrix(number: int, group: Group) -> Html | None:
@@ -284,15 +226,19 @@ def _time(number: int, group: Group) -> Html:
             for s in [together, *per_image]
         ]
         longest = element("td", f"{max(together, default=0):.2f}", class_="number")
+        held = f"{group.memory[name] / 2**20:,.0f} MiB" if name in group.memory else "-"
         head = element("th", family_mark(name), name, scope="row")
-        rows.append(element("tr", head, *cells[:1], longest, *cells[1:]))
-    heads = ("Family", "All images", "Longest", *(picture.id for picture in group.pictures))
+        memory = element("td", held, class_="number")
+        rows.append(element("tr", head, *cells[:1], longest, memory, *cells[1:]))
+    heads = ("Family", "All images", "Longest", "Memory", *(p.id for p in group.pictures))
     return element(
         "section",
-        element("h3", "Time"),
+        element("h3", "Time and memory"),
         element("p", "Median seconds that one variant takes for one image alone: its network pass "
-                "and its own decoding.", class_="hint"),
-        _table(heads, rows, "Time", "number"),
+                "and its own decoding. Memory: the most that a process of the family held, with "
+                "all of its libraries, not that of a GPU; - where nothing had to be made anew.",
+                class_="hint"),
+        _table(heads, rows, "Time and memory", "number"),
     )  # fmt: skip
 
 
@@ -305,5 +251,5 @@ def _table(heads: Sequence[str], rows: Iterable[Html], label: str, kind: str = "
 
 
 SECTIONS: tuple[Callable[[int, Group], Html | None], ...] = (
-    _first_choice, _sheet, _ranking, _matrix, _knobs, _failures, _time,
+    _first_choice, contact_sheet, _ranking, _matrix, _knobs, _failures, _time,
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """Whether an image is unlike those that a variant was chosen on.
 
 A variant that was best on a sample need not be good on an image that is much brighter or
-has larger objects. Four plain figures are compared; they can only say "look here".
+has larger objects. Six plain figures are compared; they can only say "look here".
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from opsef_bridge.compare.appearance import appearance
 from opsef_bridge.measure.overlap import label_runs
 
 __all__ = ["FACTOR", "image_figures", "unlike"]
@@ -31,6 +32,8 @@ NAMES = {
     "bright": "99.8th percentile of intensity",
     "diameter": "median object diameter in px",
     "density": "number of objects per million px",
+    "contrast": "contrast at the objects",
+    "edge": "width of the objects' edges over their diameter",
 }
 
 
@@ -49,7 +52,9 @@ def image_figures(image: np.ndarray | None, labels: np.ndarray) -> dict[str, flo
     dict
         ``median`` and ``bright``, the median and the 99.8th percentile of the intensities;
         ``objects``; ``density``, objects per million pixels (voxels); ``diameter``, the median
-        diameter of a disc (ball) of the same size, absent without objects; ``pixels``.
+        diameter of a disc (ball) of the same size, absent without objects; ``pixels``;
+        ``contrast`` and ``edge`` as `opsef_bridge.compare.appearance` has them, absent without
+        intensities or objects.
 
     Examples
     --------
@@ -70,6 +75,8 @@ def image_figures(image: np.ndarray | None, labels: np.ndarray) -> dict[str, flo
         step = -(-image.size // MOST_PIXELS)
         middle, bright = np.percentile(image.ravel()[::step].astype(np.float64), [50, 99.8])
         found |= {"median": float(middle), "bright": float(bright)}
+        look = appearance(image, labels)
+        found |= {"contrast": look.contrast, "edge": look.edge} if look else {}
     return found
 
 

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from opsef_bridge.compare.appearance import Pictures, learned
 from opsef_bridge.compare.votes import SILENT
 
 __all__ = [
@@ -103,6 +106,7 @@ def ranking_words(
     answers: int = 0,
     confidence: Confidence | None = None,
     bins: Sequence[SizeBin] = (),
+    pictures: Pictures | None = None,
 ) -> list[str]:
     """Return in sentences what a person must know of the order of a group.
 
@@ -115,6 +119,8 @@ def ranking_words(
     confidence : Confidence, optional
     bins : sequence of SizeBin
         By size; a single one says nothing.
+    pictures : Pictures, optional
+        How the images look.
 
     Returns
     -------
@@ -150,6 +156,7 @@ def ranking_words(
             f"The models disagree on these images: agreement of the first is "
             f"{judged.agreement:.2f}, below {LOOK_TWICE:.2f}. Look twice."
         )
+    found += _of_pictures(pictures)
     same = ties(entries)
     if same:
         found.append(f"A tie: {_named(same)} cannot be told apart from the first, {first.id}.")
@@ -227,6 +234,27 @@ def _of_confidence(confidence: Confidence) -> list[str]:
     return [
         f"These cannot be told apart yet: {_named(named)}. Each comes first in so many of "
         f"the cases when {confidence.drawn}."
+    ]
+
+
+def _of_pictures(pictures: Pictures | None) -> list[str]:
+    if pictures is None or not pictures.cautioned:
+        return []
+    unlike, said = pictures.unlike, []
+    least, most = (learned()[key] for key in ("contrast_from", "edge_to"))
+    for name, text in (
+        ("contrast", f"not bright on dark (contrast {{:.2f}}, {least:.2f} or more"),
+        ("edge", f"soft at the edge ({{:.2f}} of the diameter, {most:.2f} or less"),
+    ):
+        values = [getattr(pictures.looks[image], name) for image in unlike if name in unlike[image]]
+        if values:
+            middle = float(np.median(values))
+            said.append(f"{text.format(middle)} is usual; {count_of(len(values), 'image')})")
+    images = count_of(len(pictures.looks), "image")
+    return [
+        f"{len(unlike)} of {images} {'looks' if len(unlike) == 1 else 'look'} unlike what the "
+        f"models learned from. There the objects of {pictures.variant} are {'; '.join(said)}. All "
+        "models may err alike, which agreement cannot show. Look twice."
     ]
 
 

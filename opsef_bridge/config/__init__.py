@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from opsef_bridge.config.analyse import Analyse
 from opsef_bridge.config.images import Images, Section
 from opsef_bridge.engines import Parameters, engine_class
 from opsef_bridge.errors import ConfigError, OpsefError
@@ -31,6 +32,7 @@ from opsef_bridge.postprocess import ClassMask, Postprocess
 from opsef_bridge.preprocess import normalise_recipe, resolve_files
 
 __all__ = [
+    "Analyse",
     "Compare",
     "Config",
     "Images",
@@ -59,7 +61,11 @@ class Compare(Section):
     top: int = Field(16, ge=1, le=999)
     """Frames of a comparison stack: the variants of the highest rank."""
     base: str = "raw"
-    """Recipe whose output is the base picture."""
+    """Recipe whose output is the base picture: of ``raw`` it is the channel that is segmented."""
+    channels: Literal["segment", "all"] = "segment"
+    """``all`` shows every channel of the image as a further channel of the stack."""
+    dtype: Literal["8bit", "source"] = "8bit"
+    """``source`` keeps the values of the base picture and of further channels."""
     rois: int = Field(3, ge=0)
     """Write ROI zips for so many variants of the highest rank."""
 
@@ -113,6 +119,7 @@ class Config(Section):
     """Names of the classes of objects, by number: the group of their ROIs in ImageJ."""
     sweep: Sweep = Sweep()
     compare: Compare = Compare()
+    analyse: Analyse = Analyse()
 
     @field_validator("preprocess")
     @classmethod
@@ -149,6 +156,21 @@ class Config(Section):
                 if name not in choices:
                     problem = f"objects have no {name!r}. Choose of {', '.join(choices)}"
                     raise _At(problem, ("keep", number, name))
+        return value
+
+    @field_validator("analyse")
+    @classmethod
+    def _analysed_properties(cls, value: Analyse) -> Analyse:
+        if value.properties == "all":
+            return value
+        from opsef_bridge.measure.regions import object_columns, object_properties  # brings numba
+
+        choices = list(dict.fromkeys([*object_properties("yx"), *object_properties("zyx")]))
+        columns = {*choices, *object_columns("yx"), *object_columns("zyx")}
+        for number, name in enumerate(value.properties):
+            if name not in columns:
+                problem = f"objects have no {name!r}. Choose of {', '.join(choices)}"
+                raise _At(problem, ("properties", number))
         return value
 
     @model_validator(mode="after")

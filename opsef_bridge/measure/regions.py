@@ -13,23 +13,34 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from opsef_bridge.errors import InputError
-from opsef_bridge.measure.hulls import convex_hulls
+from opsef_bridge.measure.hulls import convex_hulls, hull_widths
+from opsef_bridge.measure.intensities import (
+    INTENSITY,
+    QUANTILE,
+    image_channels,
+    intensities,
+    object_pixels,
+    quantile_columns,
+    quantiles,
+)
 from opsef_bridge.measure.moments import boxes, second_moments
-from opsef_bridge.measure.outlines import euler_numbers, perimeters
+from opsef_bridge.measure.outlines import euler_numbers, perimeters, traced_perimeters
 from opsef_bridge.measure.overlap import Runs, label_runs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["object_columns", "region_table"]
+__all__ = ["object_columns", "object_properties", "region_table"]
 
 DEFAULT = ("area", "centroid", "bbox", "equivalent_diameter", "touches_border")
 BOX = ("centroid", "bbox", "extent", "touches_border")
 ELLIPSE = ("axis_major_length", "axis_minor_length", "eccentricity", "orientation")
 OUTLINE = ("perimeter", "circularity")
 SHAPE = ("solidity", "euler_number", "feret_diameter_max")
-INTENSITY = tuple(f"intensity_{name}" for name in ("mean", "min", "max", "sum", "std"))
-FLAT_ONLY = (*ELLIPSE, *OUTLINE)
+IMAGEJ = ("perimeter_imagej", "circularity_imagej")
+WIDTH = "feret_diameter_min"
+PROPERTIES = (*DEFAULT, "extent", *ELLIPSE, *OUTLINE, *IMAGEJ, *SHAPE, WIDTH)
+FLAT_ONLY = (*ELLIPSE, *OUTLINE, *IMAGEJ, WIDTH)
 
 Columns = dict[str, np.ndarray]
 Spacing = Mapping[str, float] | Sequence[float] | None
@@ -77,12 +88,19 @@ def region_table(
         - circularity : 2D, square pixels, ``4 pi area / perimeter**2`` as ImageJ defines it,
           with this perimeter; 1 for a disk. As in ImageJ, small objects that come out above 1
           have 1, and so have those whose perimeter is 0 (one or two pixels)
+        - perimeter_imagej, circularity_imagej : 2D, the same as ImageJ 1.54p measures them
+          (``Perim.``, ``Circ.``) for the ROIs of `opsef_bridge.measure.trace.trace_rois`, holes
+          included; also where pixels are not square
         - solidity : share of the convex hull that is filled, as scikit-image's; in 3D NaN
           where all voxels lie in one plane, whose hull has no volume
         - euler_number : pieces less holes (3D: less tunnels, plus hollows), as scikit-image's
         - feret_diameter_max : of the convex hull, as scikit-image's; NaN as solidity
+        - feret_diameter_min : 2D, least width of the convex hull of the whole pixels, as
+          ImageJ's ``MinFeret``
         - intensity_mean, _min, _max, _sum, _std : with a channel axis one column per
           channel, ``intensity_mean_0``, ...
+        - intensity_median, intensity_p5, intensity_p99.5, ... : median and percentiles, linear
+          between pixels as NumPy's
 
     Raises
     ------
@@ -105,7 +123,8 @@ def region_table(
     if len(runs.shape) not in (2, 3):
         raise InputError(f"labels must be 2D or 3D, got shape {runs.shape}")
     size = _spacing(spacing, runs)
-    channels = None if intensity is None else _channels(intensity, runs.shape)
+    channels = None if intensity is None else image_channels(intensity, runs.shape)
+    properties = None if properties is None else list(properties)
     wanted = _wanted(properties, runs, channels)
     makers: dict[str, Callable[[], Columns]] = {
         "area": lambda: _area(runs, None if spacing is None else size),
@@ -115,8 +134,13 @@ def region_table(
     makers |= dict.fromkeys(BOX, lambda: _boxes(runs, size, *found()))
     makers |= dict.fromkeys(ELLIPSE, lambda: _ellipse(runs, size, found()[2]))
     makers |= dict.fromkeys(OUTLINE, lambda: _outline(runs, size))
+    makers |= dict.fromkeys(IMAGEJ, lambda: _imagej(runs, size))
     makers |= dict.fromkeys(SHAPE, lambda: _shape(runs, size, list(wanted)))
-    makers |= dict.fromkeys(INTENSITY, lambda: _intensities(runs, channels, list(wanted)))
+    makers[WIDTH] = lambda: {WIDTH: hull_widths(runs, size)}
+    pixels = cache(lambda: object_pixels(runs, channels or {}))
+    makers |= dict.fromkeys(INTENSITY, lambda: intensities(runs, pixels(), list(wanted)))
+    ordered = [name for name in wanted if QUANTILE.fullmatch(name)]
+    makers |= dict.fromkeys(ordered, lambda: quantiles(runs, pixels(), ordered))
     table: Columns = {"label": runs.labels}
     measured: Columns = {}
     for name, columns in wanted.items():
@@ -141,9 +165,19 @@ def object_columns(axes: str) -> list[str]:
     return [column for columns in _columns(axes).values() for column in columns]
 
 
+def object_properties(axes: str) -> list[str]:
+    """Return the properties of `region_table` that need no intensities.
+
+    Parameters
+    ----------
+    axes : {"yx", "zyx"}
+    """
+    return list(_columns(axes))
+
+
 def _columns(axes: str) -> dict[str, list[str]]:
     """Each property that needs no intensities with its columns."""
-    columns = {name: [name] for name in (*DEFAULT, "extent", *ELLIPSE, *OUTLINE, *SHAPE)}
+    columns = {name: [name] for name in PROPERTIES}
     columns["centroid"] = [f"centroid_{axis}" for axis in axes]
     columns["bbox"] = [f"bbox_{axis}{end}" for end in (0, 1) for axis in axes]
     flat = len(axes) == 2
@@ -158,6 +192,7 @@ def _wanted(
     columns = _columns(axes)
     if channels is not None:
         columns |= {name: [name + end for end in channels] for name in INTENSITY}
+        columns |= quantile_columns(properties or (), list(channels))
     if properties is None:
         return {name: columns[name] for name in (*DEFAULT, *INTENSITY) if name in columns}
     owner = {column: name for name, group in columns.items() for column in group}
@@ -186,21 +221,6 @@ def _spacing(spacing: Spacing, runs: Runs) -> np.ndarray:
             hint="Give one pixel size above 0 for each axis",
         )
     return size
-
-
-def _channels(intensity: np.ndarray, shape: tuple[int, ...]) -> Columns:
-    """The image of each channel, by the ending of its columns."""
-    intensity = np.asarray(intensity)
-    if intensity.shape == shape:
-        return {"": intensity}
-    if intensity.shape[1:] == shape:
-        return {f"_{number}": channel for number, channel in enumerate(intensity)}
-    if intensity.shape[:-1] == shape:
-        return {f"_{number}": intensity[..., number] for number in range(intensity.shape[-1])}
-    raise InputError(
-        f"intensity of shape {intensity.shape} does not fit labels of shape {shape}",
-        hint="Give the same shape, or one more axis, first or last, for channels",
-    )
 
 
 def _area(runs: Runs, size: np.ndarray | None) -> Columns:
@@ -253,6 +273,12 @@ def _outline(runs: Runs, size: np.ndarray) -> Columns:
     return {"perimeter": length * size[0], "circularity": np.minimum(round_one, 1)}
 
 
+def _imagej(runs: Runs, size: np.ndarray) -> Columns:
+    length = traced_perimeters(runs, size)
+    round_one = 4 * np.pi * runs.areas * size.prod() / length**2
+    return {"perimeter_imagej": length, "circularity_imagej": np.minimum(round_one, 1)}
+
+
 def _shape(runs: Runs, size: np.ndarray, wanted: list[str]) -> Columns:
     if len(size) == 3:
         return _by_skimage(runs, size, [name for name in SHAPE if name in wanted])
@@ -294,30 +320,3 @@ def _gaps(runs: Runs) -> tuple[np.ndarray, np.ndarray]:
     """Distance of each run's pixels from their place in the list of object pixels."""
     length = runs.stop - runs.start
     return runs.start - (np.cumsum(length) - length), length
-
-
-def _intensities(runs: Runs, channels: Columns | None, wanted: list[str]) -> Columns:
-    names = [name for name in INTENSITY if name in wanted]
-    columns: Columns = {}
-    length = runs.stop - runs.start
-    position = np.arange(runs.areas.sum()) + np.repeat(*_gaps(runs))
-    owner = np.repeat(runs.index, length)
-    first = np.cumsum(length) - length
-    for end, channel in (channels or {}).items():
-        values = channel.reshape(-1)[position].astype(float)
-        total = np.bincount(owner, values, len(runs)).astype(float)
-        mean = total / runs.areas
-        made = {"intensity_mean": mean, "intensity_sum": total}
-        for name, extreme, start in (
-            ("min", np.minimum, np.inf),
-            ("max", np.maximum, -np.inf),
-        ):
-            made[f"intensity_{name}"] = np.full(len(runs), start)
-            if len(runs):
-                per_run = extreme.reduceat(values, first)
-                extreme.at(made[f"intensity_{name}"], runs.index, per_run)
-        if "intensity_std" in names:
-            square = np.bincount(owner, (values - mean[owner]) ** 2, len(runs))
-            made["intensity_std"] = np.sqrt(square / runs.areas)
-        columns |= {name + end: made[name] for name in names}
-    return columns

@@ -19,6 +19,7 @@ from opsef_bridge.errors import NotFoundError, OpsefError
 from opsef_bridge.service import jobs_api, objects, projects, questions_api, runs, segment_api
 from opsef_bridge.service.guard import Guard
 from opsef_bridge.service.jobs import Jobs
+from opsef_bridge.service.pages import PREFIX, Pages
 from opsef_bridge.service.people import People
 from opsef_bridge.service.pixels import PIXEL_LIMIT
 from opsef_bridge.service.places import uploads
@@ -86,7 +87,9 @@ def create_app(
         Whether jobs are moved on while the application runs (its lifespan).
     """
     root = Path(root).resolve()
-    services = Services(root, jobs or Jobs(root), upload_limit, pixel_limit)
+    people = People(root)
+    pages = Pages(people.who)
+    services = Services(root, jobs or Jobs(root), upload_limit, pixel_limit, pages)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -121,7 +124,9 @@ def create_app(
     app.add_exception_handler(Exception, answer_unexpected)
     app.add_middleware(
         Guard,
-        who=People(root).who,
+        who=lambda method, path, token: people.who(token) or pages.who(method, path, token),
+        # The ticket is in the address; the route looks at it.
+        is_open=lambda method, path: method == "GET" and path.startswith(PREFIX),
         hosts=hosts,
         upload_limit=upload_limit,
         is_upload=lambda method, path: bool(_UPLOADS.fullmatch(f"{method} {path}")),

@@ -37,7 +37,9 @@ class Guard:
     ----------
     app : ASGI application
     who : callable
-        Returns the name for a token, or None.
+        Takes method, path and token; returns the name of who may ask that with it, or None.
+    is_open : callable
+        Tells by method and path what needs no token, besides `OPEN`.
     hosts : iterable of str
         What may stand in the header Host, besides the names of this machine. A page on the web
         can let its own name point here (DNS rebinding); the browser then sends that name.
@@ -51,13 +53,15 @@ class Guard:
         self,
         app: ASGIApp,
         *,
-        who: Callable[[str], str | None],
+        who: Callable[[str, str, str], str | None],
+        is_open: Callable[[str, str], bool] = lambda method, path: False,
         hosts: Iterable[str] = (),
         upload_limit: int,
         is_upload: Callable[[str, str], bool],
     ) -> None:
         self.app = app
         self.who = who
+        self.is_open = is_open
         self.hosts = {host.lower() for host in hosts} | local_names()
         self.upload_limit = upload_limit
         self.is_upload = is_upload
@@ -88,10 +92,12 @@ class Guard:
         raw = scope.get("raw_path", b"").lower()
         if any(part in raw for part in _ENCODED) or "\0" in scope["path"]:
             return 404, "not-found", "there is no such address", "Ids hold no slashes"
-        if scope["path"] in OPEN:
+        method, path = scope["method"], scope["path"]
+        if path in OPEN or self.is_open(method, path):
             return None
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        author = self.who(token.strip()) if scheme.lower() == "bearer" and token else None
+        bearer = scheme.lower() == "bearer" and token
+        author = self.who(method, path, token.strip()) if bearer else None
         if author is None:
             return 401, "no-token", "the token is missing or wrong", "Ask for a new invitation"
         scope.setdefault("state", {})["author"] = author

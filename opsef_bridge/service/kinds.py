@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +21,9 @@ from opsef_bridge.exchange.sources import (
     variant_of,
 )
 from opsef_bridge.execute import Event
-from opsef_bridge.files import file_sha256, lock, patiently
+from opsef_bridge.files import file_sha256
 from opsef_bridge.images import read_image
-from opsef_bridge.project import ImageEntry, Project, read_csv, write_csv
+from opsef_bridge.project import ImageEntry, Project, write_csv
 from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.revisions import Source
 from opsef_bridge.rois.sets import read_roi_set, write_roi_set
@@ -34,6 +33,7 @@ from opsef_bridge.service.parameters import (
     AnswerParameters,
     AskParameters,
     ImportParameters,
+    ReviewParameters,
     RoisParameters,
     Running,
     SegmentParameters,
@@ -42,22 +42,20 @@ from opsef_bridge.service.parameters import (
     TruthParameters,
     VerdictParameters,
 )
+from opsef_bridge.service.reviewed import told_of_review
 from opsef_bridge.sweep import Executor, adopt, newest_run, plan_batch, plan_sweep, segment
 from opsef_bridge.sweep import left_out as left_out_of
 from opsef_bridge.sweep.asking import answer, questions, rank_again
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import Plan
-from opsef_bridge.sweep.record import now
 from opsef_bridge.sweep.remarks import first_of
 from opsef_bridge.sweep.run import Result, resume_run, run_plan
+from opsef_bridge.sweep.verdicts import add_verdict
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["KINDS", "Kind", "Task", "subject_named", "table_of"]
-
-IMPORT_SECONDS = 600.0
-"""How long an import waits for another of the same project."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +112,12 @@ def _sweep(task: Task, given: SweepParameters) -> dict[str, Any]:
         if folder is None:
             raise NotFoundError("there is no sweep to go on with", hint="Start one: Run Sweep")
         return _ended(resume_run(task.project, folder, executor))
-    with _importing(task.project):
-        plan = plan_sweep(task.project)
+    plan = plan_sweep(task.project)
     return _ended(_carry_out(task, plan, executor))
 
 
 def _batch(task: Task, given: Running) -> dict[str, Any]:
-    with _importing(task.project):
-        plan = plan_batch(task.project)
+    plan = plan_batch(task.project)
     left = left_out_of(plan, task.project.images())
     return _ended(_carry_out(task, plan, _executor(task, given))) | {"left_out": dict(left)}
 
@@ -135,6 +131,13 @@ def _adopt(task: Task, given: AdoptParameters) -> dict[str, Any]:
 
 
 def _rois(task: Task, given: RoisParameters) -> dict[str, Any]:
+    told = _saved(_objects_saved(task, given))
+    if given.truth is not None:
+        told["said"] += rank_again(task.project)[1]
+    return told
+
+
+def _objects_saved(task: Task, given: RoisParameters) -> Imported:
     project, entry = task.project, task.project.image(given.image)
     how = How(task.author, given.resolve, given.truth)
     if given.empty == (task.attachment is not None):
@@ -144,7 +147,7 @@ def _rois(task: Task, given: RoisParameters) -> dict[str, Any]:
         )
     base = _base_text(project, given.base)
     if task.attachment is None:
-        return _saved(clear_objects(project, entry.id, how, base=base or "none"))
+        return clear_objects(project, entry.id, how, base=base or "none")
     objects, notes, _ = read_roi_set(task.attachment, image_shape(project, entry), sidecar=False)
     saved = save_objects(
         project,
@@ -156,7 +159,7 @@ def _rois(task: Task, given: RoisParameters) -> dict[str, Any]:
         received=task.attachment,
         notes=notes.lines(),
     )
-    return _saved(Imported(entry.id, task.attachment.name, saved, said=tuple(notes.lines())))
+    return Imported(entry.id, task.attachment.name, saved, said=tuple(notes.lines()))
 
 
 def _base_text(project: Project, text: str | None) -> str | None:
@@ -186,19 +189,12 @@ def _saved(done: Imported) -> dict[str, Any]:
 
 
 def _verdict(task: Task, given: VerdictParameters) -> dict[str, Any]:
-    project = task.project
-    entry = project.image(given.image)
-    run, variant = variant_of(project, given.variant, given.run)
-    row = {
-        "at": now(), "author": task.author, "image": entry.id, "run": run.id,
-        "variant": variant, "verdict": given.verdict, "request": task.id,
-    }  # fmt: skip
-    file = project.annotations_folder / "verdicts.csv"
-    with lock(project.annotations_folder / ".verdicts.lock"):
-        rows = read_csv(file) if file.is_file() else []
-        if not any(known.get("request") == task.id for known in rows):
-            write_csv(file, [*rows, row], list(row))
-    return {**row, "said": [f"{variant} of {run.id} on {entry.id}: {given.verdict}"]}
+    one = add_verdict(
+        task.project, given.image, given.variant, given.verdict,
+        run=given.run, author=task.author, request=task.id,
+    )  # fmt: skip
+    said = f"{one.variant} of {one.run} on {one.image}: {one.verdict}"
+    return {**one.to_json(), "said": [said]}
 
 
 def _truth(task: Task, given: TruthParameters) -> dict[str, Any]:
@@ -232,6 +228,10 @@ def _answer(task: Task, given: AnswerParameters) -> dict[str, Any]:
     )
     said = f"{given.image}, object {given.label} of {told['variant']}: {given.answer}"
     return {**told, "said": [f"{said}; {told['answers']} so far", *told["words"]]}
+
+
+def _review(task: Task, given: ReviewParameters) -> dict[str, Any]:
+    return told_of_review(task.project, given, task.tell)
 
 
 def subject_named(
@@ -345,18 +345,10 @@ def _segment(task: Task, given: SegmentParameters) -> dict[str, Any]:
 
 def _import(task: Task, given: ImportParameters) -> dict[str, Any]:
     told: list[str] = []
-    with _importing(task.project):
-        entries = import_images(task.project, task.project.config, told.append)
+    entries = import_images(task.project, task.project.config, told.append)
     unread = [entry.id for entry in entries if not entry.axes]
     said = [f"{len(entries)} images", *told]
     return {"images": [entry.id for entry in entries], "unreadable": unread, "said": said}
-
-
-@contextlib.contextmanager
-def _importing(project: Project) -> Iterator[None]:
-    """Let imports of one project follow each other: ids are given by counting."""
-    with patiently(project.index_file.with_name(".index.lock"), IMPORT_SECONDS):
-        yield
 
 
 @dataclass(frozen=True)
@@ -393,6 +385,7 @@ KINDS: Mapping[str, Kind] = {
     "verdict": Kind(VerdictParameters, _verdict, fast=True),
     "truth": Kind(TruthParameters, _truth, fast=True),
     "ask": Kind(AskParameters, _ask),
+    "review": Kind(ReviewParameters, _review),
     "answer": Kind(AnswerParameters, _answer, fast=True, suffixes=(".roi", ".zip")),
     "table": Kind(TableParameters, _table, fast=True),
 }

@@ -37,6 +37,7 @@ from opsef_bridge.service.web import (
     perform_now,
     problem_answers,
 )
+from opsef_bridge.sweep.verdicts import read_verdicts
 
 __all__ = ["router"]
 
@@ -61,12 +62,12 @@ class SavedAnswer(BaseModel):
 
 
 class Verdict(BaseModel, extra="forbid"):
-    """What a person thinks of a variant on one image."""
+    """What a person thinks of a variant on one image; ``none`` takes it back."""
 
     image: Name
     variant: Text
     run: Name | None = None
-    verdict: Literal["good", "over", "under", "missed"]
+    verdict: Literal["good", "over", "under", "missed", "none"]
 
 
 class TruthClaim(BaseModel, extra="forbid"):
@@ -230,6 +231,12 @@ def add_verdict(
 ) -> dict[str, Any]:
     """Note down what the author thinks of a variant on one image."""
     return perform_now(opened, "verdict", wanted.model_dump(exclude_none=True), author, id=id)
+
+
+@router.get("/v1/projects/{project}/verdicts", responses=problem_answers(404, 422))
+def list_verdicts(opened: InProject, run: Run = None) -> dict[str, Any]:
+    """List the last verdict of each person on each image and variant, of one run or of all."""
+    return {"verdicts": [one.to_json() for one in read_verdicts(opened, run)]}
 
 
 @router.post(

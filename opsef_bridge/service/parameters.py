@@ -11,6 +11,7 @@ __all__ = [
     "AnswerParameters",
     "AskParameters",
     "ImportParameters",
+    "ReviewParameters",
     "RoisParameters",
     "Running",
     "SegmentParameters",
@@ -68,10 +69,12 @@ class RoisParameters(_Parameters):
 
 
 class VerdictParameters(_Parameters):
+    """`verdict`: ``none`` takes the person's verdict back."""
+
     image: Name
     variant: Words
     run: Name | None = None
-    verdict: Literal["good", "over", "under", "missed"]
+    verdict: Literal["good", "over", "under", "missed", "none"]
 
 
 class TruthParameters(_Parameters):
@@ -97,6 +100,22 @@ class AnswerParameters(_Parameters):
     answer: Literal["right", "drawn", "nothing"]
     run: Name | None = None
     asked: bool = True
+
+
+class ReviewParameters(_Parameters):
+    """Of an image, or without one only the order of the images: of a group, or of all."""
+
+    image: Name | None = None
+    variant: Words | None = None
+    run: Name | None = None
+    group: Words | None = None
+    count: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+    @model_validator(mode="after")
+    def _an_image_has_its_group(self) -> ReviewParameters:
+        if self.image and self.group:
+            raise ValueError("name an image or a group")
+        return self
 
 
 class TableParameters(_Parameters):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from opsef_bridge.config import Config
 from opsef_bridge.errors import ImageError, NotFoundError, OpsefError
-from opsef_bridge.files import file_sha256, key_of, patiently
+from opsef_bridge.files import file_sha256, key_of
 from opsef_bridge.images import write_hyperstack
 from opsef_bridge.images.identity import stamp
 from opsef_bridge.presets import Preset
@@ -253,7 +253,7 @@ def _take(project: Project, file: Path, name: str, pixel_limit: int) -> tuple[in
     """Put a file that came into the project; return status and answer."""
     kept, config = file_name(name), project.config
     _check_readable(file, kept, config.images.assumed_axes, pixel_limit)
-    with _alone(project):
+    with project.changing_images(PATIENCE):
         target, new = _place(project, file, kept)
         entries = _taken(project, config, file, target, new)
     source = target.relative_to(project.root).as_posix()
@@ -306,11 +306,6 @@ def _place(project: Project, file: Path, name: str) -> tuple[Path, bool]:
     raise ImageError(f"there are too many images called {name}", hint="Choose another name")
 
 
-def _alone(project: Project) -> AbstractContextManager[None]:
-    """Wait until nobody else changes the list of images."""
-    return patiently(project.index_file.with_name(".index.lock"), PATIENCE)
-
-
 @router.get(
     "/v1/projects/{project}/images/{image}/data",
     response_class=FileResponse,
@@ -344,7 +339,7 @@ def image_data(opened: InProject, image: Id, request: Request) -> Response:
 @router.get("/v1/projects/{project}/plan", responses=problem_answers(404, 409, 422))
 def plan(opened: InProject) -> dict[str, Any]:
     """Say what a sweep would cost: passes, seconds, disk."""
-    with _alone(opened):
+    with opened.changing_images(PATIENCE):
         planned = plan_sweep(opened)
     return estimate(opened, planned)
 

@@ -1,4 +1,7 @@
-"""Routes of questions to a person: which places to look at, and what she says of them."""
+"""Routes of questions to a person: which places to look at, and what she says of them.
+
+A review lists all places of an image, and which image comes first.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,16 @@ class Wanted(BaseModel, extra="forbid"):
     count: Annotated[int, Field(ge=1, le=100)] = 5
 
 
+class Reviewed(BaseModel, extra="forbid"):
+    """Which image, by which variant; without an image the order of those of a group, or all."""
+
+    image: Name | None = None
+    variant: Text | None = None
+    run: Name | None = None
+    group: Text | None = None
+    count: Annotated[int, Field(ge=1, le=10_000)] = 100
+
+
 class Answered(BaseModel):
     """What was noted down, how many answers there are, and what comes first now."""
 
@@ -71,6 +84,27 @@ def ask(
     """Choose places to look at: a job, whose result has the ``questions``."""
     chosen = wanted.model_dump(exclude_none=True)
     request = write_request(opened, "ask", chosen, author=author, id=id)
+    state.jobs.start(project, request)
+    return {"job": request}
+
+
+@router.post(
+    "/v1/projects/{project}/review",
+    status_code=202,
+    response_model=Started,
+    responses=problem_answers(404, 409, 422),
+)
+def review(
+    project: Id,
+    wanted: Reviewed,
+    opened: InProject,
+    author: Author,
+    state: State,
+    id: RequestId = None,
+) -> dict[str, str]:
+    """Look for what to correct first: a job, whose result has ``support``, ``work``, ``images``."""
+    chosen = wanted.model_dump(exclude_none=True)
+    request = write_request(opened, "review", chosen, author=author, id=id)
     state.jobs.start(project, request)
     return {"job": request}
 

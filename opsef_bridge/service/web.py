@@ -32,6 +32,7 @@ from opsef_bridge.errors import (
 from opsef_bridge.project import Project
 from opsef_bridge.service.guard import too_large
 from opsef_bridge.service.jobs import Jobs
+from opsef_bridge.service.pages import Pages
 from opsef_bridge.service.places import uploads
 from opsef_bridge.service.requests import perform, write_request
 
@@ -66,6 +67,7 @@ class Services:
     jobs: Jobs
     upload_limit: int
     pixel_limit: int
+    pages: Pages
     stopping: threading.Event = field(default_factory=threading.Event)
 
 

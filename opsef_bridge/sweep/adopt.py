@@ -11,12 +11,13 @@ from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.words import SizeBin, count_of
 from opsef_bridge.errors import ConfigError, InputError, NotFoundError
 from opsef_bridge.files import lock
-from opsef_bridge.project import Project, Run, read_csv
+from opsef_bridge.project import Project, Run
 from opsef_bridge.sweep.plan import Plan, Variant, find_variant
 from opsef_bridge.sweep.rank import rerank
 from opsef_bridge.sweep.ranking import read_ranking, words_of_run
 from opsef_bridge.sweep.record import now
 from opsef_bridge.sweep.run import newest_run, variant_rows
+from opsef_bridge.sweep.verdicts import read_verdicts
 
 __all__ = ["adopt", "adopt_by_size"]
 
@@ -154,11 +155,12 @@ def adopt_by_size(
     with lock(project.lock_file):
         # A group that somebody gave since the sweep is a choice that stays.
         was = {image.id: image.group for image in plan.images}
-        entries = [
-            replace(e, group=where[e.id]) if e.id in where and e.group == was[e.id] else e
-            for e in project.images()
-        ]
-        project.write_images(entries)
+        with project.changing_images():
+            entries = [
+                replace(e, group=where[e.id]) if e.id in where and e.group == was[e.id] else e
+                for e in project.images()
+            ]
+            project.write_images(entries)
         left = [name for name in mixed if any(e.group == name and not e.gone for e in entries)]
         for name in left:
             one = chosen[mixed[name]["first"]]
@@ -214,13 +216,12 @@ def _entry(
 
 def _verdicts(project: Project, run: Run, variant: str) -> list[dict[str, str]]:
     """The last verdict of each person on the variant, by image."""
-    file = project.annotations_folder / "verdicts.csv"
-    last: dict[tuple[str, str], dict[str, str]] = {}
-    for row in read_csv(file) if file.is_file() else []:
-        if (row["run"], row["variant"]) == (run.id, variant):
-            told = {name: row[name] for name in ("image", "verdict", "author", "at")}
-            last[row["image"], row["author"]] = told
-    return list(last.values())
+    told = ("image", "verdict", "author", "at")
+    return [
+        {name: getattr(one, name) for name in told}
+        for one in read_verdicts(project, run.id)
+        if one.variant == variant
+    ]
 
 
 def _is_mixed(told: Mapping[str, Any]) -> bool:

@@ -34,7 +34,7 @@ from opsef_bridge.sweep.rank import rerank
 from opsef_bridge.sweep.run import newest_run, variant_rows
 from opsef_bridge.sweep.sites import Site, groups_of
 
-__all__ = ["ANSWERS", "Asked", "answer", "questions", "rank_again"]
+__all__ = ["ANSWERS", "Asked", "answer", "compared_run", "questions", "rank_again"]
 
 ANSWERS = ("right", "drawn", "nothing")
 
@@ -113,13 +113,14 @@ def questions(
     NotFoundError
         There is no such run or group, or the run is not ranked yet.
     InputError
-        The group is not named and there are several; or `count` is below 1.
+        The run is a batch; the group is not named and there are several; or `count` is
+        below 1.
     ProjectError
         Labels of the run are gone, or what is vouched for is of another part of an image.
     """
     if count < 1:
         raise InputError(f"{count} questions cannot be asked", hint="Ask at least 1")
-    folder = _sweep(project, run)
+    folder = compared_run(project, run)
     plan = Plan.from_json(folder.plan())
     group = _group(plan, folder, group)
     scores = {r["id"]: float(r["score"]) for r in variant_rows(folder) if r["group"] == group}
@@ -284,6 +285,28 @@ def _one_object(
             hint="Check the file and the label; where nothing is right, answer `nothing`",
         )
     return pixels
+
+
+def compared_run(project: Project, run: str | None) -> Run:
+    """Return a run whose variants are compared with each other; the newest sweep by default.
+
+    Raises
+    ------
+    NotFoundError
+        There is none.
+    InputError
+        It is a batch: each image has the labels of one variant.
+    """
+    folder = _sweep(project, run)
+    if folder.plan()["purpose"] == "batch":
+        sweep = newest_run(project, "sweep")
+        named = f"Name a sweep: --run {sweep.id}" if sweep else "Start a sweep: opsef sweep run"
+        raise InputError(
+            f"{folder.id} is a batch: no two of its variants are of the same image, so none can "
+            "be compared",
+            hint=named,
+        )
+    return folder
 
 
 def _sweep(project: Project, run: str | None) -> Run:

@@ -3,7 +3,9 @@
 It is an ordinary run of the purpose ``consensus``: the variants of the source run, whose labels
 are taken over, and behind them one of the engine ``consensus``. Its unit comes before the
 ranking and takes, object by object, the best supported ones that do not lie on each other
-(`opsef_bridge.compare.consensus`). It is judged like any variant, and has no voice itself.
+(`opsef_bridge.compare.consensus`). Their outlines are a vote of the variants that have them,
+with the weights ``exp((agreement - highest agreement) / 0.03)``. It is judged like any variant,
+and has no voice itself.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from opsef_bridge.compare.confidence import object_supports
 from opsef_bridge.compare.consensus import OVERLAP, SUPPORTED
 from opsef_bridge.compare.consensus import consensus as painted
 from opsef_bridge.compare.groups import object_groups
+from opsef_bridge.compare.questions import LEAD
 from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.errors import ConfigError, InputError, NotFoundError, OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
@@ -32,8 +35,8 @@ from opsef_bridge.sweep.run import Executor, Result, newest_run, resume_run, sta
 
 __all__ = ["LARGEST", "NoLabelsError", "consensus", "plan_consensus"]
 
-VERSION = "1"
-"""Of how objects are chosen: part of every key."""
+VERSION = "2"
+"""Of how objects are chosen and drawn: part of every key."""
 
 LARGEST = 2**24
 """Pixels of the largest image of which the labels of all variants are held in memory here."""
@@ -236,7 +239,9 @@ def _made(
         for variant, there in zip(voters, found.present, strict=True)
     ]
     groups = object_groups(labels, object_supports(found, evidence.families))
-    result = painted(labels, groups, **new.decode)
+    agreement = evidence.ranking[0]["agreement"].to_numpy()
+    says = np.exp((agreement - agreement.max()) / LEAD)
+    result = painted(labels, groups, says=says, **new.decode)
     entry = job.project.image(image.id)
     write_labels(
         job.run.label_file(new.id, image.id), result, spacing=entry.spacing, unit=entry.unit,

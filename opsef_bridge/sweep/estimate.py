@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from opsef_bridge.compare.stack import CHANNELS, affordable_frames
+from opsef_bridge.config import Compare, Config
 from opsef_bridge.execute import free_cores
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep.devices import devices_of_engines, weights_of_variants
 from opsef_bridge.sweep.foreseen import foreseen
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.plan import Plan, Variant
+from opsef_bridge.sweep.tiling import segmented_shape
 
-__all__ = ["estimate"]
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_LARGEST",
+    "SOURCE_BYTES",
+    "channel_count",
+    "disk_bytes",
+    "estimate",
+    "finished_keys",
+    "padded_bytes",
+]
 
 UNMEASURED = (1.0, 0.2)
 """Seconds per million pixels that an engine sees, of a pass and of decoding it, before any
 was measured here."""
 
-FRAMES, VIEWS = 16, 4
-"""Of a comparison stack: frames at most, and 8-bit views each."""
+BATCH_VIEWS = 3
+"""Of each image in ``batch.tif``."""
+
+BATCH_LARGEST = 2**24
+"""Pixels of the largest image in tiles that is a frame of ``batch.tif``."""
+
+BATCH_BYTES = 4_000_000_000
+"""Of a ``batch.tif`` with volumes in it; of one that would be larger they are left out."""
+
+SOURCE_BYTES = 2
+"""Of a pixel in a stack that keeps the values: most images have 16 bits."""
+
+LABEL_BYTES = 1 / 8
+"""Of a pixel of labels, deflated."""
 
 
 def estimate(project: Project, plan: Plan) -> dict[str, Any]:
@@ -32,27 +57,27 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
     -------
     dict
         variants, images, passes, new_passes, units, workers, devices (by engine), seconds,
-        measured, disk_bytes, free_bytes, will_fail (sentences of
-        `opsef_bridge.sweep.foreseen.foreseen`).
+        measured, disk_bytes, of these label_bytes and stack_bytes, free_bytes, will_fail
+        (sentences of `opsef_bridge.sweep.foreseen.foreseen`).
     """
     entries = {entry.id: entry for entry in project.images()}
-    outcomes = [o for name in project.runs() for o in project.run(name).outcomes()]
-    finished = {o["key"] for o in outcomes if o["status"] != "failed"}
+    finished = finished_keys(project)
     rates = _rates(project, entries)
     images = {image.id: image for image in plan.images}
+    shapes = _shapes(plan, entries)
     variants = {variant.id: variant for variant in plan.variants}
     passes: dict[str, float] = {}
     work = 0.0
     for unit in plan.units:
         for image, variant, key in unit.makes if unit.kind != "tiles" else ():
             v = variants[variant]
-            seen = 0.0 if key in finished else _seen(images[image], entries, v)
+            seen = 0.0 if key in finished else _seen(shapes[image], v)
             per_pass, per_decode = rates.get(v.engine, UNMEASURED)
             work += seen * per_decode
             one = v.pass_key(images[image])
             passes[one] = max(passes.get(one, 0.0), seen * per_pass)
     work += sum(passes.values())
-    pixels = sum(_pixels(image, entries) for image in plan.images)
+    labels, stacks = disk_bytes(project, plan, finished=finished)
     workers = free_cores()
     return {
         "variants": len(plan.variants),
@@ -66,13 +91,85 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
         ),
         "seconds": round(work / workers, 1),
         "measured": bool(rates),
-        # Labels deflate to about an eighth of a byte a pixel.
-        "disk_bytes": round(
-            pixels * (len(plan.variants) / 8 + min(len(plan.variants), FRAMES) * VIEWS)
-        ),
+        "disk_bytes": labels + stacks,
+        "label_bytes": labels,
+        "stack_bytes": stacks,
         "free_bytes": shutil.disk_usage(project.root).free,
         "will_fail": foreseen(project, plan),
     }
+
+
+def finished_keys(project: Project) -> set[str]:
+    """Return the keys of all labels that a run of the project has made."""
+    outcomes = (o for name in project.runs() for o in project.run(name).outcomes())
+    return {o["key"] for o in outcomes if o["status"] != "failed"}
+
+
+def disk_bytes(
+    project: Project, plan: Plan, *, finished: Collection[str] | None = None
+) -> tuple[int, int]:
+    """Return about how many bytes of labels and of stacks a plan will write.
+
+    Labels that an earlier run finished are linked, not copied. Images whose size is not known
+    count nothing.
+
+    Parameters
+    ----------
+    project : Project
+    plan : Plan
+    finished : collection of str, optional
+        As `finished_keys` returns it.
+    """
+    entries = {entry.id: entry for entry in project.images()}
+    finished = finished_keys(project) if finished is None else finished
+    shapes = _shapes(plan, entries)
+    makes = [made for unit in plan.units if unit.kind != "tiles" for made in unit.makes]
+    new = [image for image, _, key in makes if key not in finished]
+    labels = sum(_pixels(shapes[image]) for image in new) * LABEL_BYTES
+    if plan.purpose == "batch":
+        return round(labels), _batch_bytes(plan, shapes)
+    return round(labels), _comparison_bytes(plan, entries, shapes)
+
+
+def _comparison_bytes(
+    plan: Plan, entries: Mapping[str, ImageEntry], shapes: Mapping[str, Sequence[int]]
+) -> int:
+    """Return the bytes of the comparison stacks; none is above `STACK_BYTES` unless it has to."""
+    how = Config(**plan.config).compare
+    total = 0
+    for image, shape in shapes.items():
+        if not shape:
+            continue
+        channels = channel_count(entries[image], how)
+        wide = SOURCE_BYTES if how.dtype == "source" else 1
+        frames = min(how.top, len(plan.variants), affordable_frames(shape, channels * wide))
+        total += frames * channels * wide * _pixels(shape)
+    return total
+
+
+def _batch_bytes(plan: Plan, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return the bytes of ``batch.tif``."""
+    wide = {image.id for image in plan.images if image.tiles}
+    known = [
+        shape
+        for image, shape in shapes.items()
+        if shape and (image not in wide or math.prod(shape[-2:]) <= BATCH_LARGEST)
+    ]
+    size = padded_bytes(known)
+    return size if size <= BATCH_BYTES else padded_bytes([s for s in known if s[0] == 1])
+
+
+def padded_bytes(shapes: Sequence[Sequence[int]]) -> int:
+    """Return the bytes of a stack of images (Z, Y, X), each padded to the largest."""
+    largest = [max(sides) for sides in zip(*shapes, strict=True)]
+    return len(shapes) * BATCH_VIEWS * math.prod(largest) if shapes else 0
+
+
+def channel_count(entry: ImageEntry, how: Compare) -> int:
+    """Return how many channels the comparison stack of an image has."""
+    sides = dict(zip(entry.axes, entry.shape, strict=True))
+    more = max(sides.get("C", 1), sides.get("S", 1)) if how.channels == "all" else 1
+    return len(CHANNELS) + (more if more > 1 else 0)
 
 
 def _rates(project: Project, entries: Mapping[str, ImageEntry]) -> dict[str, tuple[float, float]]:
@@ -81,17 +178,17 @@ def _rates(project: Project, entries: Mapping[str, ImageEntry]) -> dict[str, tup
     for name in project.runs():
         run = project.run(name)
         plan = Plan.from_json(run.plan())
-        images = {image.id: image for image in plan.images if image.id in entries}
+        shapes = _shapes(plan, entries)
         variants = {variant.id: variant for variant in plan.variants}
         for outcome in run.outcomes():
-            if outcome["status"] == "failed" or outcome["image"] not in images:
+            if outcome["status"] == "failed" or not shapes.get(outcome["image"]):
                 continue
             variant = variants[outcome["variant"]]
             total = sums.setdefault(variant.engine, [0.0, 0.0, 0.0])
             decoding = outcome["decode_seconds"]
             total[0] += outcome["seconds"] - decoding
             total[1] += decoding
-            total[2] += _seen(images[outcome["image"]], entries, variant)
+            total[2] += _seen(shapes[outcome["image"]], variant)
     return {
         engine: (network / seen, decoding / seen)
         for engine, (network, decoding, seen) in sums.items()
@@ -99,14 +196,24 @@ def _rates(project: Project, entries: Mapping[str, ImageEntry]) -> dict[str, tup
     }
 
 
-def _pixels(image: PlannedImage, entries: Mapping[str, ImageEntry]) -> float:
-    """Pixels of the part of an image that is worked on; 0 where they are not known."""
-    entry = entries[image.id]
-    sides = dict(zip(entry.axes, entry.shape, strict=True))
-    y, x = image.box[2:] if image.box else (sides.get("Y", 0), sides.get("X", 0))
-    return float(y * x * sides.get("Z", 1))
+def _shapes(plan: Plan, entries: Mapping[str, ImageEntry]) -> dict[str, tuple[int, ...]]:
+    """Z, Y and X of the part of each image that is worked on; empty where they are not known."""
+    config, found = Config(**plan.config), {}
+    for image in plan.images:
+        entry = entries.get(image.id)
+        if entry is None or not {"Y", "X"} <= set(entry.axes):
+            found[image.id] = ()
+            continue
+        shape = segmented_shape(entry, config)
+        sides = image.box[2:] if image.box else shape[-2:]
+        found[image.id] = (math.prod(shape[:-2]), *sides)
+    return found
 
 
-def _seen(image: PlannedImage, entries: Mapping[str, ImageEntry], variant: Variant) -> float:
+def _pixels(shape: Sequence[int]) -> int:
+    return math.prod(shape) if shape else 0
+
+
+def _seen(shape: Sequence[int], variant: Variant) -> float:
     """Millions of pixels that the engine sees of an image."""
-    return _pixels(image, entries) * variant.scale**2 / 1e6
+    return _pixels(shape) * variant.scale**2 / 1e6

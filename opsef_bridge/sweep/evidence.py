@@ -20,13 +20,14 @@ from opsef_bridge.compare.confidence import object_supports
 from opsef_bridge.compare.sizes import object_size
 from opsef_bridge.compare.votes import Labels, support_of, voting
 from opsef_bridge.compare.vouched import INSIDE, Tally, tally
+from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError, ProjectError
 from opsef_bridge.files import key_of
-from opsef_bridge.images import read_labels
 from opsef_bridge.project import Project, Run
-from opsef_bridge.rois.answers import read_answers, vouched
+from opsef_bridge.rois.answers import Vouched, read_answers, vouched
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.plan import Box, PlannedImage, Variant
+from opsef_bridge.sweep.tiling import segmented_shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,7 +124,7 @@ def gather(
     Raises
     ------
     ProjectError
-        Labels that the run has made are gone, and nothing is kept of them.
+        Labels that the run has made are gone or damaged, and nothing is kept of them.
     """
     kept, tallies, troubles = {}, {}, []
     for image in images:
@@ -223,10 +224,12 @@ class _Look:
         empty = min(told.empty, self._empty_inside(told.labels.shape))
         digest = hashlib.blake2b(np.ascontiguousarray(truth), digest_size=16)
         digest.update(np.ascontiguousarray(known))
-        key = key_of("tally", VERSION, self.keys, truth.shape, digest.hexdigest(), empty)
+        shapes = told.labels.shape, truth.shape
+        key = key_of("tally", VERSION, self.keys, *shapes, digest.hexdigest(), empty)
         found = self._cache.get(key)
         if found is not None:
             return Tally(found[0]["hits"], found[0]["false"], empty), told.asked
+        self._check_place(told, bool(truth.any() or known.any() or empty))
         there = next(labels for labels in self.labels() if labels is not None)
         if there.shape != truth.shape:
             raise ProjectError(
@@ -237,23 +240,34 @@ class _Look:
         self._cache.put(key, {"hits": made.hits, "false": made.false}, {})
         return made, told.asked
 
+    def _check_place(self, told: Vouched, inside: bool) -> None:
+        """Refuse what is vouched for of another shape, or outside of the crop of the sweep."""
+        if self.image.box is None:
+            return
+        entry, shape = self.project.image(self.image.id), told.labels.shape
+        config = Config(**self.run.plan()["config"])
+        whole = segmented_shape(entry, config) if entry.axes else shape
+        if shape != whole:
+            raise ProjectError(
+                f"it is of shape {shape}, the image of {whole}",
+                hint="Sweep again the part of the image that was vouched for",
+            )
+        if not inside and (told.labels.any() or told.known.any()):
+            y, x, height, width = self.image.box
+            raise ProjectError(
+                f"none of it lies in the crop that {self.run.id} saw (y {y}, x {x}, height "
+                f"{height}, width {width})",
+                hint="Vouch for objects in the crop, or sweep whole images (sweep.crop: none)",
+            )
+
     def labels(self) -> Labels:
         """Return the labels of all variants."""
         if self._labels is None:
             self._labels = [
-                self._read(variant.id) if key else None
+                self.run.labels(variant.id, self.image.id) if key else None
                 for variant, key in zip(self.variants, self.keys, strict=True)
             ]
         return self._labels
-
-    def _read(self, variant: str) -> np.ndarray:
-        file = self.run.label_file(variant, self.image.id)
-        if not file.is_file():
-            raise ProjectError(
-                f"{file} is gone",
-                hint="Do the sweep again; what other runs have of it is taken over",
-            )
-        return read_labels(file)
 
     def _empty_inside(self, shape: tuple[int, ...]) -> int:
         """How many places that a person said are empty lie, by half, in the box."""

@@ -364,7 +364,10 @@ def _plan(
     parts = [[asdict(one) for one in images], named, [asdict(one) for one in units]]
     classes = [settings["class_mask"]] if settings["class_mask"] else []
     sizes = [told for told in map(_told, entries) if len(told) > 1]
-    key = key_of("plan", STAGE, purpose, *parts, settings["compare"], *classes, sizes)
+    # What was added to `compare` later counts where it is given: else old plans stay the same.
+    later = {name for name in ("channels", "dtype") if name not in config.compare.model_fields_set}
+    shown = {name: value for name, value in settings["compare"].items() if name not in later}
+    key = key_of("plan", STAGE, purpose, *parts, shown, *classes, sizes)
     return Plan(key, purpose, settings, images, variants, units)
 
 

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from opsef_bridge.compare.appearance import Appearance, Pictures, appearance
+from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.words import order_note
+from opsef_bridge.config import Config
 from opsef_bridge.errors import NotFoundError
 from opsef_bridge.execute import Job, Outcome, unit_kind
-from opsef_bridge.files import patiently, write_json
+from opsef_bridge.files import key_of, patiently, write_json
 from opsef_bridge.project import Project, Run, write_csv
+from opsef_bridge.sweep.boxes import box_shape, to_source
+from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.evidence import gather
-from opsef_bridge.sweep.plan import Plan, Variant
+from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.predict import open_parts
 from opsef_bridge.sweep.ranking import ranked_table, ranking_file, read_ranking, told_of_group
 
 __all__ = [
@@ -28,6 +35,7 @@ __all__ = [
     "rank",
     "rerank",
     "scale_seen",
+    "seen_picture",
     "write_outcomes",
 ]
 
@@ -42,6 +50,9 @@ OUTCOME_COLUMNS = [
     "hint", "key", "chosen",
 ]  # fmt: skip
 
+
+LOOKS_VERSION = "1"
+"""Of what is kept of pictures: part of their key."""
 
 PATIENCE = 60.0
 """Seconds to wait for another process that ranks the same run."""
@@ -118,11 +129,79 @@ def _write(
         ]  # fmt: skip
         new.sort(key=lambda row: row["rank"])
         method = table[0]["method"] if table else ""
-        told[group] = told_of_group(new, variants, evidence, method, (shown or {}).get(group, ()))
+        pictures = _pictures(project, run, plan, images, new, of)
+        told[group] = told_of_group(
+            new, variants, evidence, method, (shown or {}).get(group, ()), pictures
+        )
         rows += new
     write_csv(run.variants_file, rows, VARIANT_COLUMNS)
     write_json(ranking_file(run), {"run": run.id, "groups": told})
     return told
+
+
+def seen_picture(
+    project: Project, config: Config, image: PlannedImage, variant: Variant
+) -> np.ndarray:
+    """Return an image, or its box, as a variant saw it: after its recipe, in source pixels.
+
+    Returns
+    -------
+    ([Z,] Y, X) ndarray
+        Colour is grey here, whatever the network takes.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read, or has changed since it was planned.
+    """
+    cache = ArrayCache(project.cache_folder)
+    parts = open_parts(project, config, project.image(image.id), image, cache)
+    seen = parts.part(variant.steps, image.box)
+    return to_source(seen, variant.steps, box_shape(parts.shape, image.box), image.box)
+
+
+def _pictures(
+    project: Project,
+    run: Run,
+    plan: Plan,
+    images: Sequence[PlannedImage],
+    rows: Sequence[Mapping[str, Any]],
+    outcomes: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> Pictures | None:
+    """How the images of a group look at the objects of its first variant, by rank of `rows`.
+
+    The consensus of others is not taken: it saw no picture.
+    """
+    voters = [row for row in rows if row["status"] != "failed" and row["family"] != SILENT]
+    if not voters:
+        return None
+    variant = next(one for one in plan.variants if one.id == voters[0]["id"])
+    config, looks = Config(**plan.config), {}
+    for image in images:
+        outcome = outcomes.get((image.id, variant.id))
+        if outcome is None or outcome["status"] != "ok":
+            continue
+        found = _look(project, run, config, image, variant, outcome["key"])
+        if found is not None:
+            looks[image.id] = found
+    return Pictures(variant.id, frozenset(row["family"] for row in voters), looks)
+
+
+def _look(
+    project: Project, run: Run, config: Config, image: PlannedImage, variant: Variant, key: str
+) -> Appearance | None:
+    """Look at one image; what was seen is kept under the key of the labels."""
+    cache, key = ArrayCache(project.cache_folder), key_of("appearance", LOOKS_VERSION, key)
+    kept = cache.get(key)
+    if kept is not None:
+        return Appearance(**kept[1]) if kept[1] else None
+    try:
+        picture = seen_picture(project, config, image, variant)
+        found = appearance(picture, run.labels(variant.id, image.id))
+    except Exception:  # a file that is gone costs this look, not the ranking
+        return None
+    cache.put(key, {}, asdict(found) if found else {})
+    return found
 
 
 def write_outcomes(run: Run, outcomes: Iterable[Mapping[str, Any]]) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from opsef_bridge.compare.confidence import first_places_by_images
+from opsef_bridge.compare.appearance import Pictures
+from opsef_bridge.compare.confidence import first_places_by_images, score_intervals
 from opsef_bridge.compare.sizes import size_bins
 from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.vouched import combined, first_places
@@ -33,10 +34,21 @@ from opsef_bridge.project import Run, read_csv
 from opsef_bridge.sweep.evidence import Evidence
 from opsef_bridge.sweep.plan import Variant
 
-__all__ = ["ranked_table", "ranking_file", "read_ranking", "told_of_group", "words_of_run"]
+__all__ = [
+    "STALE",
+    "ranked_table",
+    "ranking_file",
+    "read_ranking",
+    "stale_words",
+    "told_of_group",
+    "words_of_run",
+]
 
 DRAWS, SEED = 200, 0
 """Of the bootstrap that says how sure the first place is."""
+
+STALE = "Comparison stacks and report.html still show"
+"""How the sentence begins that says that they were not written again."""
 
 FEWEST_IMAGES = 2
 """To draw images anew there must be several."""
@@ -90,6 +102,7 @@ def told_of_group(
     evidence: Evidence,
     method: str,
     shown: Sequence[str] = (),
+    pictures: Pictures | None = None,
 ) -> dict[str, Any]:
     """Return what ``ranking.json`` says of a group.
 
@@ -104,6 +117,8 @@ def told_of_group(
         As `opsef_bridge.compare.score` names it.
     shown : sequence of str
         Ids in the order in which stacks and report show them, where that is an earlier one.
+    pictures : Pictures, optional
+        How the images look at the objects of the first variant.
 
     Returns
     -------
@@ -112,11 +127,16 @@ def told_of_group(
         has labels of; ``answers``, how many vouched objects and places count; ``first`` with
         its ``agreement`` and ``score``, ``ties`` with it; ``plain_first``, the first by the
         plain mean, where it is another; ``confidence``: share of first places of those with
-        5 % or more, when ``by`` (images, answers) are drawn anew; ``sizes``: by image the
+        5 % or more, when ``by`` (images, answers) are drawn anew; ``intervals``: by variant the
+        two ends between which its score lies in 90 % of the cases when the images are drawn
+        anew, empty where there is one image; ``sizes``: by image the
         median diameter of its objects in pixels; ``bins`` of one octave of it, each with the
-        range in pixels, its images, first choice, its agreement and score; ``shown``, the
-        order in which comparison stacks and report show the variants; ``words``, for a
-        person. What there is none of is None or empty.
+        range in pixels, its images, first choice, its agreement and score; ``pictures``, how
+        they look at the objects of the first ``variant`` (`opsef_bridge.compare.appearance`),
+        each with the figures by which it is ``unlike`` what the models learned from, whether
+        that is known of these models (``judged``), and ``warned``, whether it is a third of the
+        images or more; ``shown``, the order in which comparison stacks and report show the
+        variants; ``words``, for a person. What there is none of is None or empty.
     """
     captions = {variant.id: variant.caption() for variant in variants}
     entries = [Ranked.from_row(row, captions[row["id"]]) for row in rows]
@@ -126,7 +146,9 @@ def told_of_group(
     confidence = _confidence(evidence, variants) if found else None
     bins = _bins(evidence, variants) if found else []
     order = [entry.id for entry in entries]
-    words = ranking_words(entries, answers=evidence.answers, confidence=confidence, bins=bins)
+    words = ranking_words(
+        entries, answers=evidence.answers, confidence=confidence, bins=bins, pictures=pictures
+    )
     words += [*evidence.troubles, *_of_answers(evidence.answers, order, shown)]
     return {
         "method": method,
@@ -142,6 +164,7 @@ def told_of_group(
         "confidence": confidence and {
             "by": confidence.by, "count": confidence.count, "shares": dict(confidence.shares)
         },
+        "intervals": _intervals(evidence, variants) if found else {},
         "sizes": {
             image: round(size, 1)
             for image, size in zip(evidence.images, evidence.sizes, strict=True)
@@ -154,6 +177,7 @@ def told_of_group(
             }
             for one in bins
         ],
+        "pictures": _pictures(pictures),
         "shown": list(shown or order),
         "words": words,
     }  # fmt: skip
@@ -173,6 +197,39 @@ def _confidence(evidence: Evidence, variants: Sequence[Variant]) -> Confidence |
         return None
     leading = [v for v in np.argsort(-shares, kind="stable") if shares[v] >= APART]
     return Confidence({variants[v].id: round(float(shares[v]), 3) for v in leading}, by, count)
+
+
+def _intervals(evidence: Evidence, variants: Sequence[Variant]) -> dict[str, list[float]]:
+    """By variant where its score would lie if the images had been others."""
+    if len(evidence.images) < FEWEST_IMAGES:
+        return {}
+    tallies = [evidence.tallies.get(image, (None, False))[0] for image in evidence.images]
+    ends = score_intervals(
+        evidence.supports, evidence.families, tallies, asked=evidence.asked, draws=DRAWS, seed=SEED
+    )
+    return {
+        variant.id: [round(float(end), 6) for end in pair]
+        for variant, pair in zip(variants, ends, strict=True)
+    }
+
+
+def _pictures(pictures: Pictures | None) -> dict[str, Any] | None:
+    if pictures is None:
+        return None
+    return {
+        "variant": pictures.variant,
+        "judged": pictures.judged,
+        "warned": pictures.cautioned,
+        "images": {
+            image: {
+                "contrast": round(look.contrast, 3),
+                "edge": round(look.edge, 3),
+                "objects": look.objects,
+                "unlike": list(pictures.unlike.get(image, ())),
+            }
+            for image, look in pictures.looks.items()
+        },
+    }
 
 
 def _bins(evidence: Evidence, variants: Sequence[Variant]) -> list[SizeBin]:
@@ -200,9 +257,14 @@ def _of_answers(answers: int, order: Sequence[str], shown: Sequence[str]) -> lis
             f"The order is by score: agreement together with {count_of(answers, 'answer')} of "
             "a person."
         )
-    if shown and list(shown) != list(order):
-        said.append(
-            f"Comparison stacks and report.html still show the order from before, with "
-            f"{shown[0]} first; variants.csv has the new one."
-        )
-    return said
+    return [*said, *stale_words(order, shown)]
+
+
+def stale_words(order: Sequence[str], shown: Sequence[str]) -> list[str]:
+    """Return what is to be said where stacks and report show another order than the ranking."""
+    if not shown or list(shown) == list(order):
+        return []
+    return [
+        f"{STALE} the order from before, with {shown[0]} "
+        "first; variants.csv has the new one. `opsef compare` brings them in line."
+    ]

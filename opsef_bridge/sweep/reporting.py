@@ -5,36 +5,30 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import yaml
 
-from opsef_bridge.compare import image_support, pairwise_f1
-from opsef_bridge.compare.report import FIRST_ROWS, Drawing, Entry, Group, Page, Picture, render
-from opsef_bridge.compare.report_pictures import (
-    base_uri,
-    outlines_uri,
-    thumbnail_shape,
-    view_shape,
-)
+from opsef_bridge.compare import pairwise_f1
+from opsef_bridge.compare.confidence import object_supports
+from opsef_bridge.compare.report import Drawing, Entry, Group, Page, render
+from opsef_bridge.compare.report_pictures import support_classes
 from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.words import Confidence
 from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.files import read_json, write_text
-from opsef_bridge.images import Region, read_image, read_labels
-from opsef_bridge.project import Project, Run, read_csv
-from opsef_bridge.sweep.cache import ArrayCache
-from opsef_bridge.sweep.parts import Whole, Windows
+from opsef_bridge.project import Run, read_csv
+from opsef_bridge.sweep.evidence import Evidence, gather
 from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
-from opsef_bridge.sweep.predict import box_shape, open_parts, to_source
 from opsef_bridge.sweep.rank import median_chosen
 from opsef_bridge.sweep.ranking import read_ranking, words_of_run
 from opsef_bridge.sweep.remarks import first_of, remarks_of
+from opsef_bridge.sweep.reporting_pictures import drawings_of, labels_of, picture_of
 from opsef_bridge.sweep.run import versions
+from opsef_bridge.sweep.verdicts import read_verdicts
 
 __all__ = ["report", "variant_snippet"]
 
@@ -73,6 +67,7 @@ def report(job: Job) -> Iterator[list[Outcome]]:
         f"started {planned:%Y-%m-%d %H:%M}",
         _facts(job.run, plan, outcomes),
         groups,
+        plan.key,
     )
     write_text(job.run.report_file, render(page))
     yield []
@@ -104,40 +99,94 @@ def _group(
     outcomes: Sequence[Mapping[str, Any]],
     share: int,
 ) -> Group:
-    """Gather a group: every label image that is drawn or compared is read once."""
+    """Gather a group: every label image that is drawn is read once."""
     config = Config(**plan.config)
     variants = {variant.id: variant for variant in plan.variants}
     ids = {image.id for image in images}
     mine = [outcome for outcome in outcomes if outcome["image"] in ids]
+    told = read_ranking(job.run).get(name, {})
     entries = [
-        _entry(row, variants[row["id"]], [o for o in mine if o["variant"] == row["id"]])
+        _entry(row, variants[row["id"]], [o for o in mine if o["variant"] == row["id"]],
+               told.get("intervals", {}))
         for row in rows
-    ]
+    ]  # fmt: skip
+    # In the order in which they were compared for the ranking, which is kept.
+    compared = [v for v in plan.variants if v.id in {entry.id for entry in entries}]
+    evidence, trouble = _evidence(job, images, compared, mine)
     drawings: dict[tuple[str, str], Drawing] = {}
-    pictures, supports = [], []
-    top = entries[:MATRIX_SIDE]
+    pictures = []
     for image in images[:MOST_IMAGES]:
         job.report(image.id)
-        labels = {e.id: _labels(job.run, e.id, image.id) for e in entries[:MOST_VARIANTS]}
-        picture = _picture(job.project, config, image, labels.values())
+        labels = {e.id: labels_of(job.run, e.id, image.id) for e in entries[:MOST_VARIANTS]}
+        picture = picture_of(job.project, config, image, labels.values())
         pictures.append(picture)
-        drawn = _drawings(labels, picture.shape, share - len(picture.uri))
+        classes = _classes(evidence, image.id, compared) if evidence else {}
+        drawn = drawings_of(labels, picture.shape, share - len(picture.uri), classes)
         drawings |= {(image.id, variant): drawing for variant, drawing in drawn.items()}
-        if any(labels[e.id] is not None for e in top):
-            of_top = [labels[e.id] for e in top]
-            supports.append(image_support(of_top, [e.family for e in top]))
     notes = first_of([one for one in remarks_of(job.run) if one.partition(":")[0] in ids])
     if len(images) > len(pictures):
-        shown = f"Pictures and matrix show the first {MOST_IMAGES} of {len(images)} images."
-        notes = [shown, *notes]
-    told = read_ranking(job.run).get(name, {})
+        notes = [f"Pictures show the first {MOST_IMAGES} of {len(images)} images.", *notes]
     return Group(
-        name, entries, pictures, mine, drawings, pairwise_f1(supports),
+        name, entries, pictures, mine, drawings,
+        f1=_matrix(evidence, compared, entries[:MATRIX_SIDE]),
         words=words_of_run(job.run).get(name, ()),
         confidence=_confidence(told.get("confidence")),
         answers=told.get("answers", 0),
-        notes=notes,
+        notes=[*notes, *trouble],
+        supported=evidence is not None,
+        verdicts=[v.to_json() for v in read_verdicts(job.project, job.run.id) if v.image in ids],
+        memory=_memory(job.run, plan),
     )  # fmt: skip
+
+
+def _evidence(
+    job: Job,
+    images: Sequence[PlannedImage],
+    variants: Sequence[Variant],
+    outcomes: Sequence[Mapping[str, Any]],
+) -> tuple[Evidence | None, list[str]]:
+    """What the ranking was made from, mostly kept by it; or why it is not there any more."""
+    of = {(o["image"], o["variant"]): o for o in outcomes}
+    try:
+        found = gather(job.project, job.run, images, variants, of)
+    except OpsefError as error:
+        return None, [f"Neither support nor agreement matrix: {error.message}"]
+    return (found if found.images else None), []
+
+
+def _matrix(
+    evidence: Evidence | None, variants: Sequence[Variant], entries: Sequence[Entry]
+) -> np.ndarray:
+    """F1 of entries with each other."""
+    if evidence is None:
+        return np.zeros((0, 0))
+    at = {variant.id: number for number, variant in enumerate(variants)}
+    which = [at[entry.id] for entry in entries]
+    return pairwise_f1(evidence.supports)[np.ix_(which, which)]
+
+
+def _classes(evidence: Evidence, image: str, variants: Sequence[Variant]) -> dict[str, np.ndarray]:
+    """The class of support of each object of an image, by variant."""
+    if image not in evidence.images:
+        return {}
+    found = evidence.supports[evidence.images.index(image)]
+    supports = object_supports(found, evidence.families)
+    return {
+        variant.id: support_classes(numbers, support)
+        for variant, numbers, support in zip(variants, found.labels, supports, strict=True)
+    }
+
+
+def _memory(run: Run, plan: Plan) -> dict[str, int]:
+    """By family the most bytes that a worker held while it made labels of it."""
+    family = {variant.id: variant.family for variant in plan.variants}
+    most: dict[str, int] = {}
+    for unit in plan.units:
+        file = run.unit_file(unit.id)
+        held = read_json(file).get("memory", 0) if unit.makes and file.is_file() else 0
+        for name in {family[variant] for _, variant, _ in unit.makes} if held else ():
+            most[name] = max(most.get(name, 0), held)
+    return most
 
 
 def _confidence(told: Mapping[str, Any] | None) -> Confidence | None:
@@ -145,7 +194,10 @@ def _confidence(told: Mapping[str, Any] | None) -> Confidence | None:
 
 
 def _entry(
-    row: Mapping[str, str], variant: Variant, outcomes: Sequence[Mapping[str, Any]]
+    row: Mapping[str, str],
+    variant: Variant,
+    outcomes: Sequence[Mapping[str, Any]],
+    intervals: Mapping[str, Sequence[float]],
 ) -> Entry:
     values = {**variant.predict, **variant.decode}
     named = {key: values[key] for key in variant.named}
@@ -175,78 +227,8 @@ def _entry(
         score=float(row["score"]),
         status=row["status"],
         snippet=variant_snippet(variant),
+        interval=(*intervals[variant.id],) if variant.id in intervals else None,
     )
-
-
-def _labels(run: Run, variant: str, image: str) -> np.ndarray | None:
-    """Labels of the plane that is shown; None where there are none."""
-    file = run.label_file(variant, image)
-    return read_labels(file) if file.is_file() else None
-
-
-def _picture(project: Project, config: Config, image: PlannedImage, labels: Any) -> Picture:
-    """The base picture of an image; an image that cannot be read has none."""
-    entry = project.image(image.id)
-    notes = [f"group {image.group}"]
-    if image.box:
-        notes.append("box y {}, x {}, {} x {} px".format(*image.box))
-    try:
-        cache = ArrayCache(project.cache_folder)
-        parts = open_parts(project, config, entry, replace(image, sha256=""), cache)
-        base = _base(project, config, image, parts)
-    except OpsefError as error:  # its outcomes say so too
-        found = next((found for found in labels if found is not None), np.zeros((1, 1)))
-        return Picture(image.id, entry.source, str(error), found.shape[-2:], "")
-    if len(parts.shape) == 3:
-        notes.append(f"plane {parts.shape[0] // 2 + 1} of {parts.shape[0]}")
-    sizes = " x ".join(f"{size:g}" for size in entry.spacing.values())
-    notes += [f"pixel {' x '.join(entry.spacing)}: {sizes} {entry.unit}"] if sizes else []
-    notes += [f"{name} {text}" for name, text in entry.origin().items()]
-    return Picture(image.id, entry.source, ", ".join(notes), base.shape[:2], base_uri(base))
-
-
-def _base(
-    project: Project, config: Config, image: PlannedImage, parts: Whole | Windows
-) -> np.ndarray:
-    """The picture below the outlines, axes YX or, of a colour image, YXS."""
-    steps = config.base_steps()
-    entry = project.image(image.id)
-    if not steps and entry.axes == "YXS":
-        y, x, height, width = image.box or (0, 0, *parts.shape)
-        region = Region(y=(y, y + height), x=(x, x + width)).within(entry.region)
-        file, axes = project.source_file(entry), config.images.assumed_axes
-        colour = read_image(file, entry.series, axes=axes, region=region).data
-        if colour.dtype == np.uint8:  # stained tissue is judged by its colours
-            return np.ascontiguousarray(colour)
-    base = parts.part(steps, image.box)
-    base = to_source(base, steps, box_shape(parts.shape, image.box), image.box)
-    return _middle(base)
-
-
-def _middle(array: np.ndarray) -> np.ndarray:
-    return array if array.ndim == 2 else array[len(array) // 2]
-
-
-def _drawings(
-    labels: Mapping[str, np.ndarray | None], shape: tuple[int, int], allowed: int
-) -> dict[str, Drawing]:
-    """Draw thumbnails first, then enlarged outlines, in the order of rank, while they fit."""
-    planes = {name: _middle(found) for name, found in labels.items() if found is not None}
-    small: dict[str, str] = {}
-    for name, plane in planes.items():
-        uri = outlines_uri(plane, thumbnail_shape(shape))
-        if len(small) >= FIRST_ROWS and allowed < len(uri):
-            break
-        small[name] = uri
-        allowed -= len(uri)
-    large: dict[str, str] = {}
-    for name in small:
-        uri = outlines_uri(planes[name], view_shape(shape))
-        if allowed < len(uri):
-            break
-        large[name] = uri
-        allowed -= len(uri)
-    return {name: Drawing(uri, large.get(name, "")) for name, uri in small.items()}
 
 
 def _facts(run: Run, plan: Plan, outcomes: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 
+from opsef_bridge.compare.montage import Tile, montage
 from opsef_bridge.compare.stack import (
     CHANNELS,
-    Frame,
     affordable_frames,
     display_range,
     stack_luts,
     stack_planes,
+    to_8bit,
 )
 from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
+from opsef_bridge.files import atomic_path
 from opsef_bridge.images import read_labels, write_planes
-from opsef_bridge.project import ImageEntry, Project, Run, read_csv
+from opsef_bridge.project import Project, Run, read_csv
 from opsef_bridge.rois import EditedError, Objects, write_roi_set
-from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.classes import classes_of
-from opsef_bridge.sweep.parts import Whole, Windows
-from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, Variant
-from opsef_bridge.sweep.predict import box_shape, open_parts, to_source
-from opsef_bridge.sweep.rank import order_note, scale_seen
+from opsef_bridge.sweep.plan import Plan, PlannedImage
 from opsef_bridge.sweep.remarks import remarking, to_log
+from opsef_bridge.sweep.shown import Shown, figures_of, open_shown, result_of
 
-__all__ = ["compare", "export_rois", "write_stack"]
+__all__ = ["affordable", "compare", "export_rois", "write_montage", "write_shown", "write_stack"]
 
 
 @unit_kind("compare")
@@ -64,72 +63,86 @@ def write_stack(
 ) -> None:
     """Write ``compare/<image>.tif``; `ranked` are the group's rows of variants.csv.
 
-    Where the recipe of the base picture cannot be applied the plain image takes its place:
-    the Info text says so, and `remark` is told.
+    It shows as many of the first as the run asks for, if they fit into
+    `opsef_bridge.compare.stack.STACK_BYTES`. Where the recipe of the base picture cannot be
+    applied the plain image takes its place: the Info text says so, and `remark` is told.
     """
-    config = Config(**plan.config)
-    entry = project.image(image.id)
-    parts = open_parts(project, config, entry, image, ArrayCache(project.cache_folder))
-    base, base_name = _base(parts, config, image, remark)
-    note = order_note(ranked)
-    ranked = ranked[: min(config.compare.top, affordable_frames(base.shape))]
-    variants = {variant.id: variant for variant in plan.variants}
-    outcomes = {o["variant"]: o for o in run.outcomes() if o["image"] == image.id}
+    settings = Config(**plan.config).compare
+    shown = open_shown(project, run, plan, image, ranked, remark, settings=settings)
+    shown = affordable(shown.first(settings.top), settings.dtype)
+    write_shown(run.compare_file(image.id), shown, settings.dtype)
 
-    def frames() -> Iterator[Frame]:
-        for row in ranked:
-            variant = variants[row["id"]]
-            file = run.label_file(variant.id, image.id)
-            failed = outcomes[variant.id]["status"] == "failed"
-            labels = np.zeros(base.shape, np.int32) if failed else read_labels(file)
-            scale = scale_seen(variant, outcomes[variant.id])
-            yield Frame(labels, _seen(parts, variant, image.box, base if failed else None), scale)
 
-    depth = 1 if base.ndim == 2 else len(base)
-    captions = [_caption(row, variants[row["id"]], outcomes[row["id"]]) for row in ranked]
-    base_range = display_range(base)
+def affordable(shown: Shown, dtype: str) -> Shown:
+    """Return the same with as many variants as a stack has that nobody asked to be larger."""
+    wide = shown.values_dtype.itemsize if dtype == "source" else 1
+    return shown.first(affordable_frames(shown.base.shape, len(shown.channels) * wide))
+
+
+def write_shown(path: Path, shown: Shown, dtype: str) -> None:
+    """Write the hyperstack of an image and its variants.
+
+    Parameters
+    ----------
+    path : Path
+    shown : Shown
+    dtype : {"8bit", "source"}
+        Whether base picture and further channels are mapped to 8 bit, or keep their values.
+    """
+    values = shown.values_dtype if dtype == "source" else None
+    views = [(0.0, 255.0)] * len(CHANNELS)
+    further = [(0.0, 255.0)] * len(shown.more)
+    if dtype == "source":
+        views[0] = display_range(shown.base)
+        further = [display_range(array) for array in shown.more.values()]
     write_planes(
-        run.compare_file(image.id),
-        stack_planes(base, frames()),
-        (len(ranked), depth, len(CHANNELS), *base.shape[-2:]),
-        np.uint8,
-        spacing=entry.spacing,
-        unit=entry.unit,
-        labels=[f"{text} | {c}" for text in captions for _ in range(depth) for c in CHANNELS],
-        ranges=[(0, 255)] * len(CHANNELS),
-        luts=stack_luts(),
+        path,
+        stack_planes(shown.base, shown.frames(), list(shown.more.values()), values=values),
+        (len(shown.rows), shown.depth, len(shown.channels), *shown.base.shape[-2:]),
+        np.uint8 if values is None else values,
+        spacing=shown.entry.spacing,
+        unit=shown.entry.unit,
+        labels=shown.slice_labels(),
+        ranges=[*views, *further],
+        luts=stack_luts(len(shown.more)),
         mode="color",
-        info=_info(entry, image, base_name, base_range, ranked, note),
+        info=shown.info(),
     )
 
 
-def _base(
-    parts: Whole | Windows, config: Config, image: PlannedImage, remark: Callable[[str], None]
-) -> tuple[np.ndarray, str]:
-    """Return the base picture in pixels of the source, and what it is."""
-    name, steps = config.compare.base, config.base_steps()
-    try:
-        made = parts.part(steps, image.box)
-    except Exception as error:  # steps come from anywhere, and the labels are there
-        plain = parts.part((), image.box)
-        remark(
-            f"{image.id}: compare.base {name!r} cannot be applied to it, its comparison stack "
-            f"shows the plain image: {error}"
-        )
-        return plain, f"the plain image, since {name} cannot be applied to it"
-    return to_source(made, steps, box_shape(parts.shape, image.box), image.box), name
+def write_montage(path: Path, shown: Shown) -> None:
+    """Write a PNG with the outlines of each variant on the middle plane of the base picture."""
+    middle = shown.depth // 2
+    base = shown.base if shown.base.ndim == 2 else shown.base[middle]
+
+    def tiles() -> Iterator[Tile]:
+        for row in shown.rows:
+            labels = shown.labels(row["id"])
+            by = figures_of(row).partition(" | ")
+            yield Tile(
+                labels if labels.ndim == 2 else labels[middle],
+                f"#{row['rank']} {row['id']} | {by[2] or by[0]}",
+                f"{shown.variants[row['id']].caption()} | {result_of(shown.outcomes[row['id']])}",
+            )
+
+    picture = montage(
+        to_8bit(base, display_range(shown.base)), tiles(), len(shown.rows), _header(shown, middle)
+    )
+    with atomic_path(path) as partial:
+        PIL.Image.fromarray(picture).save(partial, "PNG")
 
 
-def _seen(
-    parts: Whole | Windows, variant: Variant, box: Box | None, instead: np.ndarray | None
-) -> np.ndarray:
-    """Return what the network saw; of a variant that failed, and only there, maybe `instead`."""
-    try:
-        return parts.part(variant.steps, box)
-    except Exception:
-        if instead is None:
-            raise
-        return instead
+def _header(shown: Shown, middle: int) -> list[str]:
+    height, width = shown.base.shape[-2:]
+    size = f"{height} x {width} px"
+    spacing = shown.entry.spacing
+    if "X" in spacing and "Y" in spacing:
+        unit = shown.entry.unit
+        size += f", {height * spacing['Y']:.4g} x {width * spacing['X']:.4g} {unit}"
+    plane = f", plane {middle + 1} of {shown.depth}" if shown.depth > 1 else ""
+    title = f"{shown.entry.id} of {shown.run.id}: {len(shown.rows)} of {shown.total} variants"
+    note = shown.note or "by agreement"
+    return [title, f"Base {shown.base_name}, {size}{plane}; ranking {note}"]
 
 
 def export_rois(
@@ -183,46 +196,3 @@ def _classes(
     except OpsefError as error:
         remark(f"{image.id}: its objects have no classes: {error}")
         return {}
-
-
-def _caption(row: Mapping[str, str], variant: Variant, outcome: Mapping[str, Any]) -> str:
-    """``#1 v0007 median3 | unet | scale 1 threshold 0.5 | 61 objects | agreement 0.93``"""
-    result = (
-        f"failed: {outcome['message']}"
-        if outcome["status"] == "failed"
-        else f"{outcome['objects']} objects"
-    )
-    chosen = outcome.get("chosen") or {}
-    own = "".join(f" | {name} {value:.3g} chosen" for name, value in sorted(chosen.items()))
-    return (
-        f"#{row['rank']} {variant.id} {variant.caption()}{own} | {result} | "
-        f"agreement {float(row['agreement']):.3f}"
-    )
-
-
-def _info(
-    entry: ImageEntry,
-    image: PlannedImage,
-    base: str,
-    base_range: tuple[float, float],
-    ranked: Sequence[Mapping[str, str]],
-    note: str,
-) -> str:
-    """Text of the Info property: where the stack comes from and the table of variants."""
-    lines = [
-        f"image: {entry.id}",
-        f"source: {entry.source}",
-        *(f"{name}: {text}" for name, text in entry.origin().items()),
-        f"group: {image.group}",
-        f"ranking: {note or 'by agreement'}",
-        f"base: {base}, shown from {base_range[0]:g} to {base_range[1]:g}",
-        f"channels: {', '.join(CHANNELS)}",
-    ]
-    if image.box:
-        lines.append(
-            "box: " + json.dumps(dict(zip(("y", "x", "height", "width"), image.box, strict=True)))
-        )
-    columns = ("rank", "id", "slug", "objects", "agreement", "plain_mean", "status")
-    lines += ["", "\t".join(columns)]
-    lines += ["\t".join(row[column] for column in columns) for row in ranked]
-    return "\n".join(lines)

@@ -25,6 +25,13 @@ from opsef_bridge.sweep.importing import import_images
 DATA = np.random.default_rng(8).integers(0, 60000, (3, 4, 2, 30, 40), np.uint16)
 FIRST = ["label", "area", "centroid_y", "centroid_x", "class", "mean_intensity", "unit"]
 ALWAYS = [*FIRST, "image", "group", "parent", "pixel_size_y", "pixel_size_x"]
+SHAPES = [
+    "bbox_y0", "bbox_x0", "bbox_y1", "bbox_x1", "equivalent_diameter", "touches_border", "extent",
+    "axis_major_length", "axis_minor_length", "eccentricity", "orientation", "perimeter",
+    "circularity", "solidity", "euler_number", "feret_diameter_max", "perimeter_imagej",
+    "circularity_imagej", "feret_diameter_min",
+]  # fmt: skip
+SQUARE_ONLY = ["perimeter", "circularity"]
 LABELS = np.zeros((30, 40), np.int32)
 LABELS[2:8, 3:9] = 4
 LABELS[10:25, 20:39] = 70_000
@@ -36,9 +43,10 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def config(more: str = "") -> Config:
+def config(more: str = "", analyse: str = "") -> Config:
     return parse_config(
         f"opsef: 1\nimages: {{source: data{more}}}\nmodels: {{m: {{engine: watershed}}}}\n"
+        f"analyse: {{{analyse}}}\n"
     )
 
 
@@ -64,7 +72,8 @@ def test_an_image_that_says_nothing_is_measured_in_pixels(project):
     tifffile.imwrite(project.root / "data" / "a.tif", DATA[0, 0, 0])
     how = config()
     found = table(project, how, imported(project, how))
-    assert list(found) == ALWAYS
+    assert list(found)[: len(ALWAYS)] == ALWAYS
+    assert sorted(list(found)[len(ALWAYS) :]) == sorted(SHAPES)
     assert found["area"].tolist() == [36, 285] and found["area"].dtype == np.int64
     assert found["label"].tolist() == [4, 70_000] and found["class"].tolist() == [3, 0]
     assert found["centroid_y"].tolist() == [4.5, 17.0]
@@ -75,10 +84,13 @@ def test_an_image_that_says_nothing_is_measured_in_pixels(project):
 
 def test_a_time_point_has_its_time_units_and_named_channels(project):
     live(project)
-    how = config(", times: [1, 2], projection: max, measure: {channels: all}")
+    statistics = ("mean", "min", "max", "sum", "std")
+    how = config(
+        ", times: [1, 2], projection: max, measure: {channels: all}",
+        f"properties: [], intensities: [{', '.join(statistics)}]",
+    )
     entry = replace(imported(project, how), more={"plate": "P1", "time": "0002", "area": "left"})
     found = table(project, how, entry)
-    statistics = ("mean", "min", "max", "sum", "std")
     assert list(found) == [
         *ALWAYS, "time_point", "time",
         *(f"intensity_{s}_{name}" for name in ("DAPI", "Alexa_488") for s in statistics),
@@ -170,7 +182,7 @@ def test_colours_are_red_green_and_blue_if_they_are_asked_for(project):
     tifffile.imwrite(project.root / "data" / "he.tif", colour, photometric="rgb")
     how = config()
     entry = imported(project, how)
-    assert list(table(project, how, entry)) == ALWAYS
+    assert not [name for name in table(project, how, entry) if name.startswith("intensity")]
     found = table(project, config(", measure: {channels: [2, green, green]}"), entry)
     means = [name for name in found if name.startswith("intensity_mean")]
     assert means == ["intensity_mean_blue", "intensity_mean_green"]
@@ -212,10 +224,69 @@ def test_columns_of_channels_differ_whatever_their_names(names):
 def test_a_column_means_the_same_in_every_table(project):
     """That of an image that is no time point holds no text under the name of the seconds."""
     tifffile.imwrite(project.root / "data" / "a.tif", DATA[0, 0, 0])
-    how = config()
+    how = config(analyse="properties: [perimeter]")
     more = {"time": "0001", "index_time": "x", "pixel_size_z": "2", "intensity_mean_GFP": "?"}
+    more |= {"perimeter": "a", "solidity": "b", "ratio_a_b": "c", "run": "d"}
     found = table(project, how, replace(imported(project, how), more=more))
     assert list(found)[len(ALWAYS) :] == [
+        "perimeter",
         "index_time", "index_index_time", "index_pixel_size_z", "index_intensity_mean_GFP",
+        "index_perimeter", "index_solidity", "index_ratio_a_b", "index_run",
     ]  # fmt: skip
     assert found["index_time"][0] == "0001" and found["index_index_time"][0] == "x"
+
+
+def test_lengths_are_in_the_unit_and_what_needs_square_pixels_is_not_made_up(project):
+    live(project)  # 0.5 x 0.25 um
+    how = config(", times: [0], projection: max")
+    entry = imported(project, how)
+    found = table(project, how, entry)
+    assert found[SQUARE_ONLY].isna().all(axis=None)
+    assert found["feret_diameter_max"][0] == pytest.approx(np.hypot(6 * 0.5, 6 * 0.25), rel=0.1)
+    square = table(project, how, replace(entry, pixel_size_y=0.25))
+    assert square["perimeter"][0] == pytest.approx(20 * 0.25)
+    assert sorted(found) == sorted(square)
+
+
+def test_a_background_is_taken_off_and_ratios_are_without_it(project):
+    live(project)
+    how = config(
+        ", times: [0], projection: max, measure: {channels: [DAPI]}",
+        "properties: [], intensities: [sum, median, p5], background: 20, "
+        "ratios: [[Alexa 488, 0], [1, DAPI]]",
+    )
+    found = table(project, how, imported(project, how))
+    flat = DATA[0].max(axis=0).astype(float)
+    level = [np.percentile(channel[LABELS == 0], 20) for channel in flat]
+    inside = [channel[LABELS == 70_000] for channel in flat]
+    expected = {
+        "background_DAPI": level[0],
+        "intensity_p5_DAPI": np.percentile(inside[0], 5),
+        "intensity_median_corrected_DAPI": np.median(inside[0]) - level[0],
+        "intensity_mean_corrected_Alexa_488": inside[1].mean() - level[1],
+        "intensity_sum_corrected_DAPI": inside[0].sum() - level[0] * 285,
+        "ratio_Alexa_488_DAPI": (inside[1].mean() - level[1]) / (inside[0].mean() - level[0]),
+    }
+    for name, value in expected.items():
+        assert found[name][1] == pytest.approx(value), name
+    plain = table(project, how.model_copy(update={"analyse": config(
+        analyse="properties: [], ratios: [[1, 0]]").analyse}), imported(project, how))  # fmt: skip
+    assert plain["ratio_Alexa_488_DAPI"][1] == pytest.approx(inside[1].mean() / inside[0].mean())
+    assert not [name for name in plain if "corrected" in name or "background" in name]
+
+
+def test_a_ratio_of_a_channel_that_is_not_there(project):
+    live(project)
+    how = config(", times: [0], projection: max", "ratios: [[DAPI, RFP]]")
+    with pytest.raises(ImageError, match="no channel 'RFP'"):
+        table(project, how, imported(project, how))
+
+
+def test_neighbours_are_counted_in_the_unit_of_the_image(project):
+    live(project)
+    how = config(", times: [0], projection: max", "neighbours: 9, properties: []")
+    found = table(project, how, imported(project, how))
+    apart = np.hypot((17.0 - 4.5) * 0.5, (29.0 - 5.5) * 0.25)
+    assert found["nearest_distance"].tolist() == [pytest.approx(apart)] * 2
+    assert found["neighbours_within"].tolist() == [1, 1] and apart < 9
+    assert found["touching"].tolist() == [0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import html
 import io
 import re
@@ -12,9 +13,24 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from opsef_bridge.compare.report import Drawing, Entry, Group, Page, Picture, render
+from opsef_bridge.compare.report import (
+    Drawing,
+    Entry,
+    Group,
+    Page,
+    Picture,
+    for_service,
+    render,
+    service_policy,
+)
 from opsef_bridge.compare.report_charts import knob_plots
-from opsef_bridge.compare.report_pictures import base_uri, outlines_uri
+from opsef_bridge.compare.report_pictures import (
+    SUPPORT,
+    base_uri,
+    outlines_uri,
+    palettes,
+    support_classes,
+)
 from opsef_bridge.compare.words import Confidence
 from opsef_bridge.config import parse_config
 from opsef_bridge.engines import Weights
@@ -63,7 +79,8 @@ def decode(uri: str) -> PIL.Image.Image:
 def test_page_has_all_sections_and_is_deterministic() -> None:
     text = render(page_of())
     assert re.findall("<h3>(.*?)</h3>", text)[:6] == [
-        "Contact sheet", "Ranking", "Agreement matrix", "Which knob matters", "Failures", "Time",
+        "Contact sheet", "Ranking", "Agreement matrix", "Which knob matters", "Failures",
+        "Time and memory",
     ]  # fmt: skip
     assert text == render(page_of())
     assert "it is not an estimate of accuracy" in text
@@ -110,6 +127,50 @@ def test_words_and_confidence_are_shown() -> None:
     assert "score 0.970 · agreement 0.960" in text
 
 
+def test_intervals_are_drawn_or_it_is_said_why_not() -> None:
+    group = page_of("some name").groups[0]
+    text = render(Page("p", "r", "d", {}, [group]))
+    assert "with a single image there is nothing to draw anew" in text
+    assert "--low" not in text.partition("<body")[2]
+    entries = [replace(e, interval=(0.7, 0.95)) for e in group.entries]
+    text = render(Page("p", "r", "d", {}, [replace(group, entries=entries)]))
+    assert text.count("--low:0.700;--high:0.950") == len(entries) == text.count("0.700 to 0.950")
+    assert "90% interval of the agreement" in text
+    assert ">Score<" not in text
+    text = render(Page("p", "r", "d", {}, [replace(group, entries=entries, answers=3)]))
+    assert "90% interval of the score" in text and ">Score<" in text
+    assert "score 0.970 · agreement 0.960" in text  # the head of the row too
+
+
+def test_memory_by_family() -> None:
+    group = replace(page_of("some name").groups[0], memory={"family1": 300 * 2**20})
+    assert "300 MiB" in render(Page("p", "r", "d", {}, [group]))
+
+
+def test_verdicts_are_summed_up_without_a_script() -> None:
+    group = page_of("some name").groups[0]
+    told = [
+        {"image": "some name", "variant": "v0002", "verdict": verdict, "author": author, "at": "1"}
+        for author, verdict in [("Ann", "good"), ("</span>Bob", "over"), ("Cy", "good")]
+    ]
+    text = render(Page("p", "r", "d", {}, [replace(group, verdicts=told)]))
+    assert text.count("2 good, 1 over") == 3
+    assert "</span>Bob" not in text and "&lt;/span&gt;Bob" in text
+    row = re.search('<td class="said" data-of="v0002" data-sort="(.*?)">', text)
+    assert row[1] == "1"
+
+
+def test_a_service_is_told_in_the_place_of_the_policy() -> None:
+    text = render(page_of())
+    served = for_service(text, {"project": "demo", "author": NASTY, "key": "k"})
+    assert "http-equiv" in text and "http-equiv" not in served
+    assert served.count('name="opsef-service"') == 1 and NASTY not in served
+    script = served.rpartition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in service_policy()
+    assert for_service("an old page", {"project": "demo"}) == "an old page"
+
+
 def test_knob_that_matters_most_comes_first_and_idle_knobs_are_left_out() -> None:
     knobs = [{"a": a, "b": b, "c": 1} for a in (2.0, 1.0) for b in ("x", "y")]
     scores = [0.9 * k["a"] / 2 - 0.01 * (k["b"] == "y") for k in knobs]
@@ -130,6 +191,48 @@ def test_outlines_keep_two_touching_objects_apart_at_any_size() -> None:
         groups = np.flatnonzero(np.diff((middle == 255).astype(int)) == 1)
         assert len(groups) == 3  # left, between, right
         assert middle[shape[1] // 4 + shape[1] // 8] == 0  # inside
+
+
+def test_outlines_tell_support_by_another_palette() -> None:
+    labels = np.zeros((60, 240), int)
+    supports = np.array([0.1, 0.3, 0.6, 0.9])
+    for number in range(4):
+        labels[10:50, 60 * number + 10 : 60 * number + 50] = number + 1
+    uri = outlines_uri(labels, labels.shape, support_classes(np.arange(1, 5), supports))
+    plain, coloured = palettes()
+    assert uri.count(plain) == 1
+    shown = {
+        name: np.array(decode(text).convert("RGBA"))[10, :, :3]
+        for name, text in {"plain": uri, "support": uri.replace(plain, coloured)}.items()
+    }
+    places = [60 * number + 30 for number in range(4)]
+    assert [tuple(shown["plain"][x]) for x in places] == [(255, 225, 0)] * 4
+    assert [tuple(shown["support"][x]) for x in places] == list(SUPPORT.values())
+
+
+def test_objects_of_unknown_support_are_drawn_all_the_same() -> None:
+    labels = np.zeros((30, 30), int)
+    labels[5:20, 5:20] = 3
+    alpha = np.array(decode(outlines_uri(labels, labels.shape)).convert("RGBA"))[..., 3]
+    assert alpha[5, 10] == 255
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB.
+BLIND = {
+    "nobody": np.eye(3),
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+@pytest.mark.parametrize("who", BLIND)
+def test_the_least_supported_are_the_brightest_for_everybody(who: str) -> None:
+    linear = ((np.array(list(SUPPORT.values())) / 255 + 0.055) / 1.055) ** 2.4
+    seen = (linear @ np.array(BLIND[who]).T).clip(0, 1)
+    light = seen @ (0.2126, 0.7152, 0.0722) + 0.05
+    assert (light[:-1] / light[1:] > 1.3).all()
+    assert (light / 0.05 > 3).all()  # beside the black halo: WCAG 1.4.11
 
 
 def test_outlines_of_nothing_are_transparent() -> None:
@@ -173,6 +276,8 @@ def test_report_of_a_swept_project(swept: tuple[Project, Run]) -> None:
     assert 'title="data/a&lt;b&gt;&amp;&quot;c.png"' in text and "a<b>" not in text
     assert re.findall("<em>(.*?)</em>", text) == ["bright", "dim"]
     assert "Order only, 1 family" in text
+    assert "Support of an object by the other model families" in text
+    assert re.search(r"\d+ MiB", text)  # of the process that did the units
     assert text.count("bad-image") == 12 + 1  # its cells, and one row for all of them
     # 12 variants on each of the 3 readable images, and their bare pictures.
     assert text.count('data-view="data:image/png') == 36

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from opsef_bridge.compare.appearance import Appearance, Pictures, learned
 from opsef_bridge.compare.words import (
     Confidence,
     Ranked,
@@ -109,3 +110,18 @@ def test_the_note_counts_families_that_work() -> None:
                                                        strict=True)]  # fmt: skip
     assert order_note(rows) == "order only, 2 families"
     assert order_note([{"family": f, "status": "ok"} for f in "abc"]) == ""
+
+
+def test_pictures_unlike_what_models_learned_from_are_named() -> None:
+    known = frozenset(learned()["families"])
+    soft, dark, good = (Appearance(*two, 9) for two in ((2.3, 0.61), (-1.2, 0.2), (2.3, 0.2)))
+    mixed = Pictures("v0003", known, {"i1": soft, "i2": dark, "i3": dark, "i4": good})
+    (said,) = ranking_words(entries(), pictures=mixed)
+    assert said.startswith("3 of 4 images look unlike what the models learned from")
+    assert "(contrast -1.20, 2." in said and "is usual; 2 images)" in said
+    assert "(0.61 of the diameter, 0.3" in said and "is usual; 1 image)" in said
+    assert "v0003" in said
+    (one,) = ranking_words(entries(), pictures=replace(mixed, looks={"i1": soft, "i4": good}))
+    assert one.startswith("1 of 2 images looks unlike") and "contrast" not in one
+    assert ranking_words(entries(), pictures=replace(mixed, looks={"i4": good})) == []
+    assert ranking_words(entries(), pictures=replace(mixed, families=frozenset({"mine"}))) == []

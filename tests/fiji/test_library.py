@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from skimage.draw import disk
 
+from opsef_bridge.measure.trace import trace_loops
 from opsef_bridge.project import Project
 from opsef_bridge.rois import Objects, read_roi_set, write_roi_set
 from opsef_bridge.service.forms import read_request
@@ -180,3 +181,70 @@ def test_the_service_reads_what_was_asked_offline(
     assert request.parameters["base"] == "r0002" and request.parameters["truth"] == "touched"
     assert attached is not None and attached.read_bytes() == b"zip"
     assert found[5][0].parameters["empty"] is True and found[5][1] is None
+
+
+def traced() -> list[dict]:
+    """Return outlines as the service tells them, and the runs of their pixels."""
+    labels = scattered((90, 110), 40, 3)
+    labels[60:64, 60:64] = np.eye(4) * 500  # touches itself at corners only
+    loops = trace_loops(labels)
+    found = []
+    for label in np.unique(labels)[1:]:
+        corners = [
+            loops.vertices[a:b].tolist()
+            for a, b, value in zip(loops.starts, loops.starts[1:], loops.labels, strict=False)
+            if value == label
+        ]
+        runs = []
+        for y in np.flatnonzero((labels == label).any(1)):
+            edges = np.diff((labels[y] == label).astype(int), prepend=0, append=0)
+            starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+            runs += [[int(y), int(a), int(b)] for a, b in zip(starts, ends, strict=True)]
+        found.append({"label": int(label), "loops": corners, "runs": runs})
+    return found
+
+
+@pytest.fixture(scope="module")
+def choosing_folder(tmp_path_factory: pytest.TempPathFactory, which_java: str) -> Path:
+    folder = tmp_path_factory.mktemp("choosing")
+    (folder / "outlines.json").write_text(json.dumps(traced()))
+    project = folder / "project"
+    (project / "runs" / "run-0001").mkdir(parents=True)
+    (project / "inbox" / "jobs").mkdir(parents=True)
+    (project / "opsef.yaml").write_text("opsef: 1\n")
+    images = [{"id": "i00001-a", "group": "near"}, {"id": "i00002-b", "group": "far"}]
+    plan = {"purpose": "sweep", "images": images}
+    (project / "runs" / "run-0001" / "plan.json").write_text(json.dumps(plan))
+    square = [[[2, 2], [6, 2], [6, 6], [2, 6]]]
+    asked = [
+        {"image": image, "run": "run-0001", "variant": "v0002", "label": label,
+         "plane": None, "box": [2, 2, 4, 4], "share": 0.5, "outline": square}
+        for image, label in (("i00001-a", 1), ("i00001-a", 2), ("i00002-b", 3))
+    ]  # fmt: skip
+    job = {"id": "q1", "kind": "ask", "state": "done", "at": "1", "result": {"questions": asked}}
+    (project / "inbox" / "jobs" / "q1.json").write_text(json.dumps(job))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def choosing_checks(checks: Checks, choosing_folder: Path) -> dict[str, str | None]:
+    return checks("choosing_checks.jy", OPSEF_CHECKS=str(choosing_folder))
+
+
+@pytest.mark.parametrize("name", names_of("choosing_checks.jy"))
+def test_choosing(choosing_checks: dict[str, str | None], name: str) -> None:
+    passed(choosing_checks, name)
+
+
+def test_an_answer_in_the_inbox_is_what_was_drawn(
+    choosing_checks: dict[str, str | None], choosing_folder: Path
+) -> None:
+    passed(choosing_checks, "test_the_inbox_has_questions_and_answers")
+    project = Project(choosing_folder / "project")
+    request, attached = read_request(
+        project, json.loads((choosing_folder / "answer.json").read_text())
+    )
+    assert request.kind == "answer" and request.parameters["answer"] == "drawn"
+    assert request.parameters["label"] == 1 and attached is not None
+    objects, _, _ = read_roi_set(attached, (20, 20), sidecar=False)
+    assert np.argwhere(objects.labels).tolist() == [[2, 3], [2, 4]]

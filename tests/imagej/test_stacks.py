@@ -158,9 +158,15 @@ def test_the_stack_of_the_batch_opens(in_imagej, swept):
     found = in_imagej(DESCRIBE, stack=np.array(str(swept.batch.batch_file)))
     told = json.loads(str(found["stack"]))
     entry = swept.project.images()[0]
-    assert (told["frames"], told["channels"], told["slices"]) == (1, 3, 1)  # planes only
+    assert (told["frames"], told["channels"], told["slices"]) == (2, 3, 5)
     assert (told["width"], told["height"]) == (entry.shape[1], entry.shape[0])
     assert told["slice_labels"][0].startswith(f"{entry.id} | ")
     assert told["calibration"]["pixel_width"] == 0.25
     labels = read_labels(swept.batch.label_file("v0001", entry.id))
     np.testing.assert_array_equal(found["stack pixels"][0, 0, 2], labels)  # ids up to 255
+    assert not found["stack pixels"][0, 1:].any(), "behind a plane there is nothing"
+    volume = read_labels(swept.batch.label_file("v0001", swept.project.images()[1].id))
+    depth, height, width = volume.shape
+    shown = found["stack pixels"][1, :, 2]
+    np.testing.assert_array_equal(shown[:depth, :height, :width], volume)
+    assert shown.sum() == volume.sum() and "5 planes" in told["slice_labels"][-1]

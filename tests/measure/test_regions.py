@@ -168,3 +168,47 @@ def test_what_volumes_do_not_have_is_refused():
         region_table(np.ones((2, 3, 4), int), properties=["eccentricity"])
     with pytest.raises(InputError, match="2D or 3D"):
         region_table(np.ones(5, int))
+
+
+@pytest.mark.parametrize("percent", [0, 5, 50, 99.5, 100])
+def test_percentiles_are_those_of_numpy(percent):
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 9, (3, 20, 30)) * 3
+    image = rng.normal(size=(2, 3, 20, 30))
+    name = f"intensity_p{percent}"
+    table = region_table(labels, image, properties=["intensity_median_1", name])
+    assert list(table) == ["label", "intensity_median_1", f"{name}_0", f"{name}_1"]
+    for row in table.itertuples(index=False):
+        inside = image[:, labels == row.label]
+        wanted = [np.median(inside[1]), *np.percentile(inside, percent, axis=1)]
+        np.testing.assert_allclose(row[1:], wanted, rtol=1e-12)
+
+
+def test_an_image_without_objects_has_the_columns_of_percentiles():
+    empty = np.zeros((4, 5), np.int32)
+    table = region_table(empty, empty, properties=["intensity_median", "intensity_p5"])
+    assert list(table) == ["label", "intensity_median", "intensity_p5"]
+    assert {str(kind) for kind in table.dtypes[1:]} == {"float64"} and not len(table)
+
+
+@pytest.mark.parametrize("name", ["intensity_p101", "intensity_p-1", "intensity_p", "intensity_q5"])
+def test_what_is_no_percentile_is_refused(name):
+    with pytest.raises(InputError, match=name):
+        region_table(np.eye(3, dtype=int), np.eye(3), properties=[name])
+
+
+def test_a_pixel_that_is_no_number_makes_the_intensities_of_its_object_none():
+    labels = np.array([[1, 1, 1, 2, 2, 2]])
+    picture = np.array([[5, np.nan, 1, 4, 2, 9]], np.float32)
+    names = [f"intensity_{name}" for name in ("mean", "min", "max", "sum", "std", "median", "p0")]
+    table = region_table(labels, picture, properties=names)
+    assert table.loc[0, names].isna().all()
+    assert table.loc[1, names].tolist() == pytest.approx([5, 2, 9, 15, np.std([4, 2, 9]), 4, 2])
+
+
+def test_small_spreads_on_a_large_level_are_exact():
+    labels = np.repeat([[7, 3]], 50, axis=1)
+    picture = 1e9 + np.tile([[0.25, 0.75]], 50)
+    table = region_table(labels, picture, properties=["intensity_std", "intensity_mean"])
+    assert table.intensity_std.tolist() == [0.25, 0.25]
+    assert table.intensity_mean.tolist() == [1e9 + 0.5] * 2

@@ -149,6 +149,65 @@ def test_over_the_service(disputed, client, until, tmp_path):
     assert kept.author == "ada"
 
 
+def test_a_review_through_a_request(disputed):
+    image = disputed.images()[0].id
+    told = done(disputed, "review", {"image": image, "variant": "v0001", "count": 2})
+    assert [told["image"], told["variant"], told["run"], told["group"]] == [
+        image, "v0001", "run-0001", "default",
+    ]  # fmt: skip
+    labels = disputed.labels(None, "v0001", image)
+    assert [label for label, _ in told["support"]] == np.unique(labels[labels > 0]).tolist()
+    assert len(told["work"]) == 2 and sum(told["left"].values()) >= 2
+    for one in told["work"]:
+        y, x, height, width = one["box"]
+        (first, *_), *_ = one["outline"]
+        assert x <= first[0] <= x + width and y <= first[1] <= y + height
+        assert one["support"] == dict(map(tuple, told["support"]))[one["label"]]
+    (row,) = told["images"]
+    assert row["image"] == image and row["doubtful"] == told["left"]["doubtful"]
+    assert "order only" in told["words"][0] and len(told["classes"]) == 5
+    again = done(disputed, "review", {"variant": "v0001"})
+    assert [again["image"], again["work"], again["images"]] == [None, [], told["images"]]
+    assert again["words"] == told["words"] and again["slug"] == told["slug"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"count": 0}, {"image": "../x"}, {"colour": "red"}, {"image": "i00001-0", "group": "x"}],
+)
+def test_a_wrong_review_is_refused(project, wrong):
+    with pytest.raises(InputError):
+        write_request(project, "review", wrong, author="ada")
+
+
+def test_a_review_over_the_service(disputed, client, until):
+    here, image = "/v1/projects/disputed", disputed.images()[0].id
+    started = client.post(f"{here}/review", json={"image": image, "variant": "v0001"})
+    assert started.status_code == 202, started.text
+    job = f"{here}/jobs/{started.json()['job']}"
+    until(lambda: client.get(job).json()["state"] not in ("waiting", "running"))
+    told = client.get(job).json()
+    assert told["state"] == "done", told
+    assert told["result"]["support"] and told["result"]["images"][0]["image"] == image
+    assert client.post(f"{here}/review", json={"count": 0}).status_code == 422
+    assert client.post(f"{here}/review", json={"colour": "red"}).status_code == 422
+
+
+def test_why_a_variant_is_first(disputed, client):
+    here = "/v1/projects/disputed/runs"
+    told = client.get(f"{here}/run-0001/ranking").json()
+    assert told["run"] == "run-0001" and list(told["groups"]) == ["default"]
+    group = told["groups"]["default"]
+    run = client.get(f"{here}/run-0001").json()
+    assert group["first"] == run["variants"][0]["id"] and group["families"] == 1
+    assert group["words"] and group["ties"] is not None
+    disputed.run().root.joinpath("ranking.json").unlink()  # as an older version left it
+    assert client.get(f"{here}/run-0001/ranking").json()["groups"]["default"]["words"]
+    disputed.run().variants_file.unlink()  # as it is while the run works
+    assert client.get(f"{here}/run-0001/ranking").json() == {"run": "run-0001", "groups": {}}
+    assert client.get(f"{here}/run-0042/ranking").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("wrong", "status"),
     [

@@ -41,6 +41,7 @@ from opsef_bridge.service.requests import (
     write_request,
 )
 from opsef_bridge.service.states import Job, Teller, error_json, error_of, read_state
+from opsef_bridge.sweep.ranking import read_ranking
 
 IMAGE = "i00001-0"
 VERDICT = {"image": IMAGE, "variant": "v0001", "verdict": "good"}
@@ -220,6 +221,7 @@ def test_rois_become_a_revision_and_a_stale_one_is_refused_with_its_report(proje
     sent = {"image": IMAGE, "base": "run-0001/v0001"}
     told = done(project, "rois", sent | {"truth": "whole"}, attachment=first)
     assert (told["revision"], told["new"]) == ("r0001", True)
+    assert read_ranking(project.run())["default"]["answers"] == told["objects"] > 0
     assert told["changes"]["deleted"] == [1] and json.dumps(told)
     [record] = History(project, IMAGE).revisions()
     assert record.author == "ada" and read_truth(project, IMAGE).known.all()
@@ -401,7 +403,7 @@ def test_a_full_disk_is_said_in_words(project, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device", "x.csv")
 
-    monkeypatch.setattr(kinds, "write_csv", full)
+    monkeypatch.setattr("opsef_bridge.sweep.verdicts.write_csv", full)
     id = ask(project, "verdict", VERDICT)
     with pytest.raises(ProjectError, match=r"No space left"):
         perform(project, id)
@@ -421,7 +423,7 @@ def test_a_fault_of_the_program_is_recorded_as_one(project, monkeypatch, capsys)
     def fault(*arguments):
         raise ZeroDivisionError("1/0 \ud800")
 
-    monkeypatch.setattr(kinds, "write_csv", fault)
+    monkeypatch.setattr("opsef_bridge.sweep.verdicts.write_csv", fault)
     id = ask(project, "verdict", VERDICT)
     with pytest.raises(OpsefError, match="ZeroDivisionError"):
         perform(project, id)

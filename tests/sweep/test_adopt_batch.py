@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from opsef_bridge.errors import ConfigError, InputError, NotFoundError
+from opsef_bridge.errors import ConfigError, InputError, LockedError, NotFoundError
+from opsef_bridge.files import lock
 from opsef_bridge.images import read_image
 from opsef_bridge.measure import fill_rois
-from opsef_bridge.project import read_csv, write_csv
+from opsef_bridge.project import Project, read_csv, write_csv
 from opsef_bridge.rois import read_rois
 from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, run_plan
 from opsef_bridge.sweep.adopt import adopt_by_size
@@ -253,6 +254,21 @@ def test_a_group_that_somebody_gave_since_the_sweep_stays(mixed):
     adopt_by_size(mixed)
     groups = [entry.group for entry in mixed.images()]
     assert groups[0] == "tumour" and groups[1].startswith("default-")
+
+
+def test_groups_by_size_are_written_under_the_lock_of_the_index(mixed, monkeypatch):
+    written = []
+    write = Project.write_images
+
+    def watched(self, entries):
+        with pytest.raises(LockedError), lock(self.index_file.with_name(".index.lock")):
+            pass
+        written.append(entries)
+        write(self, entries)
+
+    monkeypatch.setattr(Project, "write_images", watched)
+    adopt_by_size(mixed)
+    assert len(written) == 1
 
 
 def test_new_images_are_compared_with_the_sample_whatever_its_group_now(bench, mixed, make_discs):

@@ -131,9 +131,6 @@ def test_the_index_and_the_files_of_a_run(made):
 
 def test_all_images_in_one_stack(made):
     batch = made.run()
-    if is_volume(made):
-        assert not batch.batch_file.exists()
-        return
     check_tiff(made, batch.batch_file, words=False)
     _, text = told_by(batch.batch_file)
     row = next(line for line in text.splitlines() if first(made) in line)

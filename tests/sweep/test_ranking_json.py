@@ -13,6 +13,9 @@ from opsef_bridge.files import read_json
 from opsef_bridge.images import read_labels
 from opsef_bridge.project import read_csv
 from opsef_bridge.rois.answers import Answer, add_answer
+from opsef_bridge.rois.objects import Objects
+from opsef_bridge.rois.revisions import Base, History, Source
+from opsef_bridge.rois.truth import Box, Touched, Whole, add_truth
 from opsef_bridge.sweep.evidence import cut_vouched
 from opsef_bridge.sweep.plan import Plan
 from opsef_bridge.sweep.rank import VARIANT_COLUMNS, rerank
@@ -69,6 +72,10 @@ def test_what_is_told_of_a_sweep(bench, swept):
     assert told["answers"] == 0 and told["plain_first"] is None
     assert told["confidence"]["by"] == "images" and told["confidence"]["count"] == 2
     assert sum(told["confidence"]["shares"].values()) == pytest.approx(1, abs=0.1)
+    assert set(told["intervals"]) == {row["id"] for row in rows}
+    for row in rows:
+        low, high = told["intervals"][row["id"]]
+        assert 0 < low <= float(row["score"]) <= high <= 1
     assert [text[:18] for text in told["words"][:2]] == ["Order only, 1 fami", "Only 3 variants: a"]
     assert words_of_run(swept.run()) == {"default": told["words"]}
     sizes = told["sizes"]
@@ -167,6 +174,65 @@ def test_a_crop_sees_the_answers_in_its_box(bench, make_discs):
         add_answer(project, entry.id, one, entry.shape)
     told = rerank(project, run)["default"]
     assert told["answers"] == count + 1
+
+
+def vouch(project, image: str, shape: tuple[int, int], scope) -> None:
+    """Save an object in the lower right corner as a revision, and vouch for it."""
+    labels = np.zeros(shape, np.int32)
+    labels[-9:-1, -9:-1] = 1
+    source = Source("a.zip", "0" * 64, "imagej-zip")
+    saved = History(project, image).save(
+        Objects(labels),
+        base=Base(run="run-0001", variant="v0001"),
+        base_objects=Objects(np.zeros(shape, np.int32)),
+        author="ada",
+        source=source,
+    )
+    add_truth(project, image, saved.revision.id, scope, author="ada")
+
+
+@pytest.fixture
+def cropped(bench):
+    """A sweep of the upper left of two images: nothing is to be seen in the rest."""
+    images = {name: np.zeros((90, 180), np.uint8) for name in ("a.tif", "b.tif")}
+    for image in images.values():
+        image[10:24, 10:24] = image[10:24, 34:50] = 200
+    project = bench.project(images, models=THREE, sweep={"crop": 64})
+    bench.sweep(project)
+    boxes = [image.box for image in Plan.from_json(project.run().plan()).images]
+    assert all(y + height < 80 and x + width < 170 for y, x, height, width in boxes)
+    return project
+
+
+@pytest.mark.parametrize("scope", [Touched(), Box(80, 170, 10, 10)])
+def test_truth_outside_of_the_crop_counts_nothing_and_is_told(cropped, scope):
+    before = [row["score"] for row in rows_of(cropped)]
+    entry = cropped.images()[0]
+    vouch(cropped, entry.id, (90, 180), scope)
+    for _ in range(2):
+        told = rerank(cropped, cropped.run())["default"]
+        assert told["answers"] == 0
+        [said] = [text for text in told["words"] if entry.id in text]
+        assert "does not count: none of it lies in the crop that run-0001 saw" in said
+        assert "sweep whole images" in said
+    assert [row["score"] for row in rows_of(cropped)] == before
+
+
+def test_truth_of_the_whole_image_counts_in_the_crop(cropped):
+    entry = cropped.images()[0]
+    vouch(cropped, entry.id, (90, 180), Whole())
+    told = rerank(cropped, cropped.run())["default"]
+    assert not any("does not count" in text for text in told["words"])
+
+
+@pytest.mark.parametrize("shape", [(120, 200), (89, 180), (40, 40)])
+def test_truth_of_another_shape_than_the_whole_image_does_not_count(cropped, shape):
+    entry = cropped.images()[0]
+    vouch(cropped, entry.id, shape, Whole())
+    told = rerank(cropped, cropped.run())["default"]
+    assert told["answers"] == 0
+    [said] = [text for text in told["words"] if entry.id in text]
+    assert f"it is of shape {shape}, the image of (90, 180)" in said
 
 
 def test_objects_cut_by_the_box_belong_to_the_side_that_has_most():

@@ -56,6 +56,9 @@ def test_the_plain_image_stands_in_for_a_base_that_cannot_be_made(swept):
     [remark] = result.remarks
     assert remark.startswith(f"{grey_id}: compare.base 'stain' cannot be applied to it")
     assert read_json(project.run().record_file)["remarks"] == [remark]
+    page = project.run().report_file.read_text("utf-8")
+    assert page.count("--base:url(") == 2
+    assert "the plain image, since compare.base &#x27;stain&#x27; cannot be applied to it" in page
 
 
 def test_a_variant_that_failed_does_not_cost_the_stack_of_the_others(swept):

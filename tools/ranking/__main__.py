@@ -8,7 +8,7 @@ first, objects pooled over the images of a project. The program itself sweeps th
 variants of six families, and one deliberately bad one of each), the sweeps and tables stay
 in OUT so that interrupted work goes on. Constants are those of the groups of images that a
 project is not of (for medium and U2OS, which are alike, of neither). ``--fit`` writes those of
-all groups into the program.
+all groups into the program, and how the images look that its networks learned from.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import study
-from projects import GROUPS, MODES, Draw, draws, groups_of, true_f1
-from sweeps import SETS, make_projects, sweep
+from looks import Looks, cautioned, fit_looks, load_looks, make_looks, unlike_images
+from projects import GROUPS, MODES, Draw, draws, groups_of
+from sweeps import SETS, TRAINING, UNLIKE, make_projects, sweep
 from tables import Table, Variants, load, make_tables
+from unlike import warnings_of, warnings_on
 
+from opsef_bridge.compare.appearance import learned
 from opsef_bridge.compare.sizes import size_bins
 from opsef_bridge.files import write_json
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs" / "ranking.json"
 CONSTANTS = ROOT / "opsef_bridge" / "compare" / "agreement_constants.json"
+LEARNED = CONSTANTS.with_name("appearance_constants.json")
 RANKINGS = ("random", "plain", "family", "equal", "agreement")
 ALIKE = {"medium": ("medium", "U2OS"), "U2OS": ("medium", "U2OS")}
 
@@ -46,12 +50,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=96, help="projects of each mode")
     parser.add_argument("--fit", action="store_true", help="write the constants too")
     given = parser.parse_args()
-    if not all((given.out / "tables" / name / "variants.json").is_file() for name in SETS):
-        make_projects(given.data, given.out)
-        for name in SETS:
-            sweep(given.out / name, given.workers)
-            (given.out / "tables" / name).mkdir(parents=True, exist_ok=True)
-            make_tables(given.data, given.out / name, given.out / "tables" / name)
+    _make(given.data, given.out, given.workers)
     tables, variants = load(given.out / "tables" / "fluorescence")
     groups = groups_of(tables)
     fitting = list(draws(groups, variants, 12, seed=1))
@@ -65,33 +64,65 @@ def main() -> None:
     if given.fit:
         source = f"python tools/ranking --fit: dsb2018 val and bbbc039, {len(tables)} images"
         write_json(CONSTANTS, {**every, "source": source, "data_sha256": checksum(given.data)})
+        made = fit_looks(given.out / TRAINING, given.out / "tables" / TRAINING)
+        of_data = checksum(given.data, ["dsb2018/train"])
+        write_json(LEARNED, {**made, "data_sha256": of_data})
+        learned.cache_clear()
+    looks = load_looks(given.out / "tables" / "fluorescence")
+    before = {table.name: table for table in tables}
     projects = list(draws(groups, variants, given.draws, seed=0))
     result = {
         "images": {name: len(found) for name, found in groups.items()},
         "variants": len(variants.names),
         "families": len(set(variants.families)),
         "constants": {group: fits[group]["expected_f1"] for group in GROUPS},
-        **random_projects(projects, fits),
+        **random_projects(projects, fits, looks),
         "named": named(groups, variants, fits, every),
         **asked(
             [p for p in projects if p.mode in ("full", "random", "mostwrong", "onegood")], fits
         ),
-        "unlike": [unlike(given.out / "tables" / name, every, name) for name in SETS[1:]],
+        "learned": {key: learned()[key] for key in ("contrast_from", "edge_to")},
+        "unlike": [
+            *(
+                warnings_of(name, images, variants, looks, fits[name], before, given.draws)
+                for name, images in groups.items()
+            ),
+            *(
+                warnings_on(given.out / "tables" / name, every, before, given.draws)
+                for name in UNLIKE
+            ),
+        ],
     }
-    write_json(DOCS, result)
+    write_json(DOCS, _rounded(result))
     print(f"wrote {DOCS}")
 
 
-def checksum(data: Path) -> str:
-    """sha256 over names and content of the images and labels of the fit."""
+def _make(data: Path, out: Path, workers: int) -> None:
+    """Do the sweeps, tables and looks that are not done yet."""
+    last = {name: out / "tables" / name / "looks.json" for name in (*SETS, TRAINING)}
+    if all(file.is_file() for file in last.values()):
+        return
+    make_projects(data, out)
+    for name, file in last.items():
+        if file.is_file():
+            continue
+        sweep(out / name, workers)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if name != TRAINING:
+            make_tables(data, out / name, file.parent)
+        make_looks(out / name, file.parent)
+
+
+def checksum(data: Path, folders: Sequence[str] = ("dsb2018/val", "bbbc039")) -> str:
+    """sha256 over names and content of the images and labels of a fit."""
     digest = hashlib.sha256()
-    for folder in ("dsb2018/val", "bbbc039"):
+    for folder in folders:
         for file in sorted((data / folder).rglob("*.*")):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()
 
 
-def random_projects(projects: Sequence[Draw], fits: dict[str, Any]) -> dict[str, Any]:
+def random_projects(projects: Sequence[Draw], fits: dict[str, Any], looks: Looks) -> dict[str, Any]:
     """Mean regret of each ranking by mode; what more than the plain mean they lose."""
     frame = pd.DataFrame([study.regrets(p, fits[p.group]) for p in projects])
     columns = [name + end for end in ("", "_07") for name in RANKINGS]
@@ -99,6 +130,12 @@ def random_projects(projects: Sequence[Draw], fits: dict[str, Any]) -> dict[str,
     worst = frame.loc[frame["agreement"].idxmax(), ["mode", "group", "agreement", "ef", "f1"]]
     bad = frame["f1"] < 0.8
     warned = frame["ef"] < 0.9
+    seen = [
+        ([image.name for image in project.images], first)
+        for project, first in zip(projects, frame["first"], strict=True)
+    ]
+    pictures = np.array([cautioned(looks, names, first) for names, first in seen])
+    odd = sum(len(unlike_images(looks, names, first)) for names, first in seen)
     return {
         "projects": len(frame),
         "regret": _rounded(by_mode.T.to_dict()),
@@ -119,6 +156,10 @@ def random_projects(projects: Sequence[Draw], fits: dict[str, Any]) -> dict[str,
             "bad_choices": int(bad.sum()),
             "of_them_warned": int((bad & warned).sum()),
             "good_choices_warned": int((~bad & warned).sum()),
+            "of_them_pictures": int((bad & pictures).sum()),
+            "of_them_either": int((bad & (warned | pictures)).sum()),
+            "good_choices_pictures": int((~bad & pictures).sum()),
+            "images_unlike": odd / sum(len(names) for names, _ in seen),
         },
     }
 
@@ -140,6 +181,8 @@ def named(
     for name, many in (("all", images), ("dsb mixed", mixed)):
         whole = Draw("named", name, many, every_variant, families)
         found[name] = {**study.regrets(whole, every), "by_size": by_size(whole, every)}
+    for values in found.values():
+        del values["first"]
     return {name: _rounded(values) for name, values in found.items()}
 
 
@@ -149,7 +192,7 @@ def by_size(draw: Draw, constants: dict[str, Any]) -> float:
     hits = objects = 0
     for number in sorted(set(bins)):
         images = [i for i, b in zip(draw.images, bins, strict=True) if b == number]
-        first = study.first_of(replace(draw, images=images), constants)
+        first, _ = study.first_of(replace(draw, images=images), constants)
         for image in images:
             hits += int(np.count_nonzero(image.found[:, first] >= 0.5))
             objects += len(image.truth_area) + int(np.diff(image.start)[first])
@@ -173,18 +216,11 @@ def asked(projects: Sequence[Draw], fits: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def unlike(folder: Path, constants: dict[str, Any], name: str) -> dict[str, Any]:
-    """What happens on images that the networks never saw the like of."""
-    tables, variants = load(folder)
-    every = np.arange(len(variants.names))
-    found = study.regrets(Draw("named", name, tables, every, variants.families.tolist()), constants)
-    best = variants.names[int(np.argmax(true_f1(tables, every)))]
-    return _rounded({"set": name, **{k: found[k] for k in ("ef", "f1", "best")}, "by": best})
-
-
 def _rounded(values: Any) -> Any:
     if isinstance(values, dict):
         return {key: _rounded(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_rounded(value) for value in values]
     return round(float(values), 4) if isinstance(values, (float, np.floating)) else values
 
 

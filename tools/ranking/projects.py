@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tables import Table, Variants
 
-__all__ = ["GROUPS", "MODES", "Draw", "draws", "groups_of", "true_f1"]
+__all__ = ["GROUPS", "MODES", "Draw", "draws", "groups_of", "part_of", "true_f1"]
 
 GROUPS = ("small", "medium", "large", "U2OS")
 MODES = ("full", "random", "inflated", "mostwrong", "onegood", "twofam")
@@ -85,19 +85,21 @@ def _chosen(mode: str, group: str, variants: Variants, random: np.random.Generat
     if mode == "twofam":
         return every[np.isin(variants.families, random.choice(families, 2, replace=False))]
     if mode == "random":
-        return _part(every, families, variants, random)
+        return part_of(every, families, variants, random)
     good = np.array([_fits(name, group) for name in variants.names])
     some = random.choice(every[good], 3 if mode == "mostwrong" else 1, replace=False)
     return np.sort(np.concatenate([some, every[~good]]))
 
 
-def _part(
+def part_of(
     every: np.ndarray, families: np.ndarray, variants: Variants, random: np.random.Generator
 ) -> np.ndarray:
     """Any part of 3 to 6 families, of 12 variants at least."""
     while True:
         chosen = random.choice(families, random.integers(3, 7), replace=False)
         pool = every[np.isin(variants.families, chosen)]
+        if len(pool) < 12:
+            continue
         part = np.sort(random.choice(pool, random.integers(12, len(pool) + 1), replace=False))
         if len(np.unique(variants.families[part])) >= 3:
             return part

@@ -101,7 +101,8 @@ def regrets(draw: Draw, constants: Constants, seed: int = 0) -> dict[str, Any]:
     """Return what each ranking loses against the truly best variant of a project.
 
     ``equal`` is expected F1 without leading variants: each has the same say in its family.
-    ``best`` is the F1 of the truly best one, ``ef`` the agreement of the first, ``f1`` its F1.
+    ``best`` is the F1 of the truly best one, ``first`` the number of the first variant, ``ef``
+    its agreement, ``f1`` its F1.
     """
     table, _ = _ranked(draw, constants)
     equal, _ = _ranked(draw, {**constants, "rounds": 0})
@@ -119,7 +120,7 @@ def regrets(draw: Draw, constants: Constants, seed: int = 0) -> dict[str, Any]:
         found |= {name + end: f1.max() - f1[first] for end, f1 in truth.items()}
     first = int(np.argmax(np.round(orders["agreement"], 6)))
     found |= {"best": truth[""].max(), "f1": truth[""][first], "ef": table["agreement"].max()}
-    return found
+    return {**found, "first": int(draw.variants[first])}
 
 
 def _plain(draw: Draw) -> np.ndarray:
@@ -291,7 +292,9 @@ def sizes(draw: Draw, constants: Constants) -> list[float]:
     return found
 
 
-def first_of(draw: Draw, constants: Constants) -> int:
-    """Return the variant that is ranked first."""
+def first_of(draw: Draw, constants: Constants) -> tuple[int, float]:
+    """Return the variant that is ranked first, and its agreement."""
     table, _ = _ranked(draw, constants)
-    return int(draw.variants[int(np.argmax(table["agreement"].to_numpy().round(6)))])
+    agreement = table["agreement"].to_numpy()
+    first = int(np.argmax(agreement.round(6)))
+    return int(draw.variants[first]), float(agreement[first])

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,17 @@ from scipy import ndimage
 
 from opsef_bridge.images import read_image
 
-__all__ = ["SETS", "make_projects", "sweep"]
+__all__ = ["SETS", "TRAINING", "UNLIKE", "make_projects", "sweep"]
 
-SETS = ("fluorescence", "tissue", "blurred", "inverted")
-"""Nuclei in fluorescence, like what the networks learned from; and three that are unlike it."""
+BLURS = {"blurred-2": 2, "blurred-3": 3, "blurred": 4}
+"""Sigma in px by set."""
+
+UNLIKE = ("tissue", "inverted", *BLURS)
+SETS = ("fluorescence", *UNLIKE)
+"""Nuclei in fluorescence, like what the networks learned from; and some that are unlike it."""
+
+TRAINING = "training"
+"""What the networks learned from; it has no tables."""
 
 HEAD = """\
 opsef: 1
@@ -30,6 +38,10 @@ RECIPES = """\
 preprocess:
   raw: []
   even: [{median: {radius: 1}}, {clahe: {}}]
+"""
+RAW = """\
+preprocess:
+  raw: []
 """
 INVERTED = """\
 preprocess:
@@ -81,6 +93,10 @@ def make_projects(data: Path, out: Path) -> None:
     main = HEAD + RECIPES + MODELS.format(**LADDER, **MANY)
     few = HEAD + INVERTED + MODELS.format(**ONE, **SINGLE)
     all_scales = HEAD + INVERTED + MODELS.format(**LADDER, **SINGLE)
+    one_threshold = HEAD + RAW + MODELS.format(**LADDER, **SINGLE)
+    one_scale = HEAD + RAW + MODELS.format(**ONE, **SINGLE)
+    # Cellpose takes longer than all others together.
+    fast = "\n".join(line for line in one_scale.split("\n") if "cellpose" not in line)
     fluorescence = sorted((data / "dsb2018" / "val" / "images").iterdir())
     fields = sorted((data / "bbbc039" / "images").iterdir())
     _write(out / "fluorescence", [*fluorescence, *fields], [main, few])
@@ -89,8 +105,15 @@ def make_projects(data: Path, out: Path) -> None:
     other = sorted((data / "dsb2018" / "other" / "images").iterdir())
     _write(out / "tissue", [file for file in other if file.stem in stained], [main, all_scales])
     some = fluorescence[::3]
-    _write(out / "blurred", some, [main], lambda a: ndimage.gaussian_filter(a.astype(float), 4))
+    for name, sigma in BLURS.items():
+        blur = partial(_blurred, sigma=sigma)
+        _write(out / name, some, [main if name == "blurred" else one_threshold], blur)
     _write(out / "inverted", some, [main], lambda a: float(a.max()) - a + a.min())
+    _write(out / TRAINING, sorted((data / "dsb2018" / "train" / "images").iterdir()), [fast])
+
+
+def _blurred(array: np.ndarray, sigma: float) -> np.ndarray:
+    return ndimage.gaussian_filter(array.astype(float), sigma)
 
 
 def _write(

@@ -19,7 +19,7 @@ from opsef_bridge.measure.overlap import Pairs, iou_pairs, label_runs
 from opsef_bridge.project import Project
 from opsef_bridge.sweep.plan import Plan
 
-__all__ = ["Table", "Variants", "load", "make_tables"]
+__all__ = ["BAD", "Table", "Variants", "load", "make_tables", "raw_of", "spoiled"]
 
 BAD = {
     "unet": "merged",
@@ -101,7 +101,7 @@ def make_tables(data: Path, root: Path, folder: Path) -> None:
     variants = [(run, v) for run in runs for v in Plan.from_json(run.plan()).variants]
     names = [f"{v.recipe} {v.model} {v.predict | v.decode}" for _, v in variants]
     families = [v.model for _, v in variants]
-    base = {family: _raw(family, names) for family in BAD}
+    base = {family: raw_of(family, names) for family in BAD}
     write_json(
         folder / "variants.json",
         {"families": [*families, *BAD], "names": [*names, *(f"bad {f} {BAD[f]}" for f in BAD)]},
@@ -112,7 +112,7 @@ def make_tables(data: Path, root: Path, folder: Path) -> None:
         if file.is_file():
             continue
         labels = [read_labels(run.label_file(v.id, entry.id)) for run, v in variants]
-        labels += [_spoil(labels[base[family]], how) for family, how in BAD.items()]
+        labels += [spoiled(labels[base[family]], how) for family, how in BAD.items()]
         arrays = _compared(labels, read_labels(_truth(data, stem)))
         if not any(folder.glob("*.npz")):
             _check(arrays, labels)
@@ -136,7 +136,8 @@ def _truth(data: Path, stem: str) -> Path:
     return next(f for p in places if (f := data / p / "labels" / f"{stem}.tif").is_file())
 
 
-def _raw(family: str, names: list[str]) -> int:
+def raw_of(family: str, names: list[str]) -> int:
+    """Return the number of the variant that the bad one of a family is made of."""
     size = {"cellpose": "'diameter': 22", "classical": "'min_distance': 6"}.get(
         family, "'scale': 1.0"
     )
@@ -144,7 +145,7 @@ def _raw(family: str, names: list[str]) -> int:
     return next(number for number, name in enumerate(names) if wanted.match(name))
 
 
-def _spoil(labels: np.ndarray, how: str) -> np.ndarray:
+def spoiled(labels: np.ndarray, how: str) -> np.ndarray:
     """Merge what touches, keep one in four, shrink by 3 px, or cut in four."""
     if how == "merged":
         joined = ndimage.label(ndimage.binary_dilation(labels > 0))[0]

@@ -6,6 +6,7 @@ import io
 import shutil
 import struct
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,8 +38,7 @@ def send(site, request):
 def small_limit(site, monkeypatch):
     """Let a picture have 100,000 pixels only."""
     services = site.client.app.state.services
-    monkeypatch.setattr(site.client.app.state, "services", type(services)(
-        services.root, services.jobs, services.upload_limit, 100_000))  # fmt: skip
+    monkeypatch.setattr(site.client.app.state, "services", replace(services, pixel_limit=100_000))
 
 
 def png(width: int, height: int, rows: bytes, *, palette: bool = False) -> bytes:

@@ -5,13 +5,15 @@ from ij import IJ, WindowManager
 from ij.gui import PlotWindow
 from ij.text import TextWindow
 
-from opsef_fiji import images, session
+from opsef_fiji import images, reasons, session
 from opsef_fiji.dialogs import Form, Progress, guarded
 from opsef_fiji.online import Online, Segmenting, new_project
 from opsef_fiji.trouble import Cancelled, Trouble
 from opsef_fiji.waiting import wait_for
 
 NEWEST = "(newest)"
+SAID = 6
+"""Sentences of a ranking that a dialog shows at once."""
 WAIT, GO_ON = "wait until it ends", "go on (Jobs shows it)"
 PRESETS = ["fluorescence", "stained", "brightfield", "cobblestones", "leaves", "small-nuclei",
            "colon-3d", "epithelial", "muscle", "kidney-he"]
@@ -19,12 +21,13 @@ PRESETS = ["fluorescence", "stained", "brightfield", "cobblestones", "leaves", "
 
 def run(name):
     """Do a command by the name of its script; what goes wrong is shown in plain words."""
-    from opsef_fiji import connecting, object_commands, offers, saving
+    from opsef_fiji import connecting, object_commands, offers, questions, saving
 
     found = {
         "Connect": connecting.connect, "Segment_Image": segment_image, "New_Project": make_project,
         "Run_Sweep": run_sweep, "Adopt_Variant": adopt_variant, "Run_Batch": run_batch,
         "Jobs": jobs, "Open_Comparison": object_commands.open_comparison,
+        "Answer_Questions": questions.answer_questions,
         "Edit_Objects": object_commands.edit_objects,
         "Classify_Objects": object_commands.classify_objects,
         "Train_From_Corrections": train_from_corrections,
@@ -174,7 +177,8 @@ def open_images():
 def is_picture(image):
     """Tell whether an image is neither a plot (of Analyse) nor a comparison of variants."""
     plot = image.getProperty("thePlot") is not None or isinstance(image.getWindow(), PlotWindow)
-    return not plot and image.getProperty("opsef.comparison") is None
+    return not plot and all(image.getProperty("opsef." + name) is None
+                            for name in ("comparison", "questions"))
 
 
 def reader_of(image):
@@ -289,7 +293,12 @@ def adopt_variant():
     source = session.source()
     window = images.current() if images.has_image() else None
     open_one = comparison.of_window(window) if window is not None else None
+    run, sentences = reasons_of(source, open_one)
     form = Form("Adopt Variant")
+    if sentences:
+        form.say("Why is this first, in %s? (Help shows all of it)\n%s" % (run, "\n".join(
+            reasons.wrapped(words) for words in sentences[:SAID])))
+        form.help(reasons.page_of(sentences))
     form.text("Run (empty: newest)", open_one.run if open_one else "")
     form.text("Variant", comparison.variant_of(window) if open_one else "")
     form.text("Group (empty: all)", "")
@@ -298,6 +307,18 @@ def adopt_variant():
         raise Trouble("No variant was named.", "Its id stands above the comparison: v0001.")
     source.adopt(variant, group, chosen)
     IJ.showStatus("OpSeF: %s is adopted. Run Batch segments all images with it." % variant)
+
+
+def reasons_of(source, open_one):
+    """Return (run, why its first variant is first): of the comparison that is open, or newest."""
+    try:
+        runs = [one["id"] for one in source.runs() if one.get("purpose", "sweep") == "sweep"]
+        run = open_one.run if open_one else runs[-1] if runs else None
+        groups = source.ranking(run) if run else {}
+        rows = source.run(run).get("variants") or [] if run else []
+    except Trouble:  # of an older service; to adopt is possible all the same
+        return None, []
+    return run, reasons.sentences_of(groups, dict((r.get("id"), r.get("slug")) for r in rows))
 
 
 def train_from_corrections():

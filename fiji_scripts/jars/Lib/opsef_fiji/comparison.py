@@ -3,19 +3,22 @@ import re
 
 from ij import CompositeImage, IJ, ImagePlus
 from ij.text import TextWindow
-from java.awt.event import ActionListener, KeyEvent
+from java.awt.event import ActionListener, KeyEvent, WindowAdapter
 from javax.swing import Timer
 
+from opsef_fiji import reasons
 from opsef_fiji.dialogs import aside, record
 from opsef_fiji.images import link
 from opsef_fiji.listeners import Keys
-from opsef_fiji.trouble import Trouble
+from opsef_fiji.trouble import NoConnection, Trouble
 
 KEYS = """right or space: next variant    left: previous variant
 o: outlines on or off    l: labels on or off    i: what the network saw
 1: good    2: over-segmented    3: under-segmented    4: missed objects
 a: adopt this variant    e: edit the objects of this variant
-w: why it stands where it stands    b: a second window beside, in step"""
+w: why is this first, and why it stands where it stands
+s: outlines in colours of support on or off    b: a second window beside, in step
+q: questions about places where the variants disagree"""
 TITLE = "Open Comparison"
 VERDICTS = {"1": "good", "2": "over", "3": "under", "4": "missed"}
 VIEWS = {"o": 3, "l": 4, "i": 2}
@@ -44,6 +47,7 @@ class Comparison(object):
         if loader is not None:
             loader.heard = self.heard
         self.timer = None
+        self.colours = {}
         image.setProperty("opsef.comparison", self)
         link(image, run=run, image=name, project=source.project)
 
@@ -82,6 +86,8 @@ class Comparison(object):
         self.wanted.pop(image, None)
         image.setT(frame)
         self.tell(image)
+        if image in self.colours:
+            self.colours[image].shown()
 
     def heard(self):
         """A frame has come: go to it where somebody waits for it."""
@@ -114,19 +120,42 @@ class Comparison(object):
         record("Adopt Variant", "run=%s variant=%s group=[]" % (self.run, variant))
         self.tell(image, "%s is adopted. Run Batch segments all images with it." % variant)
 
+    def variant_of(self, image):
+        return variant_of(image)
+
+    def support(self, image):
+        """Draw the outlines in the colours of their support, or no more."""
+        from opsef_fiji.comparison_support import Colours
+
+        if image not in self.colours:
+            self.colours[image] = Colours(self, image)
+            image.getWindow().addWindowListener(Closing(self.colours[image]))
+        self.colours[image].toggle()
+        self.tell(image, "The support of these objects is asked for ..."
+                  if self.colours[image].on else "")
+
     def why(self, image):
         variant = variant_of(image)
-        rows = [row for row in rows_of(self.source.run(self.run)) if row.get("id") == variant]
+        told = self.source.run(self.run)
+        rows = [row for row in rows_of(told) if row.get("id") == variant]
         if not rows:
             raise Trouble("The run does not tell about %s." % variant, "Open the report instead.")
+        names = dict((row.get("id"), row.get("slug")) for row in rows_of(told))
+        try:
+            groups = self.source.ranking(self.run)
+        except NoConnection:
+            raise
+        except Trouble:  # of an older service; the row of the variant tells something still
+            groups = {}
         lines = []
+        for group in [row.get("group") for row in rows]:
+            found = reasons.rows_of_ranking(groups.get(group) or {}, names)
+            if found:
+                lines += ["WHY IS THIS FIRST" + (", group %s" % group if len(rows) > 1 else "")]
+                lines += reasons.lines_of(found) + [""]
         for row in rows:
-            for key in ("rank", "group", "score", "agreement", "agreement_07", "plain_mean",
-                        "plain_mean_07", "truth", "objects", "object_px", "seconds", "status",
-                        "family", "recipe", "engine", "model", "scale", "parameters"):
-                if row.get(key) not in (None, ""):
-                    lines.append(u"%s\t%s\t%s" % (key, row[key], MEANING.get(key, "")))
-        TextWindow("Why %s" % variant, "part\tvalue\tmeaning", "\n".join(lines), 700, 420)
+            lines += ["ABOUT %s" % variant] + reasons.lines_of(reasons.rows_of_variant(row))
+        TextWindow("Why %s" % variant, "part\tvalue\tmeaning", "\n".join(lines), 900, 560)
 
     def beside(self, image):
         """Open a second window on the same pixels; views and zoom stay in step."""
@@ -154,6 +183,9 @@ class Comparison(object):
     def edit(self, image):
         IJ.doCommand("Edit Objects")
 
+    def questions(self, image):
+        IJ.doCommand("Answer Questions")
+
     def pressed(self, image, code, letter):
         """Do what a key of the keyboard means; return False where it means nothing here."""
         if code in (KeyEvent.VK_RIGHT, KeyEvent.VK_LEFT):
@@ -170,23 +202,12 @@ class Comparison(object):
             self.step(image, 1)
         elif letter in "aw":
             aside(TITLE, {"a": self.adopt, "w": self.why}[letter], image)
-        elif letter in "be":
-            {"b": self.beside, "e": self.edit}[letter](image)
+        elif letter in "besq":
+            {"b": self.beside, "e": self.edit, "s": self.support,
+             "q": self.questions}[letter](image)
         else:
             return False
         return True
-
-
-MEANING = {
-    "rank": "place among the variants of its group",
-    "score": "what the rank is by: agreement, with truth where there is some",
-    "agreement": "how well the other families of variants agree with it (0 to 1)",
-    "agreement_07": "the same, counting only close matches (IoU 0.7)",
-    "plain_mean": "mean agreement with all variants, related ones too",
-    "plain_mean_07": "the same for close matches",
-    "object_px": "typical diameter of its objects in pixels",
-    "seconds": "time it took",
-}
 
 
 def rows_of(run):
@@ -194,6 +215,14 @@ def rows_of(run):
     if isinstance(run, dict):
         return run.get("variants") or run.get("rows") or []
     return run
+
+
+class Closing(WindowAdapter):
+    def __init__(self, colours):
+        self.colours = colours
+
+    def windowClosed(self, event):
+        self.colours.close()
 
 
 class InStep(ActionListener):

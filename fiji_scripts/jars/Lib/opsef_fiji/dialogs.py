@@ -52,6 +52,11 @@ class Form(object):
         self.dialog.addCheckbox(label, value)
         return self
 
+    def help(self, page):
+        """Have a button Help that shows a page of HTML."""
+        self.dialog.addHelp(page)
+        return self
+
     def ask(self):
         """Show it; return the values in the order of the fields. Cancel raises Cancelled."""
         self.dialog.showDialog()

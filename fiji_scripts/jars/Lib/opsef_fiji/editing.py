@@ -3,16 +3,18 @@ from ij import IJ
 from ij.gui import Toolbar
 from java.awt.event import KeyEvent, MouseAdapter, WindowAdapter
 
-from opsef_fiji import rois
+from opsef_fiji import exchange, rois
 from opsef_fiji.dialogs import guarded, record
 from opsef_fiji.fitting import Picture
 from opsef_fiji.listeners import Keys, is_plain_click
-from opsef_fiji.pixels import line_pixels
+from opsef_fiji.pixels import line_pixels, path_of, runs_in
 from opsef_fiji.trouble import Trouble
 
 KEYS = """click: select    shift-click: select more    Esc: select none
-d or Delete: delete    m: merge    u: undo    n: next uncertain object
-c: cut by a line (draw it, then c again)    h: outlines on or off
+d or Delete: delete    m: merge    u: undo    h: outlines on or off
+n, p: next doubtful or missing object, or the one before    y: add the missing one (dashes)
+o: outlines in colours of support, or of classes
+c: cut by a line (draw it, then c again)
 a: add what is drawn freehand (draw, then a again)    w: the same with the wand
 0 to 9: class of the selected objects    s: Save Back    q: stop editing"""
 DRAWING = {"c": ("line", "Draw a line across the object, then press c again."),
@@ -33,6 +35,8 @@ class Session(object):
         self.brush = None
         self.ears = None
         self.legend = None
+        self.came = ()  # the ROIs that it began with
+        self.work_list = None  # a worklist.WorkList, where the support of the objects is known
         image.setOverlay(self.drawing.overlay)
         image.setProperty("opsef.session", self)
 
@@ -77,6 +81,8 @@ class Session(object):
         IJ.showStatus(text or "   ".join(words))
         if self.legend is not None:
             self.legend.show(counts)
+        if self.work_list is not None:
+            self.work_list.drawn()
 
     def do(self, action, keys=None, group=0, pixels="", plane=None):
         """Do one edit on objects (those selected, if none are named); return what changed.
@@ -109,6 +115,7 @@ class Session(object):
             raise Trouble("%s is no edit." % action, "See Plugins > OpSeF > Help.")
         if changed:
             self.image.changes = True  # ImageJ asks before it closes the window
+            exchange.let_go(self.image)
         chosen = list(self.selected)
         self.selected = [] if action not in ("classify", "merge") else [
             k for k in keys if k in model.things]
@@ -157,7 +164,11 @@ class Session(object):
         self.image.deleteRoi()
         return changed
 
-    def next(self):
+    def next(self, by=1):
+        """Go to the next place of the work list; without one to what is unlike the others."""
+        if self.work_list is not None:
+            self.work_list.step(by)
+            return
         key = self.model.next_uncertain()
         if not key:
             self.model.seen.clear()
@@ -215,6 +226,8 @@ class Session(object):
         if self.legend is not None:
             self.legend.close()
             self.legend = None
+        if self.work_list is not None:
+            self.work_list.close()
 
     def clicked(self, x, y, more):
         self.fits()
@@ -228,9 +241,9 @@ class Session(object):
             return
         self.select([key] if key else [], more)
 
-    def keyed_edit(self, action, keys=None, group=0):
+    def keyed_edit(self, action, keys=None, group=0, pixels="", plane=None):
         named = list(keys or self.selected)
-        changed = self.do(action, named, group)
+        changed = self.do(action, named, group, pixels, plane)
         if not changed:
             return changed
         options = "action=%s" % action
@@ -239,7 +252,7 @@ class Session(object):
         if self.drawn:
             options += " pixels=[%s]" % self.drawn
             if len(self.model.planes) > 1:
-                options += " plane=%d" % (self.plane() + 1)
+                options += " plane=%d" % ((self.plane() if plane is None else plane) + 1)
         if action == "classify":
             record("Classify Objects", "class=%d %s" % (group, options.split(" ", 1)[1]))
         else:
@@ -258,6 +271,8 @@ class Session(object):
     def key(self, letter):
         """Do what a key means; return False where it means nothing here."""
         roi = self.image.getRoi()
+        if roi is not None and roi.getProperty(exchange.OF):
+            roi = None  # the ROI Manager shows an object; that is not drawn
         if letter in "du" or letter == "m":
             self.keyed_edit({"d": "delete", "u": "undo", "m": "merge"}[letter])
         elif letter == "c" and roi is not None and roi.isLine():
@@ -270,8 +285,10 @@ class Session(object):
             tool, words = DRAWING[letter]
             IJ.setTool(tool)
             self.tell(words)
-        elif letter == "n":
-            self.next()
+        elif letter in "np":
+            self.next(1 if letter == "n" else -1)
+        elif letter in "oy":
+            self.by_support(letter)
         elif letter == "h":
             self.image.setHideOverlay(not self.image.getHideOverlay())
         elif letter.isdigit():
@@ -288,6 +305,17 @@ class Session(object):
         else:
             return False
         return True
+
+
+    def by_support(self, letter):
+        from opsef_fiji import worklist
+
+        if self.work_list is None:
+            raise Trouble(*worklist.NONE)
+        if letter == "y":
+            self.work_list.add()
+        else:
+            self.work_list.colour(not self.work_list.is_coloured())
 
 
 class Ears(object):
@@ -349,31 +377,12 @@ def start(image, found, names=None):
     frame = rois.frame_of(image, found)
     found = [roi for roi in found if rois.frame_at(image, roi) in (0, frame)]
     model = rois.model_of(found, image.getWidth(), image.getHeight(), rois.depth_of(image))
-    return Session(image, model, names, frame, rois.others(image, found, frame))
+    work = Session(image, model, names, frame, rois.others(image, found, frame))
+    work.came = found
+    return work
 
 
 def middle_of(thing):
     """Return the middle pixel of the box of an object, in one of its planes."""
     x0, y0, x1, y1 = thing.boxes[min(thing.boxes)]
     return (x0 + x1) // 2, (y0 + y1) // 2
-
-
-def path_of(text):
-    """Return the points of a recorded line: "10,20 30,40"."""
-    return numbers_of(text, 2)
-
-
-def runs_in(text):
-    """Return the runs of a recorded area: rows with first column and column after the last."""
-    return numbers_of(text, 3)
-
-
-def numbers_of(text, count):
-    try:
-        found = [tuple(int(part) for part in place.split(",")) for place in text.split()]
-    except ValueError:
-        found = [()]
-    if any(len(place) != count for place in found):
-        raise Trouble("These pixels cannot be understood: %s." % text[:60],
-                      "Leave them out, and draw a selection.")
-    return found

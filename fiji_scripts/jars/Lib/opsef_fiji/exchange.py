@@ -57,6 +57,13 @@ def strangers(found, mark):
     return re.sub(r"&#([0-9]+);", lambda one: unichr(int(one.group(1))), u", ".join(names))
 
 
+def let_go(image):
+    """Take the selection away that the ROI Manager has made of an object; nobody has drawn it."""
+    roi = image.getRoi()
+    if roi is not None and roi.getProperty(OF):
+        image.deleteRoi()
+
+
 def to_manager(work):
     manager, mark = RoiManager.getRoiManager(), mark_of(work.image)
     found = manager.getRoisAsArray()

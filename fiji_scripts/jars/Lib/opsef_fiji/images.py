@@ -136,6 +136,16 @@ def tiff_of_all(image):
     return data
 
 
+def open_project_image(source, name, show):
+    """Return an image of the project, not shown yet: the plane or volume that is segmented."""
+    image = open_stream(source.image_stream(name), name, show)
+    show.done()
+    if image.getStackSize() > 1 and image.getStackSize() in (
+            image.getNChannels(), image.getNFrames()):
+        image.setDimensions(1, image.getStackSize(), 1)  # what is edited is a plane or a volume
+    return image
+
+
 def open_stream(stream, title, show=None):
     """Return the ImagePlus of a TIFF that comes through a stream; by way of a temporary file."""
     file = File.createTempFile("opsef", ".tif")

@@ -1,6 +1,6 @@
 """Listeners that several windows share: plain keys, clicks, chosen rows."""
 from ij import IJ
-from java.awt.event import KeyAdapter, MouseAdapter
+from java.awt.event import KeyAdapter, KeyEvent, MouseAdapter
 
 from opsef_fiji.dialogs import guarded
 
@@ -26,6 +26,24 @@ class Keys(KeyAdapter):
 
     def keyReleased(self, event):
         IJ.getInstance().keyReleased(event)
+
+
+class OnlyKeys(Keys):
+    """Gives keys to meant, and none of the others to ImageJ, but for those of looking around."""
+
+    PASSED = (KeyEvent.VK_SHIFT, KeyEvent.VK_CONTROL, KeyEvent.VK_ALT, KeyEvent.VK_META,
+              KeyEvent.VK_SPACE, KeyEvent.VK_UP, KeyEvent.VK_DOWN, KeyEvent.VK_LEFT,
+              KeyEvent.VK_RIGHT)
+    LETTERS = u"+-=<>,."
+
+    def keyPressed(self, event):
+        plain = not (event.isControlDown() or event.isMetaDown() or event.isAltDown())
+        if event.getKeyCode() in self.PASSED or (plain and event.getKeyChar() in self.LETTERS):
+            IJ.getInstance().keyPressed(event)
+            return
+        if plain:
+            guarded(self.title, self.meant, event.getKeyCode(), event.getKeyChar())
+        event.consume()
 
 
 class RowChosen(MouseAdapter):

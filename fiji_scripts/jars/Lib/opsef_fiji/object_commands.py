@@ -1,15 +1,18 @@
 """The commands on objects: comparison, edit, classify. Save Back: `saving`."""
 from ij import IJ
+from ij.text import TextWindow
 
-from opsef_fiji import comparison, editing, exchange, images, loading, rois, session
+from opsef_fiji import comparison, editing, exchange, images, loading, rois, session, support
 from opsef_fiji.commands import NEWEST
 from opsef_fiji.dialogs import Form, Progress, option, record_option
-from opsef_fiji.trouble import Trouble
+from opsef_fiji.trouble import Cancelled, Trouble
 
-START = "start"
+START, FIRST = "start", "which image first?"
 ACTIONS = [START, "delete", "merge", "split", "add", "undo", "select", "stop",
-           exchange.TO_MANAGER, exchange.FROM_MANAGER, exchange.ANNOTATORJ]
+           exchange.TO_MANAGER, exchange.FROM_MANAGER, exchange.ANNOTATORJ, FIRST]
 OVERLAY = "the overlay of this image"
+DOUBT = "  doubt "
+VARIANTS, QUESTIONS = "the variants of an image", "questions (Answer Questions)"
 
 
 def open_comparison():
@@ -20,16 +23,19 @@ def open_comparison():
         judge()
         return
     source = session.source()
-    runs = [one["id"] if isinstance(one, dict) else one for one in source.runs()
-            if not isinstance(one, dict) or one.get("purpose", "sweep") == "sweep"]
+    runs = sweeps_of(source)
     if not runs:
         raise Trouble("There is no sweep yet.", "Run Sweep makes one.")
     names = ids_of(source.images())
     form = Form("Open Comparison")
     form.choice("Run", [NEWEST] + runs[::-1])
     form.choice("Image", names)
+    form.choice("Show", [VARIANTS, QUESTIONS])
     form.say("Keys in the window:\n" + comparison.KEYS)
-    run, name = form.ask()
+    run, name, show = form.ask()
+    if show == QUESTIONS:
+        IJ.doCommand("Answer Questions")
+        return
     run = runs[-1] if run == NEWEST else run
     have = [one["id"] if isinstance(one, dict) else one
             for one in source.run(run).get("images", [])
@@ -63,6 +69,12 @@ def judge():
     IJ.showStatus("OpSeF: %s of %s is %s" % (variant, image, verdict))
 
 
+def sweeps_of(source):
+    """Return the ids of the sweeps, oldest first."""
+    return [one["id"] if isinstance(one, dict) else one for one in source.runs()
+            if not isinstance(one, dict) or one.get("purpose", "sweep") == "sweep"]
+
+
 def ids_of(found):
     return [one["id"] if isinstance(one, dict) else one for one in found] or ["(none)"]
 
@@ -81,14 +93,19 @@ def edit_objects():
         form.say("This window is being edited: %d objects." % len(work.model.things))
     answers = form.ask()
     action, keys = answers[0], numbers(answers[1])
+    if action == FIRST:
+        show_order(session.source())
+        return
     if work is None and (action == START or action in exchange.ACTIONS):
-        work = begin(shown, *answers[2:])
+        work = begin(shown, name_in(answers[2]), answers[3])
     if work is None:
         raise Trouble("The objects of this window are not being edited.", "Choose start first.")
     if action == "stop":
         work.stop()
     elif action == START:
         work.listen()
+        if len(answers) > 2 and answers[-1] and images.linked(work.image, "image"):
+            add_work_list(session.source(), work, answers[3])
     elif action in exchange.ACTIONS:
         exchange.ACTIONS[action](work)
     else:
@@ -103,13 +120,80 @@ def add_where(form, shown, open_one):
     if shown is not None and open_one is None:
         choices.append(OVERLAY)
     try:
-        choices += ids_of(session.source().images())
+        source = session.source()
+        choices += in_order(ids_of(source.images()), known_order(source))
     except Trouble:
         if not choices:
             raise
-    form.choice("Image", choices, open_one.name if open_one else None)
+    chosen = [one for one in choices if open_one and name_in(one) == open_one.name]
+    form.choice("Image", choices, chosen[0] if chosen else None)
     base = "%s/%s" % (open_one.run, comparison.variant_of(shown)) if open_one else ""
     form.text("From (empty: newest; r0001 or run-0001/v0001)", base)
+    form.tick("Review (support of objects in colours, list of what is doubtful or missing)",
+              session.recall("review", "yes") == "yes")
+
+
+def known_order(source):
+    """Return {image: its row of the newest review of the newest sweep}, {} where none is done."""
+    runs = sweeps_of(source)
+    return support.order_of(source.jobs(), runs[-1]) if runs else {}
+
+
+def in_order(names, rows):
+    """Return the names of images, those with most doubt first, each with its doubt."""
+    known = sorted((name for name in names if name in rows), key=lambda n: -rows[n]["doubt"])
+    return ["%s%s%.1f" % (name, DOUBT, rows[name]["doubt"]) for name in known] + [
+        name for name in names if name not in rows]
+
+
+def name_in(choice):
+    """Return the id of an image as it was chosen, with its doubt or without."""
+    return choice.split(DOUBT)[0]
+
+
+def show_order(source):
+    """Review the newest sweep; show which image to correct first, also in the next dialog."""
+    runs = sweeps_of(source)
+    if not runs:
+        raise Trouble("There is no sweep yet.", "Run Sweep makes one.")
+    rows = comparison.rows_of(source.run(runs[-1]))
+    found = []
+    for group in sorted(set(row.get("group") or "" for row in rows)):
+        told = support.review(source, Progress("Edit Objects"), run=runs[-1], group=group or None)
+        found += told.get("images") or []
+    found.sort(key=lambda row: -row["doubt"])
+    lines = [u"\t".join(u"%s" % cell for cell in (
+        row["image"], "%.1f" % row["doubt"], row["doubtful"], row["missing"], row["objects"],
+        row["variant"], row.get("edited") or "")) for row in found]
+    TextWindow("Which image first, of %s" % runs[-1],
+               "image\tdoubt\tdoubtful\tmissing\tobjects\tvariant\tedited", "\n".join(lines),
+               760, 320)
+    IJ.showStatus("OpSeF: doubt is how many objects are probably wrong; Edit Objects lists the "
+                  "images in this order.")
+
+
+def add_work_list(source, work, base):
+    """Ask for the support of the objects of a window; without it editing goes on as ever."""
+    from opsef_fiji import worklist
+
+    name, (run, slash, variant) = images.linked(work.image, "image"), base.strip().partition("/")
+    show = Progress("Review")
+    try:
+        told = support.review(source, show, image=name, run=run if slash else None,
+                              variant=variant if slash else None)
+        found = support.Support(told)
+        data, _ = source.objects(name, "%s/%s" % (found.run, found.variant))
+    except Trouble as trouble:
+        IJ.log("OpSeF: no support of objects: " + trouble.message)
+        IJ.showStatus("OpSeF: there is no support of these objects; the Log says why.")
+        return
+    except Cancelled:
+        return
+    finally:
+        show.done()
+    same = worklist.same_objects(work.image, work.came, rois.decode(data) if len(data) else [])
+    work.work_list = worklist.WorkList(work, found, same)
+    work.tell(found.told() + "  n: go there    o: colours")
 
 
 def begin(shown, name, base):
@@ -121,11 +205,7 @@ def begin(shown, name, base):
     source = session.source()
     show = Progress("Edit Objects")
     data, etag = source.objects(name, base.strip() or None)
-    image = images.open_stream(source.image_stream(name), name, show)
-    show.done()
-    if image.getStackSize() > 1 and image.getStackSize() in (
-            image.getNChannels(), image.getNFrames()):
-        image.setDimensions(1, image.getStackSize(), 1)  # what is edited is a plane or a volume
+    image = images.open_project_image(source, name, show)
     image.show()
     images.link(image, image=name, etag=etag)
     images.link_place(image, source, name)

@@ -197,6 +197,8 @@ Segment Image\tobjects of the open image or selection, by one model, in seconds
 New Project\tfrom all open images or a folder; a line across an object tells its size
 Run Sweep\ttries all variants of the project; says before what it costs
 Open Comparison\tthe variants of an image, best first, one after the other
+Answer Questions\ta key for each place where the leading variants disagree: right, nothing
+\there, or draw it. A few answers make the order of the variants surer
 Adopt Variant\ttake the one that you like
 Run Batch\tsegments all images with it
 Edit Objects\tdelete, merge, split, add; each has a key. Of a volume an object is edited in

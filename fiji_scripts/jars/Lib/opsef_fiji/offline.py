@@ -174,6 +174,36 @@ class Folder(object):
         values = {"image": image, "run": run, "variant": variant, "verdict": verdict}
         return {"job": self.ask("verdict", values)}
 
+    def ask_questions(self, count, group=None, run=None):
+        return self.ask("ask", filled({"count": count, "group": group, "run": run}))
+
+    def answer(self, given, data=None, request=None):
+        return {"job": self.ask("answer", filled(given), data), "said": [INBOX]}
+
+    def review(self, **values):
+        return self.ask("review", filled(values))
+
+    def ranking(self, run):
+        return (self.json("runs", safe(run), "ranking.json") or {}).get("groups") or {}
+
+    def asked(self, kind):
+        """Return the parameters of all requests of a kind, those that are done too."""
+        found = []
+        for names in (("inbox",), ("inbox", "done")):
+            folder = self.file(*names)
+            files = os.listdir(folder) if os.path.isdir(folder) else []
+            found += [self.json(*(names + (name,))) for name in files if name.endswith(".json")]
+        return [one.get("parameters") or {} for one in found if one and one.get("kind") == kind]
+
+    def newest_result(self, kind, fits):
+        """Return the result of the newest request of a kind that is done and fits, or None."""
+        done = [job for job in self.jobs() if job.get("kind") == kind
+                and job.get("state") == "done" and job.get("result")]
+        for job in sorted(done, key=lambda job: job.get("at") or "", reverse=True):
+            if fits(job["result"]):
+                return job["result"]
+        return None
+
     def table(self, image, base=None):
         return None
 

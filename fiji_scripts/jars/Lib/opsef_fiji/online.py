@@ -1,5 +1,5 @@
 """A project on a service. `offline.Folder` has the same methods."""
-from opsef_fiji.client import path_of
+from opsef_fiji.client import bytes_of, path_of
 from opsef_fiji.trouble import Trouble
 
 TIFF = "image/tiff"
@@ -104,6 +104,25 @@ class Online(object):
     def verdict(self, image, run, variant, verdict):
         values = {"image": image, "run": run, "variant": variant, "verdict": verdict}
         return self.client.post(self.path("verdicts"), values)
+
+    def ask_questions(self, count, group=None, run=None):
+        """Start choosing places where variants disagree; return the id of the job."""
+        values = {"count": count, "group": group or None, "run": run or None}
+        return job_id(self.client.post(self.path("questions"), filled(values)))
+
+    def answer(self, given, data=None, request=None):
+        """Send an answer ({"image", "run", "variant", "label", "answer"}) with a zip, if drawn."""
+        path = self.path("answers", **given)
+        return self.client.ask(
+            "POST", path, data or bytes_of(""), ZIP, request=request).json()
+
+    def review(self, **values):
+        """Start a review of an image, or of the order of all; return the id of the job."""
+        return job_id(self.client.post(self.path("review"), filled(values)))
+
+    def ranking(self, run):
+        """Return what the ranking of a run says of each group: words, first choice, ties."""
+        return self.client.get(self.path("runs", run, "ranking")).get("groups") or {}
 
     def table(self, image, base=None):
         query = {"format": "json"}

@@ -2,6 +2,7 @@
 
 Everything costs as much as the object is large, never as much as the image is.
 """
+from opsef_fiji.trouble import Trouble
 
 
 def runs_of(raster, width, value, box):
@@ -23,6 +24,36 @@ def runs_of(raster, width, value, box):
         if start >= 0:
             runs.append((y, start, x1))
     return runs
+
+
+def runs_of_loops(loops):
+    """Return the runs of the pixels inside loops of corners (x, y) along pixel edges.
+
+    Holes and further parts are loops of their own, as the service tells outlines.
+    """
+    crossed = {}
+    for loop in loops:
+        for (x, y0), (_, y1) in zip(loop, loop[1:] + loop[:1]):
+            for y in range(min(y0, y1), max(y0, y1)):
+                crossed.setdefault(y, []).append(x)
+    found = []
+    for y in sorted(crossed):
+        xs = sorted(crossed[y])
+        found += [(y, xs[k], xs[k + 1]) for k in range(0, len(xs), 2) if xs[k] < xs[k + 1]]
+    return found
+
+
+def clipped(runs, width, height):
+    """Return the part of runs that lies in an image."""
+    return [(y, max(0, start), min(width, end)) for y, start, end in runs
+            if 0 <= y < height and start < width and end > 0 and max(0, start) < min(width, end)]
+
+
+def share(one, two):
+    """Tell whether two sets of runs have a pixel in common."""
+    rows = by_row(one)
+    return any(start < other[1] and other[0] < end
+               for y, start, end in two for other in rows.get(y, ()))
 
 
 def area_of(runs):
@@ -182,3 +213,29 @@ def split(runs, points):
     rest = [pieces[mark] for mark in range(len(pieces)) if mark not in parts]
     whole[0] = joined(whole[0], *rest)
     return whole
+
+
+def text_of(runs):
+    """Return runs as the Recorder writes them: row, first column, column after the last."""
+    return " ".join("%d,%d,%d" % run for run in runs)
+
+
+def path_of(text):
+    """Return the points of a recorded line: "10,20 30,40"."""
+    return numbers_of(text, 2)
+
+
+def runs_in(text):
+    """Return the runs of a recorded area: rows with first column and column after the last."""
+    return numbers_of(text, 3)
+
+
+def numbers_of(text, count):
+    try:
+        found = [tuple(int(part) for part in place.split(",")) for place in text.split()]
+    except ValueError:
+        found = [()]
+    if any(len(place) != count for place in found):
+        raise Trouble("These pixels cannot be understood: %s." % text[:60],
+                      "Leave them out, and draw a selection.")
+    return found

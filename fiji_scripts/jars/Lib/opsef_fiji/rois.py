@@ -193,6 +193,7 @@ class Drawing(object):
             self.overlay.selectable(False)  # else a long click makes a selection of an object
         self.places = {}
         self.drawn = {}
+        self.colours = None  # a function of an id, where colours are not those of classes
         for key in model.ids():
             self._add(key, False)
         for roi in kept:
@@ -235,7 +236,8 @@ class Drawing(object):
             roi.setName(label)
             roi.setGroup(thing.group)
             roi.setFillColor(None)
-            roi.setStrokeColor(SELECTED if selected else colour_of(thing.group))
+            colour = self.colours(key) if self.colours else colour_of(thing.group)
+            roi.setStrokeColor(SELECTED if selected else colour)
             roi.setStrokeWidth(SELECTED_WIDTH if selected else 1.0)
             roi.setProperty(OURS, "object")
             self.place(roi, z)

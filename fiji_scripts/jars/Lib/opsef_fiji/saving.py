@@ -135,7 +135,10 @@ def saved(image, work, source, name, said, listening, brush):
             raise
         images.link(image, etag=etag)
         image.deleteRoi()
+        old = work
         work = editing.start(image, rois.decode(data) if len(data) else [], work.names)
+        if old.work_list is not None:
+            work.work_list = old.work_list.moved(work)
         go_on(work, listening, brush)
         words = "%s %s. %s" % ("saved as" if said.get("new") else "nothing new since",
                                said["revision"], words)

@@ -1,0 +1,201 @@
+"""Classes, both ways: from tables back to the objects, as revisions.
+
+A class is the group of a ROI in ImageJ. What gives classes here (a gate, clusters, a learned
+classifier, a file) is a table of image, label and class; `save_classes` makes revisions of it,
+so that ROI zips, Fiji and AnnotatorJ show them, and nothing of an edit is lost.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from opsef_bridge.errors import InputError, NotFoundError, OpsefError
+from opsef_bridge.exchange.saving import How, Imported, save_objects
+from opsef_bridge.exchange.sources import Subject, subject_of, variant_of
+from opsef_bridge.files import key_of
+from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.rois.objects import LARGEST_CLASS, Objects
+from opsef_bridge.rois.records import Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["class_number", "read_classes", "save_classes"]
+
+KIND = "classes"
+"""What the record of a revision calls this way."""
+
+WANTED = ("image", "label", "class")
+ORIGIN = ("run", "variant", "revision")
+
+
+def class_number(names: Mapping[int, str], text: str) -> int:
+    """Return the number of a class that is named or numbered.
+
+    Parameters
+    ----------
+    names : mapping of int to str
+        ``classes`` of ``opsef.yaml``.
+    text : str
+
+    Raises
+    ------
+    InputError
+        It is neither a name nor a number from 0 (no class) to 255.
+
+    Examples
+    --------
+    >>> class_number({1: "resting", 2: "dividing"}, "dividing"), class_number({}, "7")
+    (2, 7)
+    """
+    by_name = {name: number for number, name in names.items()}
+    if text in by_name:
+        return by_name[text]
+    if text.isdecimal() and int(text) <= LARGEST_CLASS:
+        return int(text)
+    names_too = f", or a name: {', '.join(by_name)}" if by_name else ""
+    raise InputError(
+        f"{text!r} is no class", hint=f"Give a number from 0 to {LARGEST_CLASS}{names_too}"
+    )
+
+
+def read_classes(file: Path) -> pd.DataFrame:
+    """Read a CSV file with a class for each object.
+
+    Parameters
+    ----------
+    file : Path
+        UTF-8, columns parted by comma, semicolon or tab, with ``image``, ``label`` and ``class``.
+        ``revision``, or ``run`` and ``variant``, say which objects the labels are of; without
+        them the newest.
+
+    Returns
+    -------
+    DataFrame
+        ``image``, ``label``, ``class``, ``run``, ``variant``, ``revision``.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, lacks a column, or a cell is no number; with the line.
+    """
+    import pandas as pd
+
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be read: {error.strerror}", hint="Name a CSV file"
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{file.name} is no UTF-8 text", hint="Save it as CSV UTF-8") from None
+    first = text.partition("\n")[0]
+    sign = max(",;\t", key=first.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=sign)
+    lacking = [name for name in WANTED if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise InputError(
+            f"{file.name} has no column {', '.join(lacking)}",
+            hint=f"It needs {', '.join(WANTED)}; its first line is {first!r}",
+        )
+    rows = [_row(file, number, row) for number, row in enumerate(reader, start=2)]
+    return pd.DataFrame(rows, columns=[*WANTED, *ORIGIN])
+
+
+def save_classes(
+    project: Project, table: pd.DataFrame, *, author: str, why: str
+) -> Iterator[Imported]:
+    """Give objects classes: one revision per image in which a class changes.
+
+    Parameters
+    ----------
+    project : Project
+    table : DataFrame
+        ``image``, ``label``, ``class`` (0 takes it away) and, as `read_classes` gives them,
+        ``run``, ``variant`` and ``revision``. Objects that are not in it keep their class.
+    author : str
+    why : str
+        What gave the classes, for the record.
+
+    Yields
+    ------
+    Imported
+        Of each image: its new revision; none where no class changes, or where `error` says why.
+        Where somebody edited the objects since, both are joined, as with any edit.
+    """
+    for image, some in table.groupby("image", sort=True):
+        name = str(image)
+        try:
+            yield _save(project, project.image(name), some, author, why)
+        except OpsefError as error:
+            yield Imported(name, "", error=error)
+
+
+def _save(
+    project: Project, entry: ImageEntry, table: pd.DataFrame, author: str, why: str
+) -> Imported:
+    subject = _subject(project, entry, table)
+    objects = subject.objects
+    wanted = dict(
+        zip(table["label"].astype(int).tolist(), table["class"].astype(int).tolist(), strict=True)
+    )
+    unknown = sorted(set(wanted) - set(objects.ids))
+    if unknown:
+        raise InputError(
+            f"{entry.id} has no object {unknown[0]}"
+            + (f" and {len(unknown) - 1} others" if len(unknown) > 1 else ""),
+            hint=f"The labels must be those of {subject.base}",
+        )
+    classes = {**objects.classes, **wanted}
+    new = Objects(objects.labels, {label: number for label, number in classes.items() if number})
+    if new.classes == objects.classes:
+        return Imported(entry.id, "", said=(f"no class changes of {subject.base}",))
+    digest = key_of(KIND, entry.id, str(subject.base), sorted(new.classes.items()), why)
+    source = Source("", hashlib.sha256(digest.encode()).hexdigest(), KIND)
+    how = How(author=author)
+    saved = save_objects(
+        project, entry, new, how, base=subject.base, source=source, notes=[f"Classes by {why}"]
+    )
+    return Imported(entry.id, "", saved=saved)
+
+
+def _subject(project: Project, entry: ImageEntry, table: pd.DataFrame) -> Subject:
+    """The objects that the labels of a table are of."""
+    names = [name for name in ORIGIN if name in table]
+    origins = table[names].fillna("").astype(str).drop_duplicates().to_dict("records")
+    if len(origins) > 1:
+        raise InputError(
+            f"labels of {entry.id} are of different objects: "
+            f"{'; '.join(' '.join(filter(None, one.values())) or 'the newest' for one in origins)}",
+            hint="Give the classes of one run, variant or revision at a time",
+        )
+    origin = origins[0] if origins else {}
+    revision = origin.get("revision") or None
+    chosen = None
+    if origin.get("variant") and not revision:
+        chosen = variant_of(project, origin["variant"], origin.get("run") or None)
+    subject = subject_of(project, entry, variant=chosen, revision=revision)
+    if subject is None:
+        raise NotFoundError(
+            f"{entry.id} has no objects" + (f" by {origin['variant']}" if chosen else ""),
+            hint="Name a variant of a sweep, or run `opsef batch`",
+        )
+    return subject
+
+
+def _row(file: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    cells = {name: str(row.get(name) or "").strip() for name in (*WANTED, *ORIGIN)}
+    for name in ("label", "class"):
+        text = cells[name].removesuffix(".0")
+        if not text.isdecimal():
+            raise InputError(
+                f"{file.name} line {number}: {name} is {cells[name]!r}",
+                hint="Labels and classes are numbers",
+            )
+        cells[name] = text
+    return {**cells, "label": int(cells["label"]), "class": int(cells["class"])}
