@@ -44,6 +44,11 @@ TABLES = {
     "the default table": None,
 }
 
+SHARED = [
+    column for column in object_columns("yx") if column not in (*regions.IMAGEJ, regions.WIDTH)
+]
+"""Columns that scikit-image has too."""
+
 PEER = {
     "equivalent_diameter": ("equivalent_diameter_area",),
     "circularity": ("area", "perimeter"),
@@ -52,6 +57,9 @@ PEER = {
     **{f"bbox_{axis}{end}": ("bbox",) for axis in "yx" for end in (0, 1)},
 }
 """Properties of scikit-image that columns need which are named otherwise here."""
+
+
+ONE_BY_ONE = ("area", *regions.OUTLINE, *regions.IMAGEJ, *regions.SHAPE, regions.WIDTH)
 
 
 def field(shape: tuple[int, ...], per_side: int) -> np.ndarray:
@@ -179,7 +187,7 @@ def theirs(labels: np.ndarray, columns: list[str]) -> dict[str, np.ndarray]:
 
 
 def check_table(labels: np.ndarray) -> None:
-    columns = object_columns("yx")
+    columns = SHARED
     ours = region_table(labels, properties=columns)
     for column, values in theirs(labels, columns).items():
         np.testing.assert_allclose(ours[column], values, rtol=1e-9, atol=1e-9, err_msg=column)
@@ -189,14 +197,15 @@ def bench_tables(side: int, per_side: int) -> None:
     """All columns of objects, four times the objects, against scikit-image."""
     few, many = field((side, side), per_side), field((side, side), 2 * per_side)
     check_table(few)
-    columns = object_columns("yx")
+    columns = SHARED
     picture = np.random.default_rng(0).integers(0, 60_000, few.shape).astype(np.uint16)
     print(f"\n{side} x {side}: tables of {few.max()} and {many.max()} objects on the same area")
     for name, given, wanted in (
-        ("all columns of objects", None, columns),
+        ("all columns that scikit-image has", None, columns),
+        ("all columns of objects", None, object_columns("yx")),
         ("the same and all intensities", picture, [*columns, *regions.INTENSITY]),
         ("the default table", None, None),
-        *((column, None, [column]) for column in ("area", *regions.OUTLINE, *regions.SHAPE)),
+        *((column, None, [column]) for column in ONE_BY_ONE),
     ):
         one, four = (table_seconds(labels, given, wanted) for labels in (few, many))
         show(name, one, four)
@@ -221,7 +230,7 @@ def bench_filters(labels: np.ndarray) -> None:
         keep = [{column: (None, 1e18) for column in columns}]
         keep[0]["area"] = (float(np.median(np.bincount(labels.ravel())[1:])), None)
         show_filter(name, filter_seconds(labels, picture, keep), plain)
-    for column in object_columns("yx"):
+    for column in SHARED:
         values = region_table(labels, properties=[column])[column].to_numpy(float)
         middle = float(np.median(values))
         keep = [{column: (middle - 1e-6 * (1 + abs(middle)), None)}]  # no value lies so near

@@ -53,7 +53,7 @@ def review(
     if to is not None:
         from opsef_bridge.sweep.review_files import check_file, write_map
 
-        check_file(to)
+        check_file(Context.project(), to)
     project = Context.project()
     found = look(project, image, variant=variant, run=run, limit=top if to is None else None)
     if to is not None:

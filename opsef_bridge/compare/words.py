@@ -142,20 +142,8 @@ def ranking_words(
     voters = [entry for entry in there if entry.family != SILENT]
     first, families = there[0], len({entry.family for entry in voters})
     by = "score" if answers else "agreement"
-    found = []
-    if families < FEWEST_FAMILIES:
-        found.append(
-            f"Order only, {_families(families)}: with fewer than three model families agreement "
-            "says which variants resemble each other, and little about which is right."
-        )
-    if len(voters) < FEWEST_VARIANTS:
-        found.append(f"Only {count_of(len(voters), 'variant')}: agreement is the plain mean here.")
     judged = next(iter(voters), first)  # the consensus agrees with them by how it is made
-    if judged.agreement < LOOK_TWICE:
-        found.append(
-            f"The models disagree on these images: agreement of the first is "
-            f"{judged.agreement:.2f}, below {LOOK_TWICE:.2f}. Look twice."
-        )
+    found = cautions(families, len(voters), judged.agreement)
     found += _of_pictures(pictures)
     same = ties(entries)
     if same:
@@ -169,6 +157,32 @@ def ranking_words(
     if confidence and not set(confidence.shares) <= {first.id, *same}:
         found += _of_confidence(confidence)
     return [*found, *_of_sizes(bins)]
+
+
+def cautions(families: int, variants: int, agreement: float) -> list[str]:
+    """Return in sentences why an order says little, as far as figures tell.
+
+    Parameters
+    ----------
+    families, variants : int
+        That have a voice.
+    agreement : float
+        Of the first choice.
+    """
+    found = []
+    if families < FEWEST_FAMILIES:
+        found.append(
+            f"Order only, {_families(families)}: with fewer than three model families agreement "
+            "says which variants resemble each other, and little about which is right."
+        )
+    if variants < FEWEST_VARIANTS:
+        found.append(f"Only {count_of(variants, 'variant')}: agreement is the plain mean here.")
+    if agreement < LOOK_TWICE:
+        found.append(
+            f"The models disagree on these images: agreement of the first is "
+            f"{agreement:.2f}, below {LOOK_TWICE:.2f}. Look twice."
+        )
+    return found
 
 
 def ties(entries: Sequence[Ranked]) -> list[str]:
@@ -243,13 +257,15 @@ def _of_pictures(pictures: Pictures | None) -> list[str]:
     unlike, said = pictures.unlike, []
     least, most = (learned()[key] for key in ("contrast_from", "edge_to"))
     for name, text in (
-        ("contrast", f"not bright on dark (contrast {{:.2f}}, {least:.2f} or more"),
+        ("contrast", f"{{where}} what is around them (contrast {{:.2f}}, {least:.2f} or more"),
         ("edge", f"soft at the edge ({{:.2f}} of the diameter, {most:.2f} or less"),
     ):
         values = [getattr(pictures.looks[image], name) for image in unlike if name in unlike[image]]
         if values:
             middle = float(np.median(values))
-            said.append(f"{text.format(middle)} is usual; {count_of(len(values), 'image')})")
+            where = "hardly brighter than" if middle >= 0 else "darker than"
+            shown = text.format(middle, where=where)
+            said.append(f"{shown} is usual; {count_of(len(values), 'image')})")
     images = count_of(len(pictures.looks), "image")
     return [
         f"{len(unlike)} of {images} {'looks' if len(unlike) == 1 else 'look'} unlike what the "

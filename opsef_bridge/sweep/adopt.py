@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from opsef_bridge.compare.votes import SILENT
-from opsef_bridge.compare.words import SizeBin, count_of
+from opsef_bridge.compare.words import SizeBin, cautions, count_of
 from opsef_bridge.errors import ConfigError, InputError, NotFoundError
 from opsef_bridge.files import lock
 from opsef_bridge.project import Project, Run
@@ -64,7 +64,7 @@ def adopt(
     folder = _sweep(project, run)
     plan = Plan.from_json(folder.plan())
     chosen = find_variant(plan, variant, folder.id)
-    _refuse_consensus([chosen])
+    _refuse_consensus(folder, [chosen])
     samples: dict[str, list[str]] = {}
     for image in plan.images:
         samples.setdefault(image.group, []).append(image.id)
@@ -138,10 +138,10 @@ def adopt_by_size(
             hint="Adopt one variant for all: opsef adopt VARIANT",
         )
     _check_groups_are_kept(project)
-    parts = _parts_by_name(mixed)
+    parts, where_from = _parts_by_name(mixed)
     ids = {part.first for part in parts.values()} | {one["first"] for one in mixed.values()}
     chosen = {variant.id: variant for variant in plan.variants if variant.id in ids}
-    _refuse_consensus(chosen.values())
+    _refuse_consensus(folder, chosen.values())
     where = {image: name for name, part in parts.items() for image in part.images}
     new = {}
     for name, part in parts.items():
@@ -150,7 +150,7 @@ def adopt_by_size(
             "rank": 1,
             "score": part.score,
             "agreement": part.agreement,
-            "words": _words_of_part(part),
+            "words": _words_of_part(part, where_from[name]),
         }
     with lock(project.lock_file):
         # A group that somebody gave since the sweep is a choice that stays.
@@ -177,14 +177,14 @@ def _sweep(project: Project, run: str | None) -> Run:
     return folder
 
 
-def _refuse_consensus(variants: Iterable[Variant]) -> None:
+def _refuse_consensus(run: Run, variants: Iterable[Variant]) -> None:
     for variant in variants:
         if variant.family == SILENT:
             raise InputError(
                 f"{variant.id} is a consensus: `opsef batch` cannot make it, since it is made of "
                 "all variants",
                 hint="Adopt the best single variant, or edit the objects of the consensus: opsef "
-                f"rois export {variant.id}",
+                f"rois export {variant.id} --run {run.id}",
             )
 
 
@@ -228,23 +228,36 @@ def _is_mixed(told: Mapping[str, Any]) -> bool:
     return len(told["bins"]) > 1
 
 
-def _parts_by_name(mixed: Mapping[str, Mapping[str, Any]]) -> dict[str, SizeBin]:
-    """The bins of all groups by the names of the groups that they become."""
-    parts = {}
+def _parts_by_name(
+    mixed: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, SizeBin], dict[str, Mapping[str, Any]]]:
+    """The bins of all groups by the names of the groups that they become, and what those tell."""
+    parts, where_from = {}, {}
     for group, told in mixed.items():
         for one in told["bins"]:
             part = SizeBin(
                 tuple(one["images"]), one["low"], one["high"], one["first"], one["agreement"],
                 one["score"],
             )  # fmt: skip
-            parts[f"{group}-{part.low:.0f}-{part.high:.0f}px"] = part
-    return parts
+            name = f"{group}-{part.low:.0f}-{part.high:.0f}px"
+            parts[name], where_from[name] = part, told
+    return parts, where_from
 
 
-def _words_of_part(part: SizeBin) -> list[str]:
-    if len(part.images) >= FEW_IMAGES:
-        return []
-    return [f"Only {count_of(len(part.images), 'image')} with objects of {part.text} decided this."]
+def _words_of_part(part: SizeBin, told: Mapping[str, Any]) -> list[str]:
+    """What to know of the first choice of a bin; `told` is its group in ``ranking.json``."""
+    words = cautions(told["families"], told["variants"], part.agreement)
+    looks = (told.get("pictures") or {}).get("images", {})
+    unlike = [image for image in part.images if looks.get(image, {}).get("unlike")]
+    if (told.get("pictures") or {}).get("judged") and 3 * len(unlike) >= len(part.images):
+        words.append(
+            f"{len(unlike)} of {count_of(len(part.images), 'image')} look unlike what the models "
+            "learned from. Look twice."
+        )
+    if len(part.images) < FEW_IMAGES:
+        count = count_of(len(part.images), "image")
+        words.append(f"Only {count} with objects of {part.text} decided this.")
+    return words
 
 
 def _single_choice(

@@ -27,6 +27,7 @@ from opsef_bridge.sweep.run import newest_run, variant_rows
 from opsef_bridge.sweep.sample import choose_box
 from opsef_bridge.sweep.shown import open_shown
 from opsef_bridge.sweep.stacks import affordable, write_montage, write_shown
+from opsef_bridge.sweep.targets import check_target
 from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = ["Comparison", "Wish", "compare_again", "parse_crop", "stack_bytes"]
@@ -179,7 +180,7 @@ def compare_again(
     """
     wish = wish or Wish()
     order = _Order.of(project, run, wish)
-    places = _places(order, wish)
+    places = _places(project, order, wish)
     for image in order.images if wish.crop else ():
         _check_crop(order, project.image(image.id), image, wish.crop)
     remarks: list[str] = []
@@ -304,8 +305,8 @@ def _images(plan: Plan, wanted: Sequence[str], run: str) -> list[PlannedImage]:
     return found or list(plan.images)
 
 
-def _places(order: _Order, wish: Wish) -> dict[str, Path]:
-    """Return the file of each image."""
+def _places(project: Project, order: _Order, wish: Wish) -> dict[str, Path]:
+    """Return the file of each image; refuse those that the project is made of."""
     ending = "_montage.png" if wish.montage else ".tif"
     stacks = {image.id: order.run.compare_file(image.id) for image in order.images}
     names = {name: stack.with_name(name + ending) for name, stack in stacks.items()}
@@ -322,8 +323,12 @@ def _places(order: _Order, wish: Wish) -> dict[str, Path]:
                 f"{wish.to} has the ending of a {'stack' if wish.montage else 'montage'}",
                 hint="Stacks are .tif, montages .png",
             )
-        return dict.fromkeys(names, wish.to)
-    return {name: wish.to / file.name for name, file in names.items()}
+        places = dict.fromkeys(names, wish.to)
+    else:
+        places = {name: wish.to / file.name for name, file in names.items()}
+    for place in places.values():
+        check_target(project, place)
+    return places
 
 
 def _check_crop(order: _Order, entry: ImageEntry, image: PlannedImage, crop: int | Box) -> None:

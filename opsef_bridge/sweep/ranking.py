@@ -243,7 +243,7 @@ def _bins(evidence: Evidence, variants: Sequence[Variant]) -> list[SizeBin]:
         first = min(range(len(table)), key=lambda v: table[v]["rank"])
         found.append(
             SizeBin(
-                tuple(images), min(sizes), max(sizes), variants[first].id,
+                tuple(images), round(min(sizes), 1), round(max(sizes), 1), variants[first].id,
                 float(table[first]["agreement"]), float(table[first]["score"]),
             )
         )  # fmt: skip

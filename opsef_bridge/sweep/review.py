@@ -138,7 +138,7 @@ def review(
         Id; one that the run has seen.
     variant : str, optional
         Id or slug; by default the one that was adopted for the image's group if it is of this
-        run, else the first by rank.
+        run, else the first by rank that has labels of the image.
     run : str, optional
         A sweep, a refinement or a consensus; the newest sweep by default.
     limit : int, optional
@@ -211,7 +211,8 @@ def review_order(
     Returns
     -------
     list of Doubt
-        Most expected wrong objects first. An image on which nobody has labels is left out.
+        Most expected wrong objects first. An image on which nobody has labels, or on which the
+        variant that was named failed, is left out.
 
     Raises
     ------
@@ -226,12 +227,14 @@ def review_order(
         raise NotFoundError(f"{folder.id} has no group {group!r}", hint=f"Choose of {known}")
     found, alone = [], []
     for name in [group] if group else groups:
-        looked = Supported(project, folder, plan, name, variant)
+        of_group = Supported(project, folder, plan, name, variant)
         for image in plan.images:
             if image.group != name:
                 continue
             tell(Event(len(found) + len(alone), len(plan.images), image.id))
-            if looked.voices(image):
+            looked = of_group.of(image)
+            failed = looked.outcomes[image.id, looked.chosen.id]["status"] == "failed"
+            if looked.voices(image) and not failed:
                 found.append(_doubt(looked, image))
             else:
                 alone.append(image.id)

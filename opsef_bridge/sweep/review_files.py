@@ -26,6 +26,7 @@ from opsef_bridge.project import Project
 from opsef_bridge.sweep.plan import Plan, PlannedImage
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.review import Review, WorkItem
+from opsef_bridge.sweep.targets import check_target
 
 __all__ = ["CHANNELS", "check_file", "write_map"]
 
@@ -60,15 +61,15 @@ def write_map(project: Project, found: Review, file: Path) -> Path:
     InputError
         `file` is a folder, lies in a file, has another suffix; or a PNG of a volume is wanted.
     ImageError
-        The file of the image cannot be read any more.
+        The file of the image cannot be read any more, or is another one than was swept.
     """
-    check_file(file)
+    check_file(project, file)
     run = project.run(found.run)
     plan = Plan.from_json(run.plan())
     image = next(one for one in plan.images if one.id == found.image)
     entry = project.image(image.id)
     labels = run.labels(found.variant, image.id)
-    base = segmented_array(project, Config(**plan.config), entry, box=image.box)
+    base = segmented_array(project, Config(**plan.config), entry, image.sha256, box=image.box)
     if file.suffix.lower() == ".png":
         if base.ndim == 3:
             raise InputError(
@@ -96,7 +97,7 @@ def write_map(project: Project, found: Review, file: Path) -> Path:
     return file
 
 
-def check_file(file: Path) -> None:
+def check_file(project: Project, file: Path) -> None:
     """Refuse a name under which no map can be written."""
     if file.is_dir():
         raise InputError(f"{file} is a folder", hint=f"Name a file in it: {file / 'map.tif'}")
@@ -105,6 +106,7 @@ def check_file(file: Path) -> None:
     above = next((one for one in file.parents if one.exists()), None)
     if above is not None and not above.is_dir():
         raise InputError(f"{above} is a file, {file} cannot lie in it", hint="Name another place")
+    check_target(project, file)
 
 
 def _dtype(base: np.ndarray, labels: np.ndarray) -> tuple[type[np.generic], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -45,8 +46,7 @@ class Supported:
         Of the run.
     group : str
     variant : str, optional
-        Id or slug; by default the adopted one of the group, if it is of this run, else the
-        first by rank.
+        Id or slug; by default see `of`.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Supported:
         there = {row["id"] for row in self.rows}
         self.variants = [one for one in plan.variants if one.id in there]
         self.outcomes = {(o["image"], o["variant"]): o for o in run.outcomes()}
-        self.chosen = self._choose(variant)
-        self.position = self.variants.index(self.chosen)
+        self.named = variant is not None
+        self._choose(find_variant(plan, variant or self.rows[0]["id"], run.id))
 
     @classmethod
     def of_image(
@@ -75,16 +75,32 @@ class Supported:
                 f"{folder.id} has not seen {id_}, so nobody supports its objects",
                 hint=f"It has {known}; sweep.images in opsef.yaml says of which a sweep is",
             )
-        looked = cls(project, folder, plan, planned.group, variant)
+        looked = cls(project, folder, plan, planned.group, variant).of(planned)
         if not looked.voices(planned):
             raise nobody(folder, id_)
         return looked
 
-    def _choose(self, variant: str | None) -> Variant:
-        adopted = self.project.adopted().get(self.group, {})
-        if variant is None and adopted.get("run") == self.run.id:
-            variant = adopted["id"]
-        return find_variant(self.plan, variant or self.rows[0]["id"], self.run.id)
+    def _choose(self, variant: Variant) -> None:
+        self.chosen, self.position = variant, self.variants.index(variant)
+
+    def of(self, image: PlannedImage) -> Supported:
+        """Return the same about the variant that is reviewed of an image.
+
+        It is the one that was named; else the adopted one of the group that the image is in
+        today (or was in the run), if it is of this run; else the first by rank. One that failed
+        on the image is passed over where it was not named.
+        """
+        if self.named:
+            return self
+        adopted = self.project.adopted()
+        groups = (self.project.image(image.id).group, self.group)
+        wanted = [adopted[g]["id"] for g in groups if adopted.get(g, {}).get("run") == self.run.id]
+        wanted += [row["id"] for row in self.rows]
+        by_id = {one.id: one for one in self.variants}
+        there = (by_id[id_] for id_ in wanted if id_ in by_id and self._there(image, by_id[id_]))
+        other = copy(self)
+        other._choose(next(there, self.chosen))
+        return other
 
     def planned(self, image: str) -> PlannedImage:
         """Return an image as the run knows it."""

@@ -13,7 +13,8 @@ import yaml
 from scipy.ndimage import label
 
 from opsef_bridge.compare.votes import SILENT
-from opsef_bridge.errors import InputError, NotFoundError
+from opsef_bridge.errors import ImageError, InputError, NotFoundError
+from opsef_bridge.files import read_json, write_json
 from opsef_bridge.images import read_labels, write_labels
 from opsef_bridge.measure.match import match
 from opsef_bridge.project import Project
@@ -22,6 +23,7 @@ from opsef_bridge.sweep.asking import answer, questions
 from opsef_bridge.sweep.consensus import consensus
 from opsef_bridge.sweep.review import review, review_order, review_words
 from opsef_bridge.sweep.review_files import CHANNELS, write_map
+from opsef_bridge.sweep.run import variant_rows
 from tests.small_projects import Here, discs
 
 TWO = {
@@ -279,3 +281,47 @@ class TestMap:
         with pytest.raises(InputError):
             write_map(project, review(project, image), tmp_path / name)
         assert (tmp_path / "file").read_text() == "mine" and (tmp_path / "folder.tif").is_dir()
+
+
+def test_the_variant_that_is_adopted_for_the_image_today_is_reviewed(project, image):
+    """`adopt --by-size` puts images into groups that the run did not know."""
+    from dataclasses import replace
+
+    other = project.images()[1].id
+    first = review(project, image).variant
+    chosen = next(row["id"] for row in variant_rows(project.run()) if row["id"] != first)
+    entries = [replace(e, group="large" if e.id == image else e.group) for e in project.images()]
+    project.write_images(entries)
+    project.write_adopted({"large": {"run": "run-0001", "id": chosen}})
+    assert review(project, image).variant == chosen and review(project, other).variant == first
+    assert {one.image: one.variant for one in review_order(project)} == {
+        image: chosen, other: first,
+    }  # fmt: skip
+
+
+def test_a_variant_that_failed_on_an_image_is_not_what_to_look_at(project, image):
+    first = review(project, image).variant
+    run = project.run()
+    for file in (run.root / "units").glob("*.json"):
+        record = read_json(file)
+        for outcome in record.get("outcomes", ()):
+            if (outcome["image"], outcome["variant"]) == (image, first):
+                outcome |= {"status": "failed", "message": "out of memory", "objects": 0}
+        write_json(file, record)
+    assert [o["status"] for o in run.outcomes()].count("failed") == 1
+    found = review(project, image)
+    assert found.variant != first and found.support
+    assert {one.image: one.variant for one in review_order(project)}[image] == found.variant
+    assert image not in {one.image for one in review_order(project, variant=first)}
+    with pytest.raises(NotFoundError, match="failed on"):
+        review(project, image, variant=first)
+
+
+def test_a_map_of_another_picture_is_refused(project, image, tmp_path):
+    found = review(project, image)
+    source = project.source_file(project.image(image))
+    tifffile.imwrite(source, 5000 - tifffile.imread(source))
+    for name in ("map.png", "map.tif"):
+        with pytest.raises(ImageError, match="changed"):
+            write_map(project, found, tmp_path / name)
+        assert not (tmp_path / name).exists()
