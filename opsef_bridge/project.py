@@ -21,15 +21,18 @@
     engines.json                     engines in other interpreters
     annotations/<image>/r0001.json, r0001.zip, r0001-received.*    revisions
     annotations/blind.json           which objects hide behind a token
+    annotations/verdicts.csv         what persons think of variants: good, over, under, missed
     truth/<image>.json, .tif, .known.tif   what a person vouches for
     truth/<image>.answers.json       what a person answered about single places
     exchange/<name>/                 files on their way to AnnotatorJ and back
     inbox/<id>.json, jobs/<id>.json  requests, and what became of each
-    tables/<image>.csv               measured objects
+    tables/objects.csv, .parquet     measured objects; images, conditions, columns.md beside
+    plots/                           figures of them; objects.html to explore
+    notebooks/                       notebooks, conclusions.md, older opsef-*.yaml
     models/<name>/                   weights that were added
 
-Deleting ``runs/`` and ``cache/`` loses no work of a person; ``annotations/``, ``truth/`` and
-what came back in ``exchange/`` are that work.
+Deleting ``runs/`` and ``cache/`` loses no work of a person; ``annotations/``, ``truth/``,
+``notebooks/`` and what came back in ``exchange/`` are that work.
 """
 
 from __future__ import annotations

@@ -61,7 +61,6 @@ def notebook(kind: Kind, name: str, project: Project) -> NotebookNode:
         raise InputError(f"there is no notebook {kind!r}", hint=f"Choose of {', '.join(KINDS)}")
     name = _checked(name)
     nbformat = need("nbformat", "Writing notebooks")
-    need("nbformat.v4", "Writing notebooks")
     settings = _settings(project) if kind == "setup" else ""
     cells = []
     for number, (what, text) in enumerate(cells_of(kind)):
@@ -97,11 +96,10 @@ def write_notebooks(project: Project, name: str, kinds: Sequence[Kind] = KINDS) 
     """
     project.must_exist()
     folder = project.root / FOLDER
+    nodes = {kind: notebook(kind, name, project) for kind in kinds}
     made = {
-        folder / f"{name}_{KINDS.index(kind) + 1}_{kind.capitalize()}.ipynb": notebook(
-            kind, name, project
-        )
-        for kind in dict.fromkeys(kinds)
+        folder / f"{name}_{KINDS.index(kind) + 1}_{kind.capitalize()}.ipynb": node
+        for kind, node in nodes.items()
     }
     there = [file.name for file in made if file.exists()]
     if there:

@@ -19,7 +19,7 @@ import PIL.ImageFont
 from numpy.typing import NDArray
 
 from opsef_bridge.compare.stack import display_range, to_8bit, with_outlines
-from opsef_bridge.errors import NotFoundError, OpsefError
+from opsef_bridge.errors import ImageError, NotFoundError, OpsefError
 from opsef_bridge.exchange.saving import Imported
 from opsef_bridge.exchange.sources import chosen_images, subject_of, variant_of
 from opsef_bridge.execute import Event
@@ -30,6 +30,7 @@ from opsef_bridge.sweep.estimate import estimate
 from opsef_bridge.sweep.plan import Plan
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.ranking import words_of_run
+from opsef_bridge.sweep.run import newest_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,11 +81,10 @@ def show_images(project: Project, images: Sequence[str] = (), *, most: int = 12)
     entries = chosen_images(project, images)
     tiles = []
     for entry in entries[:most]:
-        told = f"{entry.id}, group {entry.group}"
         try:
-            tiles.append((_grey(project, entry), told))
+            tiles.append((_grey(project, entry), f"{entry.id}, group {entry.group}"))
         except OpsefError as error:
-            tiles.append((np.zeros((8, 8), np.uint8), f"{entry.id}: {error}"))
+            tiles.append(_failed(entry.id, error))
     return sheet(tiles, _of_how_many(len(tiles), len(entries)))
 
 
@@ -120,8 +120,12 @@ def show_objects(
     chosen = variant_of(project, variant, run) if variant else None
     tiles = []
     for entry in entries[:most]:
-        grey = _grey(project, entry)
-        subject = subject_of(project, entry, variant=chosen, revision=revision)
+        try:
+            grey = _grey(project, entry)
+            subject = subject_of(project, entry, variant=chosen, revision=revision)
+        except ImageError as error:
+            tiles.append(_failed(entry.id, error))
+            continue
         if subject is None:
             tiles.append((grey, f"{entry.id}: no objects yet"))
             continue
@@ -160,16 +164,18 @@ def show_contact_sheet(
     NotFoundError
         There is no such run or image, or the run is not ranked yet.
     """
-    planned = _sweep_plan(project, run)["images"]
+    folder = project.run(run) if run else newest_run(project, "sweep") or project.run()
+    planned = folder.plan()["images"]
     wanted = list(images) or _some_of_each_group(planned, most)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
         pictures = []
         for image in wanted:
-            file = Path(folder) / f"{image}.png"
+            file = Path(place) / f"{image}.png"
             wish = Wish(top=top, montage=True, images=(image,), to=file)
             done = compare_again(project, run, wish)
-            for error in done.failed.values():
-                raise error
+            if done.failed:
+                pictures += [sheet([_failed(*one)], side=LARGE_SIDE) for one in done.failed.items()]
+                continue
             with PIL.Image.open(file) as picture:
                 pictures.append(picture.convert("RGB"))
     return _below(pictures, "" if images else _of_how_many(len(wanted), len(planned)))
@@ -336,7 +342,7 @@ def sheet(
     paper = PIL.Image.new("RGB", (GAP + columns * (side + GAP), top + sum(tall)), "white")
     draw, font = PIL.ImageDraw.Draw(paper), PIL.ImageFont.load_default(TEXT)
     draw.text((GAP, GAP), header, "black", font)
-    for y, row in zip(itertools.accumulate([top, *tall[:-1]]), rows, strict=True):
+    for y, row in zip(itertools.accumulate([top, *tall]), rows, strict=False):
         for x, number in zip(itertools.count(GAP, side + GAP), row, strict=False):
             paper.paste(pictures[number], (x, y))
             text = tiles[number][1]
@@ -366,6 +372,10 @@ def _below(pictures: Sequence[PIL.Image.Image], footer: str) -> PIL.Image.Image:
     return paper
 
 
+def _failed(image: str, error: OpsefError) -> tuple[NDArray[np.uint8], str]:
+    return np.zeros((8, 80), np.uint8), f"{image}: {error}"
+
+
 def _of_how_many(shown: int, there: int) -> str:
     return "" if shown == there else f"{shown} of {there} images"
 
@@ -378,15 +388,6 @@ def _some_of_each_group(planned: Sequence[Mapping[str, str]], most: int) -> list
         turn = seen[image["group"]] = seen.get(image["group"], -1) + 1
         ranked.append((turn, place))
     return [planned[place]["id"] for place in sorted(place for _, place in sorted(ranked)[:most])]
-
-
-def _sweep_plan(project: Project, run: str | None) -> Mapping[str, list[dict[str, str]]]:
-    """Return the plan of a run; without an id of the newest sweep."""
-    for name in [run] if run else reversed(project.runs()):
-        plan = project.run(name).plan()
-        if run or plan["purpose"] == "sweep":
-            return plan
-    return project.run(run).plan()
 
 
 def _grey(project: Project, entry: ImageEntry) -> NDArray[np.uint8]:

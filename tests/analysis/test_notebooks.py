@@ -112,6 +112,8 @@ def test_names_that_are_none(project, name):
 def test_no_such_kind_and_no_project(ready, tmp_path):
     with pytest.raises(InputError, match="reimport"):
         notebook("rerun", "A", ready)
+    with pytest.raises(InputError, match="rerun"):
+        write_notebooks(ready, "A", ["setup", "rerun"])
     with pytest.raises(ConfigError, match=r"no opsef\.yaml"):
         write_notebooks(Project(tmp_path), "A", ["run"])
     assert not list(tmp_path.iterdir())
@@ -192,10 +194,19 @@ def test_pictures_of_a_project(ready):
         show_images(ready, ["i00009"])
 
 
-def test_a_picture_that_is_gone_is_said_in_the_sheet(project):
-    whole = np.asarray(show_images(project, ["i00001-a"]))
+def test_an_image_that_is_gone_is_said_and_the_others_are_drawn(project):
+    def shown():
+        return {
+            "images": show_images(project), "objects": show_objects(project, variant="v0001"),
+            "sheet": show_contact_sheet(project, top=2),
+        }  # fmt: skip
+
+    before = shown()
     (project.root / "data" / "a.tif").unlink()
-    assert np.asarray(show_images(project, ["i00001-a"])).shape != whole.shape
+    after = shown()
+    assert all(picture.tobytes() != before[name].tobytes() for name, picture in after.items())
+    others = show_contact_sheet(project, top=2, images=["i00002-b", "i00003-c"])
+    assert others.height < after["sheet"].height < before["sheet"].height
 
 
 def test_the_contact_sheet_takes_nothing_of_the_run(ready):
