@@ -47,12 +47,16 @@ class Classified:
         Sentences.
     files : tuple of Path
         Tables that were written.
+    uncertain, report : DataFrame or None
+        Of learned classes: the objects to classify next, and precision and recall by class.
     """
 
     classes: pd.DataFrame
     why: str
     said: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    uncertain: pd.DataFrame | None = None
+    report: pd.DataFrame | None = None
 
 
 def by_gate(project: Project, objects: pd.DataFrame, gate: str, number: str) -> Classified:
@@ -176,7 +180,8 @@ def by_learning(
         + ", ".join(f"{row.image} {row.label}" for row in uncertain.head(SHOWN).itertuples()),
     ]
     classes = sure[list(KEYS)].assign(**{"class": sure["predicted_class"]})
-    return Classified(classes, "a random forest", tuple(said), tuple(files))
+    why = "a random forest"
+    return Classified(classes, why, tuple(said), tuple(files), uncertain, found.report)
 
 
 def by_file(project: Project, file: Path) -> Classified:

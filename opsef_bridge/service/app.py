@@ -16,7 +16,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from opsef_bridge.errors import NotFoundError, OpsefError
-from opsef_bridge.service import jobs_api, objects, projects, questions_api, runs, segment_api
+from opsef_bridge.service import (
+    analysis_api,
+    jobs_api,
+    objects,
+    projects,
+    questions_api,
+    runs,
+    segment_api,
+)
 from opsef_bridge.service.guard import Guard
 from opsef_bridge.service.jobs import Jobs
 from opsef_bridge.service.pages import PREFIX, Pages
@@ -115,7 +123,8 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    for part in (projects, runs, objects, questions_api, jobs_api, segment_api):
+    parts = projects, runs, objects, questions_api, analysis_api, jobs_api, segment_api
+    for part in parts:
         app.include_router(part.router)
     app.include_router(fiji)
     app.add_exception_handler(OpsefError, answer_opsef_error)

@@ -28,10 +28,13 @@ from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.revisions import Source
 from opsef_bridge.rois.sets import read_roi_set, write_roi_set
 from opsef_bridge.rois.truth import add_truth, parse_scope
+from opsef_bridge.service.analysed import told_of_analysis, told_of_classes
 from opsef_bridge.service.parameters import (
     AdoptParameters,
+    AnalyseParameters,
     AnswerParameters,
     AskParameters,
+    ClassifyParameters,
     ImportParameters,
     ReviewParameters,
     RoisParameters,
@@ -388,4 +391,8 @@ KINDS: Mapping[str, Kind] = {
     "review": Kind(ReviewParameters, _review),
     "answer": Kind(AnswerParameters, _answer, fast=True, suffixes=(".roi", ".zip")),
     "table": Kind(TableParameters, _table, fast=True),
+    "analyse": Kind(AnalyseParameters, lambda t, given: told_of_analysis(t.project, given, t.tell)),
+    "classify": Kind(
+        ClassifyParameters, lambda t, given: told_of_classes(t.project, given, t.author, t.tell)
+    ),
 }

@@ -8,8 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 __all__ = [
     "AdoptParameters",
+    "AnalyseParameters",
     "AnswerParameters",
     "AskParameters",
+    "ClassRow",
+    "ClassifyParameters",
     "ImportParameters",
     "ReviewParameters",
     "RoisParameters",
@@ -143,3 +146,77 @@ class SegmentParameters(_Parameters):
 
 class ImportParameters(_Parameters):
     """None."""
+
+
+class _Objects(_Parameters):
+    """Whose objects: of a variant, of a revision, or of each image the newest there are."""
+
+    images: Annotated[list[Name], Field(max_length=10_000)] = []
+    run: Name | None = None
+    variant: Words | None = None
+    revision: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> _Objects:
+        if self.revision and (self.variant or self.run):
+            raise ValueError("name a variant or a revision")
+        if self.run and not self.variant:
+            raise ValueError("a run needs a variant")
+        return self
+
+
+class AnalyseParameters(_Objects):
+    """As `opsef_bridge.analysis.analyse.Wish` has them."""
+
+    by: Words | None = None
+    unit: Words = "image"
+    reference: Words | None = None
+    columns: Annotated[list[Words], Field(max_length=100)] = []
+    embed: Annotated[list[Literal["pca", "tsne", "umap"]], Field(max_length=3)] = ["pca"]
+    cluster: Literal["kmeans", "ward", "hdbscan"] | None = None
+    count: Annotated[int, Field(ge=2, le=255)] | None = None
+    of: Annotated[list[Words], Field(min_length=1, max_length=1000)] | None = None
+    plots: Literal["png", "svg"] | None = "png"
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
+
+
+class ClassRow(_Parameters):
+    """The class of one object; 0 takes it away. Labels are those of a variant or revision."""
+
+    image: Name
+    label: Annotated[int, Field(ge=1, le=2**31)]
+    class_: Annotated[int, Field(ge=0, le=255, alias="class")]
+    run: Name | None = None
+    variant: Words | None = None
+    revision: Name | None = None
+
+
+class ClassifyParameters(_Objects):
+    """What gives the classes is one of `where` (with `class`), `cluster`, `learn`, `rows`."""
+
+    where: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = None
+    class_: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        default=None, alias="class"
+    )
+    cluster: Literal["kmeans", "ward", "hdbscan"] | None = None
+    count: Annotated[int, Field(ge=2, le=255)] | None = None
+    learn: bool = False
+    least: Annotated[float, Field(ge=0, le=1)] | None = None
+    rows: Annotated[list[ClassRow], Field(min_length=1, max_length=100_000)] | None = None
+    features: Annotated[list[Words], Field(min_length=1, max_length=1000)] | None = None
+    dry_run: bool = False
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ClassifyParameters:
+        ways = {"where": self.where, "cluster": self.cluster, "learn": self.learn or None,
+                "rows": self.rows}  # fmt: skip
+        if sum(value is not None for value in ways.values()) != 1:
+            raise ValueError(f"give one of {', '.join(ways)}")
+        if (self.where is None) != (self.class_ is None):
+            raise ValueError("where and class go together")
+        if self.count and not self.cluster:
+            raise ValueError("count is of clusters")
+        if self.least is not None and not self.learn:
+            raise ValueError("least is of learned classes")
+        return self

@@ -131,7 +131,7 @@ def write_request(
     id = new_id() if id is None else id
     name = None if attachment is None else f"{id}{suffix}"
     request = Request(id, kind, author, now(), dict(parameters), name)
-    plain = checked(request).model_dump(mode="json", exclude_unset=True)
+    plain = checked(request).model_dump(mode="json", exclude_unset=True, by_alias=True)
     request = replace(request, author=author.strip(), parameters=plain)
     if not project.root.is_dir():
         raise NotFoundError(f"there is no folder {project.root}", hint="Make the project first")

@@ -299,12 +299,12 @@ def replayed(window: Window, told: dict) -> None:
     shown: dict = {}
 
     def look(dialog) -> None:
-        shown["mark"] = str(dialog.getChoices().get(0).getSelectedItem())
+        shown["of"], shown["mark"] = [str(c.getSelectedItem()) for c in dialog.getChoices()]
         dialog.getStringFields().get(0).setText(told["csv"])
 
     window.dialog("Analyse", look, "analyse-dialog")
     window.settled()
-    assert shown["mark"] == ",", shown
+    assert shown == {"of": "this image", "mark": ","}, shown
     assert not window.errors, window.errors
 
 

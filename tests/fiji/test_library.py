@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from skimage.draw import disk
 
 from opsef_bridge.measure.trace import trace_loops
@@ -15,6 +16,8 @@ from opsef_bridge.project import Project
 from opsef_bridge.rois import Objects, read_roi_set, write_roi_set
 from opsef_bridge.service.forms import read_request
 from opsef_bridge.service.tls import certificate, pin_of
+from opsef_bridge.sweep.comparing import Wish, compare_again
+from tests.small_projects import discs, swept
 
 from .contract_server import serving
 
@@ -223,7 +226,24 @@ def choosing_folder(tmp_path_factory: pytest.TempPathFactory, which_java: str) -
     ]  # fmt: skip
     job = {"id": "q1", "kind": "ask", "state": "done", "at": "1", "result": {"questions": asked}}
     (project / "inbox" / "jobs" / "q1.json").write_text(json.dumps(job))
+    (folder / "info.json").write_text(json.dumps(compared(folder / "compared")))
     return folder
+
+
+def compared(folder: Path) -> dict:
+    """Return the Info of a whole comparison, and of the same when a crop took its place."""
+    project = swept(folder, {"a.tif": discs(0, (96, 100))})
+    [entry] = project.images()
+    box = (20, 8, 48, 64)
+    told = {"image": entry.id, "axes": entry.axes, "shape": list(entry.shape), "box": box}
+    told["whole"] = info_of(project, entry.id)
+    compare_again(project, None, Wish(crop=box))
+    return told | {"crop": info_of(project, entry.id)}
+
+
+def info_of(project: Project, image: str) -> str:
+    with tifffile.TiffFile(project.run().compare_file(image)) as tiff:
+        return tiff.imagej_metadata["Info"]
 
 
 @pytest.fixture(scope="module")

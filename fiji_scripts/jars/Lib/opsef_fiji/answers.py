@@ -4,6 +4,7 @@ import json
 from ij.io import RoiEncoder
 from java.lang import Runnable, Thread
 from java.util.concurrent import LinkedBlockingQueue
+from java.util.concurrent.locks import ReentrantLock
 
 from opsef_fiji import rois, session, zips
 from opsef_fiji.asking import new_id
@@ -14,6 +15,10 @@ from opsef_fiji.trouble import Cancelled, NoConnection, Trouble
 TITLE = "Answer Questions"
 RIGHT, DRAWN, NOTHING = "right", "drawn", "nothing"
 PLACE = ("image", "run", "variant", "label")
+FINAL = (404, 412, 422)
+"""Statuses of a refusal that stays one. Any other passes: a new invitation, a lock, a full disk."""
+LOCK = ReentrantLock()
+"""What is kept is read, changed and written by one thread at a time."""
 KEPT = "They are kept on this computer; Answer Questions sends them when there is a connection."
 
 
@@ -51,12 +56,43 @@ def kept(project=None):
 
 
 def keep(given, project):
-    session.remember(unsent=json.dumps(kept() + [dict(given, project=project)]))
+    put(given["request"], [dict(given, project=project)])
 
 
 def forget(given):
-    left = [one for one in kept() if one["request"] != given["request"]]
-    session.remember(unsent=json.dumps(left))
+    put(given["request"], [])
+
+
+def put(request, instead):
+    """Put answers in the place of the one with this id, at the end where there is none."""
+    LOCK.lock()
+    try:
+        found = kept()
+        at = ([one["request"] for one in found] + [request]).index(request)
+        session.remember(unsent=json.dumps(found[:at] + instead + found[at + 1:]))
+    finally:
+        LOCK.unlock()
+
+
+def deliver(source, given):
+    """Send one answer that is kept; return (the answer, what the service said, trouble).
+
+    It is kept on after a refusal that passes, by a new id: of the old one the service would
+    only tell its refusal again.
+    """
+    try:
+        said = send(source, given)
+    except (NoConnection, Cancelled) as trouble:
+        return given, None, trouble
+    except Trouble as trouble:
+        if trouble.status in FINAL:
+            forget(given)
+            return given, None, trouble
+        renewed = dict(given, request=new_id())
+        put(given["request"], [renewed])
+        return renewed, None, trouble
+    forget(given)
+    return given, said, None
 
 
 class Post(Runnable):
@@ -67,6 +103,7 @@ class Post(Runnable):
 
     def __init__(self, source, project, told):
         self.source, self.project, self.told = source, project, told
+        self.given = []  # here and not sent yet, whatever becomes of the preferences
         self.waiting = LinkedBlockingQueue()
         thread = Thread(self, "OpSeF answers")
         thread.setDaemon(True)
@@ -74,8 +111,35 @@ class Post(Runnable):
 
     def give(self, given):
         """Keep an answer, and send it and all that is kept still."""
-        keep(given, self.project)
+        LOCK.lock()
+        try:
+            self.given.append(given)
+            keep(given, self.project)
+        finally:
+            LOCK.unlock()
         self.then(self.send_all)
+
+    def left(self):
+        """Return what is to be sent still; what was given here and is kept no more is again."""
+        LOCK.lock()
+        try:
+            ids = [one["request"] for one in kept(self.project)]
+            for one in self.given:
+                if one["request"] not in ids:
+                    keep(one, self.project)
+            return kept(self.project)
+        finally:
+            LOCK.unlock()
+
+    def settle(self, given, still=None):
+        """Note down that an answer is not to be sent any more, or as another one."""
+        LOCK.lock()
+        try:
+            self.given = [one for one in self.given if one["request"] != given["request"]]
+            if still is not None:
+                self.given.append(still)
+        finally:
+            LOCK.unlock()
 
     def then(self, action, *arguments):
         """Do something after all that is to be sent by now."""
@@ -89,18 +153,20 @@ class Post(Runnable):
             guarded(TITLE, action, *arguments)
 
     def send_all(self):
-        for given in kept(self.project):
-            try:
-                said = send(self.source, given)
-            except (NoConnection, Cancelled) as trouble:
-                self.told(given, None, trouble)
-                return
-            except Trouble as trouble:
-                forget(given)  # it would be refused again
-                self.told(given, None, trouble)
-                raise
-            forget(given)
-            self.told(given, said, None)
+        """Send what is left, up to where no answer comes; raise the first refusal that stays."""
+        final = []
+        for given in self.left():
+            now, said, trouble = deliver(self.source, given)
+            if isinstance(trouble, (NoConnection, Cancelled)):
+                self.told(now, said, trouble)
+                break
+            passes = trouble is not None and trouble.status not in FINAL
+            self.settle(given, now if passes else None)
+            self.told(now, said, trouble)
+            if trouble is not None and not passes:
+                final.append(trouble)
+        if final:
+            raise final[0]
 
     def close(self):
         """End when all that waits is done."""

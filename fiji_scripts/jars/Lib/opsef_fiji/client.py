@@ -244,7 +244,13 @@ def hex_of(data):
 
 
 def refusal(answer):
-    """Return the trouble that an answer of 300 and more tells of."""
+    """Return the trouble that an answer of 300 and more tells of, with its status."""
+    trouble = trouble_of(answer)
+    trouble.status = answer.status
+    return trouble
+
+
+def trouble_of(answer):
     try:
         error = answer.json().get("error") or {}
     except (ValueError, AttributeError):

@@ -178,7 +178,7 @@ def is_picture(image):
     """Tell whether an image is neither a plot (of Analyse) nor a comparison of variants."""
     plot = image.getProperty("thePlot") is not None or isinstance(image.getWindow(), PlotWindow)
     return not plot and all(image.getProperty("opsef." + name) is None
-                            for name in ("comparison", "questions"))
+                            for name in ("comparison", "questions", "plot"))
 
 
 def reader_of(image):

@@ -1,4 +1,7 @@
 """Outlines of a comparison in the colours of support: of each variant when it is shown."""
+import json
+import re
+
 from ij.gui import Overlay
 from java.util.concurrent.locks import ReentrantLock
 
@@ -66,7 +69,7 @@ class Colours(object):
         told = support.review(source, show, image=name, variant=variant, run=run)
         found = support.Support(told)
         data, _ = source.objects(name, "%s/%s" % (run, variant))
-        left, top = place_of(source.run(run), name, self.image)
+        left, top = place_of(self.comparison.image, source.images(), name)
         volume = self.image.getNSlices() > 1
         for roi in rois.decode(data) if len(data) else []:
             label, plane = rois.id_of(roi.getName(), volume)
@@ -94,15 +97,27 @@ class Colours(object):
         self.forget_key()
 
 
-def place_of(run, name, image):
-    """Return (left, top) of a comparison in its image: a sweep may have seen a box of it."""
-    rows = [one for one in run.get("images") or []
-            if isinstance(one, dict) and one.get("id") == name]
-    box = rows[0].get("box") if rows else None
-    if not box:
-        return 0, 0
-    y, x, height, width = box
-    if (image.getHeight(), image.getWidth()) != (height, width):
+def place_of(image, rows, name):
+    """Return (left, top) of a comparison in its image: it may show a box of it.
+
+    The Info of the stack says which: `opsef compare --crop` shows another than the sweep saw.
+    rows: of the images of the project.
+    """
+    found = re.search(r"(?m)^box: (\{.*\})$", image.getProperty("Info") or "")
+    box = json.loads(found.group(1)) if found else size_of(rows, name)
+    if box and (image.getHeight(), image.getWidth()) != (box["height"], box["width"]):
         raise Trouble("This comparison is shown in another size than its image has.",
                       "Edit Objects shows the support of its objects: o there.")
-    return x, y
+    return (box["x"], box["y"]) if found else (0, 0)
+
+
+def size_of(rows, name):
+    """Return {"height", "width"} of an image as it is segmented; None where it is not told."""
+    for row in rows:
+        if isinstance(row, dict) and row.get("id") == name and row.get("shape"):
+            shape = row["shape"]  # of a folder alone it is text: 3x512x512
+            sizes = shape if isinstance(shape, list) else shape.split("x")
+            sides = dict(zip(row.get("axes") or "", map(int, sizes)))
+            if "Y" in sides and "X" in sides:
+                return {"height": sides["Y"], "width": sides["X"]}
+    return None

@@ -2,7 +2,8 @@
 from ij import IJ
 from ij.text import TextWindow
 
-from opsef_fiji import comparison, editing, exchange, images, loading, rois, session, support
+from opsef_fiji import (
+    classifying, comparison, editing, exchange, images, loading, rois, session, support)
 from opsef_fiji.commands import NEWEST
 from opsef_fiji.dialogs import Form, Progress, option, record_option
 from opsef_fiji.trouble import Cancelled, Trouble
@@ -231,12 +232,16 @@ def classify_objects():
         work = editing.start(shown, found)
     form = Form("Classify Objects")
     form.say("A click gives an object the class; keys 0 to 9 choose another, u undoes.\n"
-             "With ids below, only these get it, at once.")
+             "With ids below, only these get it, at once. By a gate: all of which it is true.")
     form.number("Class (0: none)", 1)
     form.text("Objects (ids; empty: by clicks)", "")
-    group, keys = form.ask()
+    form.choice("By", classifying.WAYS)
+    group, keys, way = form.ask()
     if not 0 <= int(group) <= 255 or group != int(group):
         raise Trouble("%s is no class." % group, "Classes are 1 to 255; 0 is none.")
+    if way != classifying.CLICKS:
+        classifying.classify(work, way, int(group))
+        return
     if keys.strip():
         work.do("classify", numbers(keys), int(group))
         return

@@ -1,5 +1,5 @@
 """Analyse: a table whose rows are objects, plots, CSV. Help: what every command does."""
-from ij import IJ, WindowManager
+from ij import IJ, Macro, WindowManager
 from ij.gui import Plot
 from ij.measure import ResultsTable
 from ij.text import TextWindow
@@ -16,8 +16,52 @@ from opsef_fiji.tables import columns_of, csv_text, decimal_mark, scale_of
 from opsef_fiji.trouble import Trouble
 
 
+HERE, PROJECT = "this image", "all images of the project"
+
+
 def analyse():
-    image = images.current()
+    image, work, why = None, None, None
+    try:
+        image = images.current()
+        work = measurable(image)
+    except Trouble as trouble:
+        why = trouble
+        if not is_connected():
+            raise
+    form = Form("Analyse")
+    form.choice("Of", [HERE, PROJECT], HERE if work or Macro.getOptions() else PROJECT)
+    form.tick("Table", True)
+    form.tick("Plots", True)
+    form.file("CSV file (empty: none)", "")
+    form.choice("Decimals", [".", ","], decimal_mark())
+    of, table, plots, path, mark = form.ask()
+    if of == PROJECT:
+        from opsef_fiji.project_analysis import analyse_project
+
+        analyse_project(table, plots, path.strip())
+        return
+    if work is None:
+        raise why
+    rows = rows_of(image, work)
+    if table:
+        show_table(image, work, rows)
+    if plots:
+        show_plots(image, rows)
+    if path.strip():
+        write(path.strip(), bytes_of(csv_text(rows, columns_of(rows), mark)))
+        IJ.showStatus("OpSeF: %d rows are in %s" % (len(rows), path.strip()))
+
+
+def is_connected():
+    try:
+        session.source()
+    except Trouble:
+        return False
+    return True
+
+
+def measurable(image):
+    """Return the Session of a window whose objects can be measured."""
     work = editing.session_of(image)
     found = rois.rois_of_overlay(image) if work is None else work.model.things
     if not found:
@@ -27,20 +71,7 @@ def analyse():
     if not work.model.things:  # all lie outside the image, or in other frames
         raise Trouble("This view shows no objects.", "Go to the frame that has some.")
     work.fits()
-    form = Form("Analyse")
-    form.tick("Table", True)
-    form.tick("Plots", True)
-    form.file("CSV file (empty: none)", "")
-    form.choice("Decimals", [".", ","], decimal_mark())
-    table, plots, path, mark = form.ask()
-    rows = rows_of(image, work)
-    if table:
-        show_table(image, work, rows)
-    if plots:
-        show_plots(image, rows)
-    if path.strip():
-        write(path.strip(), bytes_of(csv_text(rows, columns_of(rows), mark)))
-        IJ.showStatus("OpSeF: %d rows are in %s" % (len(rows), path.strip()))
+    return work
 
 
 def rows_of(image, work):
@@ -198,17 +229,22 @@ New Project\tfrom all open images or a folder; a line across an object tells its
 Run Sweep\ttries all variants of the project; says before what it costs
 Open Comparison\tthe variants of an image, best first, one after the other
 Answer Questions\ta key for each place where the leading variants disagree: right, nothing
-\there, or draw it. A few answers make the order of the variants surer
+\there, or draw it. From five answers on the worst choices get rarer; ten make the order
+\tof the variants better on average, three do not
 Adopt Variant\ttake the one that you like
 Run Batch\tsegments all images with it
 Edit Objects\tdelete, merge, split, add; each has a key. Of a volume an object is edited in
 \tall its slices; a line cuts, and a new object is drawn, in the slice that is shown
 \tActions: to ROI Manager and from it, and AnnotatorJ files (image and zip of ROIs)
-Classify Objects\tclass by click or key, with a legend
+Classify Objects\tclass by click or key, with a legend; by a gate (area > 200 and solidity < 0.9),
+\tby clusters, or learned from those that have one; uncertain next: n goes to the
+\tobject that the learned classes are least sure of, 0 to 9 says what it is
 Save Back\tsaves your corrections as a revision, under your name. Without an answer it asks
 \tagain, and saves once. Where somebody changed the same objects, a table shows them:
 \ta click outlines one, then take mine or take theirs
-Analyse\ttable, plots, CSV; a click on a row selects the object, a click on the object its row
+Analyse\ttable, plots, CSV; a click on a row selects the object, a click on the object its row.
+\tOf all images of the project: its tables, plots, statistics; a click on a row opens
+\tthe image at that object
 Train From Corrections\tsays whether the service can train a model from what you corrected
 Jobs\twhat runs, how far it is; stop it, or wait for it
 

@@ -183,6 +183,18 @@ class Folder(object):
     def review(self, **values):
         return self.ask("review", filled(values))
 
+    def analyse(self, **values):
+        return self.ask("analyse", filled(values))
+
+    def classify(self, **values):
+        return self.ask("classify", filled(values))
+
+    def made_stream(self, path):
+        folder, _, name = path.partition("/")
+        if folder not in ("tables", "plots"):
+            raise Trouble("%s is no file of an analysis." % path, "They are in tables and plots.")
+        return self.stream(folder, safe(name))
+
     def ranking(self, run):
         return (self.json("runs", safe(run), "ranking.json") or {}).get("groups") or {}
 

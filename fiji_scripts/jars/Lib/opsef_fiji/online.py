@@ -120,6 +120,18 @@ class Online(object):
         """Start a review of an image, or of the order of all; return the id of the job."""
         return job_id(self.client.post(self.path("review"), filled(values)))
 
+    def analyse(self, **values):
+        """Start measuring all images; return the id of the job."""
+        return job_id(self.client.post(self.path("analyse"), filled(values)))
+
+    def classify(self, **values):
+        """Start giving classes by a gate, by clusters or by learning; return the id of the job."""
+        return job_id(self.client.post(self.path("classify"), filled(values)))
+
+    def made_stream(self, path):
+        """Return a file that an analysis wrote: tables/objects.csv, plots/pca.png."""
+        return self._stream(self.path("files", path=path))[0]
+
     def ranking(self, run):
         """Return what the ranking of a run says of each group: words, first choice, ties."""
         return self.client.get(self.path("runs", run, "ranking")).get("groups") or {}

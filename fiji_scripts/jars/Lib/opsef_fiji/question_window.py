@@ -12,7 +12,7 @@ from opsef_fiji.dialogs import Progress, aside, guarded, record
 from opsef_fiji.listeners import OnlyKeys
 from opsef_fiji.outlines import lined, look_at, roi_of_loops
 from opsef_fiji.pixels import clipped, runs_of_loops, share
-from opsef_fiji.trouble import Trouble
+from opsef_fiji.trouble import Cancelled, NoConnection, Trouble
 
 ASKED, CASING, OTHERS = Color(255, 215, 0), Color(0, 0, 0), Color(120, 170, 255, 150)
 AREAS = (Toolbar.RECTANGLE, Toolbar.OVAL, Toolbar.POLYGON, Toolbar.FREEROI, Toolbar.WAND)
@@ -31,6 +31,7 @@ class Asking(object):
         self.opened, self.others, self.lock = {}, {}, ReentrantLock()
         self.busy = self.drawing = self.over = False
         self.told, self.refused, self.last = None, [], None
+        self.late = ""  # why the service does not take what is kept
         self.shown = -1  # number of the question that is on the screen
         self.post = answers.Post(source, project, self.heard)
         self.project = project
@@ -68,11 +69,11 @@ class Asking(object):
             self.hint.beside(image.getWindow())
             image.getCanvas().requestFocus()
             self.shown = self.round.at
-            self.tell()
         finally:
             self.busy = False
             if self.over:  # stopped while it was loaded
                 self.leave()
+        self.tell()  # now, and not before: no key is lost of who reads it
         if not self.round.is_over() and self.round.at + 1 < len(self.round.questions):
             aside(TITLE, self.fetch, self.round.questions[self.round.at + 1])
 
@@ -210,10 +211,12 @@ class Asking(object):
         """The service has answered, or has not."""
         if said is not None:
             self.told = questions.status_of(said)
-            self.last = said
+            self.last, self.late = said, ""
         elif given["request"] in [one["request"] for one in answers.kept(self.project)]:
-            self.told = "No connection: %d answers are kept and sent later." % len(
-                answers.kept(self.project))
+            self.late = "" if isinstance(trouble, (NoConnection, Cancelled)) else trouble.text()
+            self.told = "%s %d answers are kept and sent later." % (
+                trouble.message if self.late else "No connection:",
+                len(answers.kept(self.project)))
         else:
             self.round.unsay(given)
             self.refused.append("%s, object %s: %s" % (
@@ -244,9 +247,10 @@ class Asking(object):
     def sum_up(self):
         self.post.close()
         lines = [self.round.counted()]
-        left = answers.kept(self.project)
+        left = self.post.left()
         if left:
             lines.append("%d did not arrive. %s" % (len(left), answers.KEPT))
+            lines += [line for line in self.late.splitlines() if line.strip()]
         lines += ["Not taken: " + words for words in self.refused]
         said = self.last or {}
         if said.get("first"):

@@ -104,8 +104,9 @@ def begin(source, run, group, count):
 def say_none(source, run, project):
     """Nothing is to be asked; send what is kept from before all the same."""
     for given in answers.kept(project):
-        answers.send(source, given)
-        answers.forget(given)
+        _, _, trouble = answers.deliver(source, given)
+        if trouble is not None:
+            raise trouble
     IJ.showMessage("OpSeF", "There is no place left in %s where the leading variants disagree "
                    "and nothing is said yet." % run)
 

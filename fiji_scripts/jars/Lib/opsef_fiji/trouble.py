@@ -4,6 +4,9 @@
 class Trouble(Exception):
     """Something a person must know of: what happened, and what to do next."""
 
+    status = None
+    """Of HTTP, where a service said it."""
+
     def __init__(self, message, step=""):
         Exception.__init__(self, message)
         self.message = message
