@@ -14,6 +14,7 @@ from opsef_bridge.analysis.clusters import Kind, cluster
 from opsef_bridge.analysis.conditions import read_conditions
 from opsef_bridge.analysis.dictionary import describe
 from opsef_bridge.analysis.embedding import Method, embed
+from opsef_bridge.analysis.exploring import write_page
 from opsef_bridge.analysis.features import features
 from opsef_bridge.analysis.gather import Gathered, Tell, gather_tables
 from opsef_bridge.analysis.plate import plate_grid
@@ -63,6 +64,8 @@ class Wish:
         Features of embedding and clusters.
     plots : {"png", "svg", "pdf"} or None
         Kind of the plots; None makes none.
+    page : bool
+        Whether the page to explore, ``plots/objects.html``, is written.
     seed : int
     """
 
@@ -75,6 +78,7 @@ class Wish:
     count: int | None = None
     of: Sequence[str] | None = None
     plots: str | None = "png"
+    page: bool = True
     seed: int = 0
 
 
@@ -149,6 +153,11 @@ def analyse(
         tell(Event(0, 1, "drawing"))
         plots = _plots(objects, found.images, columns, by, axes, ndim)
         files += _written(project.root / "plots", plots, wish.plots)
+    if wish.page and len(objects):
+        tell(Event(0, 1, "cutting out objects"))
+        files.append(
+            write_page(project, objects, project.root / "plots" / "objects.html", seed=wish.seed)
+        )
     tell(Event(1, 1, "done"))
     sentences = (*found.said, *said, *more, *told)
     return Analysed(objects, found.images, compared, tuple(files), sentences, found.failed)

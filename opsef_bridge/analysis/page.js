@@ -171,7 +171,7 @@ function paintSoon() {
 }
 function readTheme() {
   const style = getComputedStyle(document.documentElement);
-  const probe = new OffscreenCanvas(1, 1).getContext("2d");
+  const probe = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   const rgb = (name) => {
     probe.fillStyle = style.getPropertyValue(name);
     probe.fillRect(0, 0, 1, 1);

@@ -217,10 +217,11 @@ def _rgb(colour: str) -> list[int]:
 def _kind_colours() -> list[list[int]]:
     """Colours that everyone can tell apart first, then some that all differ."""
     more = (
-        [round(255 * part) for part in colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.65, (0.85, 0.6)[k % 2])]
+        colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.65, (0.85, 0.6)[k % 2])
         for k in range(len(OKABE), 256)
-    )  # fmt: skip
-    return [*(_rgb(one) for one in OKABE), *more]
+    )
+    parts = ([round(255 * part) for part in colour] for colour in more)
+    return [*(_rgb(one) for one in OKABE), *parts]
 
 
 def _scale() -> list[list[int]]:
@@ -278,8 +279,9 @@ def _plot_panel() -> Html:
         element("div",
                 element("fieldset", element("legend", "Drag to"), mode("lasso", "lasso"),
                         mode("box", "select a box"), mode("pan", "move")),
-                element("span", _button("−", "Zoom out", id="out"), _button("+", "Zoom in", id="in"),
-                        _button("Whole plot", id="home"), class_="field"),
+                element("span", _button("-", "Zoom out", id="out"),
+                        _button("+", "Zoom in", id="in"), _button("Whole plot", id="home"),
+                        class_="field"),
                 class_="tools"),
         element("div", element("canvas", id="points"),
                 element("canvas", id="marks", tabindex=0, role="application",
@@ -287,7 +289,7 @@ def _plot_panel() -> Html:
                 id="plot"),
         element("p", id="missing", class_="hint"),
         element("p", "Wheel: zoom. Shift while you drag adds to the selection, Alt takes away. "
-                "With the plot focused: arrows move, + and − zoom, Home shows all, N and P go "
+                "With the plot focused: arrows move, + and - zoom, Home shows all, N and P go "
                 "from object to object, Space selects it, 0 to 9 give the selection a class.",
                 class_="hint", id="keys"),
         aria_label="Plot",

@@ -21,7 +21,16 @@ from opsef_bridge.errors import InputError
 from opsef_bridge.measure.moments import boxes
 from opsef_bridge.measure.overlap import label_runs
 
-__all__ = ["STEPS", "Sheet", "Tiles", "cut_tiles", "make_sheets", "outlines_of", "packed"]
+__all__ = [
+    "STEPS",
+    "Sheet",
+    "Tiles",
+    "cut_tiles",
+    "make_sheets",
+    "outlines_of",
+    "packed",
+    "places_on",
+]
 
 STEPS = ((96, 85), (72, 80), (48, 80), (48, 60), (32, 60), (32, 40), (24, 40))
 """Side in pixels and JPEG quality of thumbnails, from the best to the smallest."""
@@ -218,6 +227,29 @@ def make_sheets(
         if used <= budget * len(ids) or step == len(STEPS) - 1:
             return sheets, step
         step += 1
+
+
+def places_on(count: int, first: int = 0) -> NDArray[np.int64]:
+    """Return where `make_sheets` puts each of `count` objects.
+
+    Parameters
+    ----------
+    count : int
+    first : int
+        Number of the first sheet.
+
+    Returns
+    -------
+    (count, 2) ndarray of int64
+        Number of the sheet, and the place on it.
+
+    Examples
+    --------
+    >>> places_on(401, first=2)[[0, -1]].tolist()
+    [[2, 0], [3, 0]]
+    """
+    sheet, place = np.divmod(np.arange(count), ON_A_SHEET)
+    return np.column_stack([first + sheet, place])
 
 
 def _sheet(tiles: Tiles, quality: int) -> Sheet:
