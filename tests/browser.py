@@ -47,7 +47,7 @@ class ProtocolError(AssertionError):
 
 
 class Browser:
-    """One tab. `downloads` is the folder for what the page lets a person save."""
+    """The tab that is looked at. `downloads` is the folder for what a page lets a person save."""
 
     def __init__(self, reads: int, writes: int, downloads: Path) -> None:
         self.downloads = downloads
@@ -59,14 +59,30 @@ class Browser:
         self._rest = b""
         self._number = 0
         self._session: str | None = None
+        self.new_tab()
+        self.ask(
+            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads.resolve())
+        )
+
+    def new_tab(self) -> str | None:
+        """Turn to a new tab; return the one before, which stays open."""
+        before, self._session = self._session, None
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.ask(f"{domain}.enable")
-        self.ask(
-            "Browser.setDownloadBehavior", behavior="allow", downloadPath=str(downloads.resolve())
-        )
+        return before
+
+    def turn_to(self, tab: str | None) -> str | None:
+        """Turn to another tab, as `new_tab` returned it; return the one before."""
+        before, self._session = self._session, tab
+        self.ask("Page.bringToFront")
+        return before
+
+    def close_tab(self) -> None:
+        """Close the tab; turn to another after that."""
+        self.ask("Page.close")
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command of the protocol and return its result."""

@@ -23,7 +23,7 @@ Run = Annotated[str | None, typer.Option("--run", help="Id of the run (newest sw
 
 @app.command()
 def report(
-    run: Annotated[str | None, typer.Argument(help="Id of the run (newest).")] = None,
+    run: Annotated[str | None, typer.Argument(help="Id of the run (newest, no batch).")] = None,
     invitation: Annotated[
         Path | None,
         typer.Option(
@@ -46,10 +46,15 @@ def report(
 
         address = report_link(invitation, at_service or Context.folder.resolve().name, run)
     else:
-        folder = Context.project().must_exist().run(run)
+        from opsef_bridge.sweep.reporting import run_to_report
+
+        project = Context.project().must_exist()
+        purposes = {name: project.run(name).plan()["purpose"] for name in project.runs()}
+        folder = project.run(run_to_report(purposes, run))
         if not folder.report_file.is_file():
             raise NotFoundError(
-                f"{folder.id} has no report yet", hint=f"`{command('sweep resume')}` finishes it"
+                f"{folder.id} has no report yet",
+                hint=f"`{command(f'sweep resume {folder.id}')}` finishes it",
             )
         address = folder.report_file.resolve().as_uri()
     Context.console.say(address)

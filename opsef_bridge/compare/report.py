@@ -20,7 +20,7 @@ from opsef_bridge.compare.markup import Html, element, join
 from opsef_bridge.compare.report_data import Drawing, Entry, Group, Page, Picture
 from opsef_bridge.compare.report_sections import SECTIONS
 from opsef_bridge.compare.report_sheet import FIRST_ROWS
-from opsef_bridge.compare.report_verdicts import buttons
+from opsef_bridge.compare.report_verdicts import buttons, told_of_group
 from opsef_bridge.compare.words import count_of
 
 __all__ = [
@@ -147,7 +147,12 @@ def _tabs(groups: Sequence[Group]) -> Html | None:
 def _group(number: int, group: Group) -> Html:
     sections = (section(number, group) for section in SECTIONS)
     heading = element("h2", "Group ", element("em", group.name))
-    return element("article", heading, *sections, id=f"g{number}", class_="group")
+    images = dict.fromkeys([*(p.id for p in group.pictures), *(o["image"] for o in group.outcomes)])
+    return element(
+        "article", heading, *sections, id=f"g{number}", class_="group",
+        data_images=json.dumps(list(images), ensure_ascii=False),
+        data_told=told_of_group(group.verdicts),
+    )  # fmt: skip
 
 
 def _viewer() -> Html:

@@ -89,6 +89,8 @@ class Group:
         ``image``, ``variant``, ``verdict``, ``author`` and ``at`` of the last of each person.
     memory : mapping of str to int
         By family the most bytes that a process that did its work held.
+    run : str
+        Id of the run that made the variants, for the commands that take one of them.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Group:
     supported: bool = False
     verdicts: Sequence[Mapping[str, str]] = ()
     memory: Mapping[str, int] = field(default_factory=dict)
+    run: str = ""
 
 
 @dataclass(frozen=True)

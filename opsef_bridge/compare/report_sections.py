@@ -13,6 +13,7 @@ from opsef_bridge.compare.report_charts import family_mark, heat_table, knob_plo
 from opsef_bridge.compare.report_data import Entry, Group
 from opsef_bridge.compare.report_sheet import contact_sheet
 from opsef_bridge.compare.report_verdicts import said_of_variant
+from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.words import Confidence, count_of
 
 __all__ = ["SECTIONS"]
@@ -50,9 +51,15 @@ def _sure(confidence: Confidence | None, first: str) -> Html | None:
     )
 
 
-def _command(group: Group, entry: Entry) -> tuple[Html, Html]:
-    command = f"opsef adopt {entry.id} --group {shlex.quote(group.name)}"
-    return element("code", command), _copy("Copy")
+def _command(group: Group, entry: Entry) -> tuple[str | Html, ...]:
+    # By default commands take the newest sweep, where the same id is another variant.
+    run = f" --run {shlex.quote(group.run)}" if group.run else ""
+    if entry.family == SILENT:
+        command = element("code", f"opsef rois export {entry.id}{run}")
+        return ("A batch cannot make a consensus; its objects can be exported: ", command,
+                _copy("Copy"))  # fmt: skip
+    command = element("code", f"opsef adopt {entry.id} --group {shlex.quote(group.name)}{run}")
+    return command, _copy("Copy")
 
 
 def _copy(text: str) -> Html:

@@ -9,7 +9,7 @@ from opsef_bridge.compare.markup import Html, element
 from opsef_bridge.compare.report_charts import family_mark
 from opsef_bridge.compare.report_data import Drawing, Entry, Group, Picture
 from opsef_bridge.compare.report_pictures import SUPPORT, palettes
-from opsef_bridge.compare.report_verdicts import said_of_cell, said_of_variant, told_of_cell
+from opsef_bridge.compare.report_verdicts import said_of_cell, said_of_variant
 from opsef_bridge.compare.words import count_of
 
 __all__ = ["FIRST_ROWS", "contact_sheet"]
@@ -131,7 +131,6 @@ def _cell(
     cell = element("button", image or "not drawn", type="button", data_image=picture.id,
                    class_=f"cell {base}" if picture.uri else "cell none", data_text=objects,
                    data_view=drawing.view or None if drawing else None, data_variant=entry.id,
-                   data_told=told_of_cell(group.verdicts, picture.id, entry.id),
                    aria_label=f"{entry.id} on {picture.id}: {objects}")  # fmt: skip
     said = said_of_cell(group.verdicts, picture.id, entry.id)
     return element("td", cell, _count(outcome["objects"], picture, said))

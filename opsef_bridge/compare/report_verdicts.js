@@ -9,19 +9,29 @@
   const viewer = document.getElementById("viewer");
   const cells = all(".cell[data-variant]");
   const mine = new Map(); // by name of a cell: verdict, at, exported, out (if ever)
+  const told = new Map(); // by name of a cell: [author, verdict, at] of each person
   let kept = true;
   let current = null;
 
-  const nameOf = (cell) => JSON.stringify([cell.dataset.image, cell.dataset.variant]);
-  const toldOf = (cell) => JSON.parse(cell.dataset.told ?? "[]"); // [author, verdict, at]
-  const mineOf = (cell) => {
-    const own = mine.get(nameOf(cell));
+  // Not every cell is in the page: the sheet has the first variants and images only.
+  const nameFor = (image, variant) => JSON.stringify([image, variant]);
+  const nameOf = (cell) => nameFor(cell.dataset.image, cell.dataset.variant);
+  const mineOf = (name) => {
+    const own = mine.get(name);
     return own && own.verdict !== NONE ? own.verdict : null;
   };
-  const allOf = (cell) => {
-    const told = toldOf(cell).filter(([author]) => !service || author !== service.author);
-    return [...told.map(([, verdict]) => verdict), mineOf(cell)].filter(Boolean);
+  const toldOf = (name) => told.get(name) ?? [];
+  const allOf = (name) => {
+    const others = toldOf(name).filter(([author]) => !service || author !== service.author);
+    return [...others.map(([, verdict]) => verdict), mineOf(name)].filter(Boolean);
   };
+  function tell(verdicts) {
+    told.clear();
+    for (const [image, variant, ...one] of verdicts) {
+      const name = nameFor(image, variant);
+      told.set(name, [...toldOf(name), one]);
+    }
+  }
   function tallied(verdicts) {
     const count = (name) => verdicts.filter((verdict) => verdict === name).length;
     return Object.values(KEYS).filter(count).map((name) => `${count(name)} ${name}`).join(", ");
@@ -29,15 +39,21 @@
 
   // Showing.
   function paint(cell) {
-    const verdicts = allOf(cell);
-    const own = mineOf(cell);
+    const verdicts = allOf(nameOf(cell));
+    const own = mineOf(nameOf(cell));
     cell.parentElement.querySelector(".said").textContent =
       tallied(verdicts) + (own && verdicts.length > 1 ? ` (yours: ${own})` : "");
     if (cell === current) paintViewer();
   }
   function paintSums(group) {
+    const images = new Set(JSON.parse(group.dataset.images));
+    const said = new Map(); // by variant
+    for (const name of new Set([...told.keys(), ...mine.keys()])) {
+      const [image, variant] = JSON.parse(name);
+      if (images.has(image)) said.set(variant, [...(said.get(variant) ?? []), ...allOf(name)]);
+    }
     for (const place of all("[data-of]", group)) {
-      const verdicts = all(`.cell[data-variant="${place.dataset.of}"]`, group).flatMap(allOf);
+      const verdicts = said.get(place.dataset.of) ?? [];
       place.textContent = tallied(verdicts);
       place.dataset.sort = 2 * verdicts.filter((one) => one === "good").length - verdicts.length;
     }
@@ -45,11 +61,12 @@
   function paintViewer() {
     const bar = viewer.querySelector(".judge");
     bar.hidden = !current.dataset.variant;
+    const own = mineOf(nameOf(current));
     for (const button of all("button", bar)) {
-      button.setAttribute("aria-pressed", String(button.dataset.verdict === mineOf(current)));
+      button.setAttribute("aria-pressed", String(button.dataset.verdict === own));
     }
-    const told = bar.hidden ? "" : tallied(allOf(current));
-    bar.querySelector(".told").textContent = told && `so far ${told}`;
+    const sum = bar.hidden ? "" : tallied(allOf(nameOf(current)));
+    bar.querySelector(".told").textContent = sum && `so far ${sum}`;
   }
   function paintAll() {
     cells.forEach(paint);
@@ -61,9 +78,9 @@
   function judge(cell, verdict) {
     const before = mine.get(nameOf(cell));
     const next = before?.verdict === verdict ? NONE : verdict;
-    const at = new Date().toISOString().slice(0, 19) + "Z";
-    const never = !service && next === NONE && !before.out; // nobody has seen it
-    set(cell, never ? null : { verdict: next, at, exported: false, out: before?.out });
+    // Later than what it replaces, whatever the clock says.
+    const at = new Date(Math.max(Date.now(), time(before?.at) + 1 || 0)).toISOString();
+    set(cell, { verdict: next, at, exported: false, out: before?.out });
     const { image, variant } = cell.dataset;
     say(`${variant} on ${image}: ${next === NONE ? "no verdict" : next}`);
     if (service) send(cell, { image, variant, run, verdict: next }, before);
@@ -116,23 +133,26 @@
   }
   async function load() {
     const { verdicts } = await ask("GET", `?run=${encodeURIComponent(run)}`);
-    const told = new Map();
-    for (const { image, variant, author, verdict, at } of verdicts) {
-      const name = JSON.stringify([image, variant]);
-      told.set(name, [...(told.get(name) ?? []), [author, verdict, at]]);
-    }
-    for (const cell of cells) {
-      const found = told.get(nameOf(cell)) ?? [];
-      cell.dataset.told = JSON.stringify(found);
+    tell(verdicts.map((one) => [one.image, one.variant, one.author, one.verdict, one.at]));
+    for (const [name, found] of told) {
       const own = found.find(([author]) => author === service.author);
       // A click that was quicker than this answer stays.
-      if (own && !mine.has(nameOf(cell))) mine.set(nameOf(cell), { verdict: own[1], at: own[2] });
+      if (own && !mine.has(name)) mine.set(name, { verdict: own[1], at: own[2] });
     }
     paintAll();
   }
 
   // From disk: kept in this browser, where it allows that, and exported.
   const time = (text) => Date.parse(text);
+  const second = (text) => Math.floor(time(text) / 1000); // files have no parts of it
+  const imported = (name, own) => own.exported && toldOf(name).some(
+    ([, verdict, at]) => verdict === own.verdict && second(at) === second(own.at));
+  function newest(one, other) {
+    const [last, first] = time(other.at) > time(one.at) ? [other, one] : [one, other];
+    const exported = last.exported || (first.exported && first.at === last.at);
+    return { ...last, exported, out: last.out || first.out };
+  }
+  // Takes up what is kept: another tab with this report may have said more.
   function restore() {
     let found = [];
     try {
@@ -140,36 +160,39 @@
     } catch {
       kept = false;
     }
-    const there = new Map(cells.map((cell) => [nameOf(cell), cell]));
     for (const [name, own] of found) {
-      const cell = there.get(name);
       // What was imported since is in the page already.
-      const same = ([, verdict, at]) => verdict === own.verdict && time(at) === time(own.at);
-      if (cell && !(own.exported && toldOf(cell).some(same))) mine.set(name, own);
+      if (!imported(name, own)) mine.set(name, mine.has(name) ? newest(mine.get(name), own) : own);
     }
     paintAll();
   }
   function keep() {
+    restore();
     try {
       localStorage.setItem(place, JSON.stringify([...mine]));
+      kept = true;
     } catch {
       kept = false;
       say("This browser keeps nothing of a file: export the verdicts before you close the page");
     }
   }
+  // One that was taken back before anybody saw it is kept only for the other tabs.
+  const toExport = () => [...mine].filter(([, own]) => own.verdict !== NONE || own.out);
   function paintExport() {
+    const count = toExport().length;
     for (const button of all(".export")) {
       button.hidden = Boolean(service);
-      button.disabled = mine.size === 0;
-      button.textContent = `Export verdicts (${mine.size})`;
+      button.disabled = count === 0;
+      button.textContent = `Export verdicts (${count})`;
     }
   }
   const quoted = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   function exportAll() {
+    restore();
     const rows = [["at", "image", "run", "variant", "verdict"]];
-    for (const [name, own] of mine) {
+    for (const [name, own] of toExport()) {
       const [image, variant] = JSON.parse(name);
-      rows.push([own.at, image, run, variant, own.verdict]);
+      rows.push([`${own.at.slice(0, 19)}Z`, image, run, variant, own.verdict]);
       own.exported = own.out = true;
     }
     const text = rows.map((row) => row.map(quoted).join(",") + "\n").join("");
@@ -178,11 +201,11 @@
     link.download = `verdicts-${project.replace(/[^\p{L}\p{N}_-]+/gu, "-")}-${run}.csv`;
     link.click();
     keep();
-    say(`Exported ${mine.size}; opsef verdicts import takes the file`);
+    say(`Exported ${rows.length - 1}; opsef verdicts import takes the file`);
   }
   for (const button of all(".export")) button.addEventListener("click", exportAll);
   addEventListener("beforeunload", (event) => {
-    const open = [...mine.values()].some((own) => !own.exported);
+    const open = toExport().some(([, own]) => !own.exported);
     if (!service && !kept && open) event.preventDefault();
   });
 
@@ -192,6 +215,13 @@
       : "Verdicts stay in this browser. To bring them into the project, export them, then: "
         + "opsef verdicts import FILE";
   }
-  if (service) load().catch((error) => say(`The verdicts cannot be read: ${error.message}`));
-  else restore();
+  tell(all(".group").flatMap((group) => JSON.parse(group.dataset.told)));
+  if (service) {
+    load().catch((error) => say(`The verdicts cannot be read: ${error.message}`));
+  } else {
+    addEventListener("storage", (event) => {
+      if (event.key === place) restore();
+    });
+    restore();
+  }
 })();

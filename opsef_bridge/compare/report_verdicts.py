@@ -9,7 +9,7 @@ from typing import Any
 
 from opsef_bridge.compare.markup import Html, element, join
 
-__all__ = ["MEANING", "buttons", "said_of_cell", "said_of_variant", "tallied", "told_of_cell"]
+__all__ = ["MEANING", "buttons", "said_of_cell", "said_of_variant", "tallied", "told_of_group"]
 
 MEANING = {
     "good": "objects are right",
@@ -34,11 +34,16 @@ def tallied(verdicts: Iterable[str]) -> str:
     return ", ".join(f"{counts[name]} {name}" for name in MEANING if counts[name])
 
 
-def told_of_cell(verdicts: Verdicts, image: str, variant: str) -> str | None:
-    """Return author, verdict and time of those on one cell as JSON; None where there are none."""
-    mine = [one for one in verdicts if (one["image"], one["variant"]) == (image, variant)]
-    told = [[one["author"], one["verdict"], one["at"]] for one in mine]
-    return json.dumps(told, ensure_ascii=False) if told else None
+def told_of_group(verdicts: Verdicts) -> str:
+    """Return them as JSON for the script, also those on what the contact sheet does not show.
+
+    Examples
+    --------
+    >>> told_of_group([dict(image="i1", variant="v1", author="Ann", verdict="good", at="2031")])
+    '[["i1", "v1", "Ann", "good", "2031"]]'
+    """
+    parts = ("image", "variant", "author", "verdict", "at")
+    return json.dumps([[one[part] for part in parts] for one in verdicts], ensure_ascii=False)
 
 
 def said_of_cell(verdicts: Verdicts, image: str, variant: str) -> Html:

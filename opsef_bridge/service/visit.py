@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError, WorkerError
 from opsef_bridge.files import read_json
+from opsef_bridge.sweep.reporting import run_to_report
 
 __all__ = ["report_link"]
 
@@ -30,12 +31,12 @@ def report_link(invitation: Path, project: str, run: str | None = None) -> str:
     project : str
         Its id in the service: the name of its folder.
     run : str, optional
-        Id; the newest run by default.
+        Id; by default the newest run that is no batch.
 
     Raises
     ------
     NotFoundError
-        There is no such file, project or run, or the run has no report yet.
+        There is no such file, project or run, or the run has no report (yet).
     InputError
         The file is no invitation, or the service does not take its token.
     WorkerError
@@ -55,11 +56,8 @@ def report_link(invitation: Path, project: str, run: str | None = None) -> str:
         ) from None
     base = f"/v1/projects/{quote(project, safe='')}/runs"
     try:
-        if run is None:
-            runs = _ask(address, port, pin, token, "GET", base)["runs"]
-            run = runs[-1]["id"] if runs else None
-        if run is None:
-            raise NotFoundError(f"{project} has no run yet", hint="Start one: opsef sweep run")
+        runs = _ask(address, port, pin, token, "GET", base)["runs"]
+        run = run_to_report({one["id"]: one["purpose"] for one in runs}, run)
         path = f"{base}/{quote(run, safe='')}/report/ticket"
         link = _ask(address, port, pin, token, "POST", path)["path"]
     except OpsefError:

@@ -17,7 +17,7 @@ from opsef_bridge.compare.report_pictures import support_classes
 from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.compare.words import Confidence
 from opsef_bridge.config import Config
-from opsef_bridge.errors import OpsefError
+from opsef_bridge.errors import NotFoundError, OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.files import read_json, write_text
 from opsef_bridge.project import Run, read_csv
@@ -30,7 +30,7 @@ from opsef_bridge.sweep.reporting_pictures import drawings_of, labels_of, pictur
 from opsef_bridge.sweep.run import versions
 from opsef_bridge.sweep.verdicts import read_verdicts
 
-__all__ = ["report", "variant_snippet"]
+__all__ = ["report", "run_to_report", "variant_snippet"]
 
 PICTURE_BYTES = 9_000_000
 """Of pictures in a page, so that it stays below 12 MB; each image has an equal share."""
@@ -43,6 +43,35 @@ MOST_VARIANTS = 60
 
 MATRIX_SIDE = 24
 """Variants of the agreement matrix."""
+
+
+def run_to_report(purposes: Mapping[str, str], run: str | None = None) -> str:
+    """Return the id of the run whose report is meant.
+
+    Parameters
+    ----------
+    purposes : mapping of str to str
+        What each run is for (`Plan.purpose`), by id, oldest first.
+    run : str, optional
+        Id; by default the newest run that has a report, or will have one: not a batch.
+
+    Raises
+    ------
+    NotFoundError
+        That run is a batch, or there is no other.
+
+    Examples
+    --------
+    >>> run_to_report({"run-0001": "sweep", "run-0002": "batch"})
+    'run-0001'
+    """
+    newest = next((id for id in reversed(purposes) if purposes[id] != "batch"), None)
+    way = f"There is one of {newest}: opsef report {newest}" if newest else "Start a sweep first"
+    if run is not None and purposes.get(run) == "batch":
+        raise NotFoundError(f"{run} is a batch, and a batch has no report", hint=way)
+    if run is None and newest is None:
+        raise NotFoundError("there is no run with a report yet", hint=way)
+    return run or newest or ""
 
 
 @unit_kind("report")
@@ -136,6 +165,7 @@ def _group(
         supported=evidence is not None,
         verdicts=[v.to_json() for v in read_verdicts(job.project, job.run.id) if v.image in ids],
         memory=_memory(job.run, plan),
+        run=job.run.id,
     )  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def add_verdict(
         Another process holds the file for more than a minute.
     """
     given = {"image": image, "run": run or "", "variant": variant, "verdict": verdict}
-    at, by = now(), author or getpass.getuser()
+    at, by = now(), _name(author)
     found = _Known(project).checked(given)
     told = request or key_of("verdict", *found.values(), by, at)
     one = Verdict(at, by, **found, request=told)
@@ -150,7 +150,7 @@ def import_verdicts(project: Project, file: Path, *, author: str | None = None) 
     ----------
     file : Path
         With the columns ``image``, ``run``, ``variant``, ``verdict``, and maybe ``author`` and
-        ``at`` (ISO). Excel may have saved it.
+        ``at`` (ISO); a time to come is taken as now. Excel may have saved it.
     author : str, optional
         Of the rows that name none; the user of this process by default.
 
@@ -178,12 +178,13 @@ def import_verdicts(project: Project, file: Path, *, author: str | None = None) 
         raise InputError(
             f"{file} {what}", hint=f"Its first line must name {', '.join(NEEDED)}, then rows"
         )
-    known, default, read = _Known(project), author or getpass.getuser(), now()
+    known, default, read = _Known(project), _name(author), now()
     new = []
     for line, row in enumerate(rows, start=2):
         try:
             found = known.checked(row)
-            at = _time(row.get("at", "")) or read
+            # A clock that runs ahead must not outlive what the person says later.
+            at = min(_time(row.get("at", "")) or read, read)
         except OpsefError as error:
             raise InputError(f"{file}, line {line}: {error.message}", hint=error.hint) from None
         by = row.get("author", "").strip() or default
@@ -224,6 +225,10 @@ class _Known:
                 raise NotFoundError("there is no sweep yet", hint="Start one: opsef sweep run")
             self._plans[run] = folder.id, Plan.from_json(folder.plan())
         return self._plans[run]
+
+
+def _name(author: str | None) -> str:
+    return (author or "").strip() or getpass.getuser()
 
 
 def _append(project: Project, new: Iterable[Verdict]) -> list[Verdict]:

@@ -76,6 +76,19 @@ def decode(uri: str) -> PIL.Image.Image:
     return PIL.Image.open(io.BytesIO(base64.b64decode(uri.split(",", 1)[1])))
 
 
+def test_commands_name_the_run_and_none_adopts_a_consensus(swept: tuple[Project, Run]) -> None:
+    text = html.unescape(swept[1].report_file.read_text("utf-8"))
+    commands = re.findall(r"opsef adopt v\d+ --group [^<]*", text)
+    assert commands and all(one.endswith(f" --run {swept[1].id}") for one in commands)
+    [group, _] = page_of().groups
+    entries = [entry(1, family="consensus"), *group.entries[1:]]
+    made = replace(group, name="my cells", entries=entries, run="run-0007")
+    text = html.unescape(render(Page("p", "run-0007", "today", {}, [made])))
+    assert text.count("opsef rois export v0001 --run run-0007<") == 2
+    assert "opsef adopt v0001" not in text
+    assert text.count("opsef adopt v0002 --group 'my cells' --run run-0007<") == 1
+
+
 def test_page_has_all_sections_and_is_deterministic() -> None:
     text = render(page_of())
     assert re.findall("<h3>(.*?)</h3>", text)[:6] == [

@@ -12,9 +12,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from opsef_bridge.compare.report import render
 from opsef_bridge.project import Project, Run, read_csv
 from opsef_bridge.sweep.verdicts import add_verdict, import_verdicts, read_verdicts
 from tests.browser import Browser, opened
+from tests.report_pages import page_with
 
 PRESSED = "document.querySelector('#viewer [aria-pressed=true]')?.dataset.verdict ?? null"
 SAID = "document.querySelector('#viewer .told').textContent"
@@ -76,7 +78,8 @@ def test_keys_judge_and_take_back(page: Browser) -> None:
     assert page.run("document.querySelector('.export').disabled")
     page.press("ArrowDown", "ArrowDown", "g", "Escape")
     assert page.run("document.querySelector('.export').textContent") == "Export verdicts (1)"
-    page.until("document.activeElement.matches('.cell')")  # it takes the keys too
+    # It takes the keys too.
+    page.until("document.activeElement.matches('#g0 tbody tr:nth-child(3) .cell')")
     page.press("u")
     below = "document.activeElement.parentElement.querySelector('.said').textContent"
     assert page.run(below) == "1 under"
@@ -146,11 +149,83 @@ def test_recorded_verdicts_are_in_the_page_and_not_counted_twice(
     browser.open(run.report_file.as_uri())
     browser.run("localStorage.clear()")
     browser.reload()
-    cell = f"document.querySelector('#g0 .cell[data-variant={row['id']}][data-told]')"
+    which = f"[data-variant={row['id']}][data-image={image}]"
+    cell = f"document.querySelector('#g0 .cell{which}')"
     browser.run(f"{cell}.focus()")
     browser.press("m")
     below = f"{cell}.parentElement.querySelector('.said').textContent"
     assert browser.run(below) == "2 good, 1 over, 1 missed (yours: missed)"
+
+
+COUNT = "document.querySelector('.export').textContent"
+CELLS = [f"#g0 tbody tr:nth-child({row}) .cell[data-variant]" for row in (2, 3)]
+
+
+def press_on(page: Browser, cell: str, key: str) -> None:
+    page.run(f"document.querySelector({cell!r}).focus()")
+    page.press(key)
+
+
+@pytest.mark.parametrize("asleep", [False, True], ids=["awake", "asleep"])
+def test_two_tabs_lose_nothing_of_each_other(
+    page: Browser, swept: tuple[Project, Run], asleep: bool
+) -> None:
+    """`asleep`: the second tab is told of nothing and only finds it when it writes."""
+    one = page.new_tab()
+    page.size(1400, 1000)
+    if asleep:
+        page.ask(
+            "Page.addScriptToEvaluateOnNewDocument",
+            source="addEventListener('storage', (event) => event.stopImmediatePropagation())",
+        )
+    page.open(swept[1].report_file.as_uri())
+    two = page.turn_to(one)
+    try:
+        press_on(page, CELLS[0], "g")
+        assert page.run(COUNT) == "Export verdicts (1)"
+        page.turn_to(two)
+        if not asleep:
+            page.until(f"{COUNT} === 'Export verdicts (1)'")
+        press_on(page, CELLS[1], "o")
+        assert page.run(COUNT) == "Export verdicts (2)"
+        page.turn_to(one)
+        page.until(f"{COUNT} === 'Export verdicts (2)'")
+        # The newer word on a cell counts, and what was taken back does not come again.
+        press_on(page, CELLS[1], "u")
+        press_on(page, CELLS[0], "g")
+        assert page.run(COUNT) == "Export verdicts (1)"
+        page.turn_to(two)
+        press_on(page, CELLS[1], "m")
+        page.reload()
+        assert page.run(COUNT) == "Export verdicts (1)"
+        said = f"document.querySelector({CELLS[1]!r}).parentElement.querySelector('.said')"
+        assert page.run(f"{said}.textContent") == "1 missed"
+    finally:
+        page.turn_to(two)
+        page.close_tab()
+        page.turn_to(one)
+
+
+def test_sums_count_what_the_sheet_does_not_show(browser: Browser, tmp_path: Path) -> None:
+    unseen, hidden, seen = "i00029-x", "v2000", "v1001"
+    verdicts = [
+        {"image": image, "variant": variant, "verdict": verdict, "author": "Ann", "at": "2021"}
+        for image, variant, verdict in [
+            ("i00001-a", hidden, "missed"), (unseen, seen, "good"), ("i00077-z", seen, "under"),
+        ]
+    ]  # fmt: skip
+    file = tmp_path / "report.html"
+    file.write_text(render(page_with(["i00001-a"], [unseen], verdicts)), "utf-8")
+    browser.media()
+    browser.open(file.as_uri())
+    browser.run("localStorage.clear()")
+    browser.reload()
+    sums = "[...document.querySelectorAll('[data-of={}]')].map((e) => [e.textContent, {}])"
+    sort = "Number(e.dataset.sort)"
+    assert browser.run(sums.format(hidden, sort)) == [["1 missed", -1]]  # only the ranking
+    assert browser.run(sums.format(seen, sort)) == [["1 good", 1]] * 2
+    press_on(browser, f".cell[data-variant={seen}]", "g")
+    assert browser.run(sums.format(seen, sort)) == [["2 good", 2]] * 2
 
 
 def test_support_colours_the_outlines(page: Browser, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from opsef_bridge.errors import InputError, NotFoundError
 from opsef_bridge.project import Project, read_csv, write_csv
+from opsef_bridge.sweep import adopt, plan_batch, run_plan
+from opsef_bridge.sweep.reporting import run_to_report
 from opsef_bridge.sweep.verdicts import (
     COLUMNS,
     add_verdict,
@@ -18,7 +21,7 @@ from opsef_bridge.sweep.verdicts import (
     verdicts_file,
 )
 from tests.running import run_opsef
-from tests.small_projects import discs, swept
+from tests.small_projects import Here, discs, swept
 
 
 @pytest.fixture
@@ -119,8 +122,8 @@ def test_a_file_is_taken_over_once_and_by_its_times(project):
     write_csv(
         file,
         [
-            row | {"verdict": "good", "at": "2031-05-04T12:30:59.123Z"},
-            row | {"verdict": "over", "at": "2031-05-04T14:31:00+02:00", "author": "Bob"},
+            row | {"verdict": "good", "at": "2021-05-04T12:30:59.123Z"},
+            row | {"verdict": "over", "at": "2021-05-04T14:31:00+02:00", "author": "Bob"},
             row | {"verdict": "under", "at": "2001-01-01T00:00:00Z", "variant": "v0002"},
             row | {"verdict": "missed", "image": b},
         ],
@@ -135,8 +138,59 @@ def test_a_file_is_taken_over_once_and_by_its_times(project):
         ("Bob", "v0001", "over"),
     ]  # fmt: skip
     times = {one.author: one.at for one in read_verdicts(project) if one.image == a}
-    assert times["Bob"] == "2031-05-04T12:31:00+00:00"
-    assert now.at < times["Bob"]
+    assert times["Bob"] == "2021-05-04T12:31:00+00:00"
+    assert times["Bob"] < now.at
+
+
+def test_what_a_clock_ahead_said_does_not_win_for_ever(project):
+    a, _ = ids(project)
+    file = project.root / "exported.csv"
+    row = {"image": a, "run": "run-0001", "variant": "v0001", "verdict": "good"}
+    write_csv(file, [row | {"at": "2999-01-01T00:00:00Z"}], ["at", *row])
+    [one] = import_verdicts(project, file, author="Ann")
+    assert one.at < "2999"
+    add_verdict(project, a, "v0001", "over", author="Ann")
+    assert said(project) == [("Ann", "v0001", "over")]
+    assert import_verdicts(project, file, author="Ann") == []
+
+
+@pytest.mark.parametrize("name", ["", "   ", "\t\n"])
+def test_verdicts_without_a_name_are_those_of_the_user(project, name):
+    a, b = ids(project)
+    assert add_verdict(project, a, "v0001", "good", author=name).author == getpass.getuser()
+    file = project.root / "e.csv"
+    file.write_text(f"image,run,variant,verdict\n{b},run-0001,v0002,good\n", "utf-8")
+    assert import_verdicts(project, file, author=name)[0].author == getpass.getuser()
+    assert add_verdict(project, a, "v0001", "good", author=" Ann ").author == "Ann"
+
+
+def test_a_batch_has_no_report(project, monkeypatch, capfd):
+    def report(*words: str) -> tuple[int, str, str]:
+        return run_opsef(monkeypatch, capfd, "-p", project.root, "report", "--no-browser", *words)
+
+    adopt(project, "v0001")
+    assert run_plan(project, plan_batch(project), Here()).failed == 0
+    assert project.runs() == ["run-0001", "run-0002"]
+    code, out, _ = report()
+    assert code == 0 and out.strip().endswith("/run-0001/report.html")
+    code, _, error = report("run-0002")
+    assert code == 2 and "run-0002 is a batch, and a batch has no report" in error
+    assert "opsef report run-0001" in error
+    code, _, error = report("run-0009")
+    assert code == 2 and "there is no run 'run-0009'" in error
+    project.run("run-0001").report_file.unlink()
+    code, _, error = report()
+    assert code == 2 and "run-0001 has no report yet" in error and "resume run-0001" in error
+
+
+def test_there_may_be_no_run_with_a_report():
+    with pytest.raises(NotFoundError, match="no run with a report yet"):
+        run_to_report({})
+    with pytest.raises(NotFoundError, match="no run with a report yet"):
+        run_to_report({"run-0001": "batch"})
+    purposes = {"run-0001": "sweep", "run-0002": "refine", "run-0003": "batch"}
+    assert run_to_report(purposes) == "run-0002"
+    assert run_to_report(purposes, "run-0001") == "run-0001"
 
 
 @pytest.mark.parametrize(

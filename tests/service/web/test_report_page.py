@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import urllib.request
 
 import pytest
 
-from opsef_bridge.compare.report import service_policy
-from opsef_bridge.project import read_csv
+from opsef_bridge.compare.report import render, service_policy
+from opsef_bridge.errors import NotFoundError
+from opsef_bridge.project import Project, read_csv
 from opsef_bridge.service.pages import KEY_SECONDS, MOST, TICKET_SECONDS, Pages
 from opsef_bridge.service.people import invitation, invite, revoke, write_invitation
+from opsef_bridge.service.visit import report_link
+from opsef_bridge.sweep import adopt, plan_batch, run_plan
+from opsef_bridge.sweep.verdicts import add_verdict
 from tests.browser import opened
+from tests.report_pages import page_with
 from tests.running import run_opsef
+from tests.small_projects import Here
 
 TICKET = "/projects/demo/runs/run-0001/report/ticket"
 
@@ -191,6 +198,39 @@ def test_in_a_real_browser(root, start_server, tmp_path, monkeypatch, capfd) -> 
         # A link opens once.
         page.open(f"{running.url}/report/x")
         assert "used already" in page.run("document.body.textContent")
+
+
+def test_sums_from_the_service_count_what_the_sheet_does_not_show(
+    root, start_server, tmp_path
+) -> None:
+    project = Project(root / "demo")
+    shown, unseen = (entry.id for entry in project.images())
+    for image, author, verdict in [(shown, "Ada", "good"), (unseen, "Bob", "over")]:
+        add_verdict(project, image, "v0002", verdict, author=author)
+    project.run().report_file.write_text(
+        render(page_with([shown], [unseen], last="v0002")), "utf-8"
+    )
+    running = start_server(root)
+    file = write_invitation(tmp_path, invitation("Ada", invite(root, "Ada")[1], port=running.port))
+    with opened(tmp_path / "browser") as page:
+        page.open(report_link(file, "demo"))
+        sums = "[...document.querySelectorAll('[data-of=v0002]')]"
+        page.until(f"{sums}.some((e) => e.textContent)")
+        told = f"{sums}.map((e) => [e.textContent, e.dataset.sort])"
+        assert page.run(told) == [["1 good, 1 over", "0"]]
+        assert page.said == []
+
+
+def test_the_link_after_a_batch_is_to_the_sweep(root, start_server, tmp_path) -> None:
+    project = Project(root / "demo")
+    adopt(project, "v0001")
+    assert run_plan(project, plan_batch(project), Here()).failed == 0
+    running = start_server(root)
+    file = write_invitation(tmp_path, invitation("Ada", invite(root, "Ada")[1], port=running.port))
+    with urllib.request.urlopen(report_link(file, "demo"), timeout=60) as page:
+        assert 'data-run="run-0001"' in page.read().decode()
+    with pytest.raises(NotFoundError, match=r"run-0002 is a batch.* opsef report run-0001"):
+        report_link(file, "demo", "run-0002")
 
 
 @pytest.mark.parametrize(
