@@ -17,7 +17,7 @@ from opsef_bridge.analysis.embedding import Method, embed
 from opsef_bridge.analysis.exploring import write_page
 from opsef_bridge.analysis.features import features
 from opsef_bridge.analysis.gather import Gathered, Tell, gather_tables
-from opsef_bridge.analysis.plate import plate_grid
+from opsef_bridge.analysis.plate import plate_grid, well_summary
 from opsef_bridge.analysis.statistics import (
     as_sentences,
     compare_conditions,
@@ -64,6 +64,8 @@ class Wish:
         Features of embedding and clusters.
     plots : {"png", "svg", "pdf"} or None
         Kind of the plots; None makes none.
+    violin : bool
+        Violins instead of boxes.
     page : bool
         Whether the page to explore, ``plots/objects.html``, is written.
     seed : int
@@ -78,6 +80,7 @@ class Wish:
     count: int | None = None
     of: Sequence[str] | None = None
     plots: str | None = "png"
+    violin: bool = False
     page: bool = True
     seed: int = 0
 
@@ -137,6 +140,8 @@ def analyse(
     objects, more, axes = explored(found.objects, wish)
     by = wish.by or _default_by(project, objects)
     tables = {"objects": objects, "images": found.images}
+    if "well" in found.images:
+        tables["wells"] = well_summary(found.images)
     columns = list(wish.columns) or [name for name in objects if _is_shown(name)]
     compared, summary, told = _compared(objects, columns, by, wish)
     if summary is not None:
@@ -151,7 +156,7 @@ def analyse(
     files.append(write_columns(project.tables_folder, tables, ndim))
     if wish.plots is not None:
         tell(Event(0, 1, "drawing"))
-        plots = _plots(objects, found.images, columns, by, axes, ndim)
+        plots = _plots(objects, found.images, columns, by, axes, ndim, wish.violin)
         files += _written(project.root / "plots", plots, wish.plots)
     if wish.page and len(objects):
         tell(Event(0, 1, "cutting out objects"))
@@ -262,8 +267,8 @@ def _is_shown(name: str) -> bool:
 def _compared(
     objects: pd.DataFrame, columns: Sequence[str], by: str | None, wish: Wish
 ) -> tuple[pd.DataFrame | None, pd.DataFrame | None, list[str]]:
-    """Compare conditions by image; classes and clusters, of which an image has several, not."""
-    if by is None or by in ("class", "class_name", "cluster"):
+    """Compare conditions by image; not images themselves, nor what an image has several of."""
+    if by is None or by in ("class", "class_name", "cluster", wish.unit):
         return None, None, []
     if by not in objects:
         raise InputError(f"the table has no column {by!r}", hint="tables/columns.md lists them")
@@ -296,6 +301,7 @@ def _plots(
     by: str | None,
     axes: dict[str, tuple[str, str]],
     ndim: int,
+    violin: bool,
 ) -> Iterable[tuple[str, Figure]]:
     """Yield name and figure of each plot; figures are large, so one at a time."""
     from opsef_bridge.analysis.plots import box_plot, histogram, plate_map, scatter
@@ -305,7 +311,9 @@ def _plots(
     for column in columns:
         yield f"histogram_{column}", histogram(objects, column, by, unit=units.get(column, ""))
         if by:
-            yield f"box_{column}_by_{by}", box_plot(objects, column, by, unit=units[column])
+            kind = "violin" if violin else "box"
+            made = box_plot(objects, column, by, violin=violin, unit=units[column])
+            yield f"{kind}_{column}_by_{by}", made
     for one, two in zip(columns[:1] * len(columns), columns[1:], strict=False):
         labels = tuple(f"{name} ({units[name]})" if units[name] else name for name in (one, two))
         yield f"scatter_{one}_{two}", scatter(objects, one, two, by, labels=labels)

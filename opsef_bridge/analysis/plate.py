@@ -13,7 +13,7 @@ from opsef_bridge.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PLATES", "parse_well", "plate_grid"]
+__all__ = ["PLATES", "parse_well", "plate_grid", "well_summary"]
 
 WELL = re.compile(r"([A-Za-z]{1,2})[-_ ]?(\d{1,2})")
 PLATES = ((2, 3), (4, 6), (6, 8), (8, 12), (16, 24), (32, 48))
@@ -84,3 +84,34 @@ def plate_grid(table: pd.DataFrame, column: str, well: str = "well") -> NDArray[
     grid = np.full(count.shape, np.nan)
     np.divide(total, count, out=grid, where=count > 0)
     return grid.reshape(shape)
+
+
+def well_summary(images: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per well.
+
+    Parameters
+    ----------
+    images : DataFrame
+        One row per image, with ``well``, ``objects`` and maybe ``plate``.
+
+    Returns
+    -------
+    DataFrame
+        ``plate`` (if there is one), ``well``, ``images`` and ``objects``, how many; the mean over
+        the images of every other column of numbers. Images whose well is empty are left out.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> images = pd.DataFrame({"well": ["A01", "A01", ""], "objects": [1, 3, 9], "covered": 0.5})
+    >>> well_summary(images)
+      well  images  objects  covered
+    0  A01       2        4      0.5
+    """
+    keys = [name for name in ("plate", "well") if name in images]
+    some = images[images["well"].astype(str) != ""]
+    grouped = some.groupby(keys, sort=True)
+    table = grouped.agg(images=("objects", "size"), objects=("objects", "sum")).reset_index()
+    numbers = [name for name in images if images[name].dtype.kind in "iuf" and name not in table]
+    means = grouped[numbers].mean().reset_index()
+    return table.merge(means, on=keys)

@@ -66,8 +66,12 @@ def image_values(
     Raises
     ------
     InputError
-        A column is not there or holds no numbers, or a unit is in two conditions.
+        A column is not there or holds no numbers, `by` is `unit`, or a unit is in two conditions.
     """
+    if by == unit:
+        raise InputError(
+            f"conditions and what counts once are both {by!r}", hint="Choose another column"
+        )
     for name in (column, by, unit):
         if name not in objects:
             raise InputError(

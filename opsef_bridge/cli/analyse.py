@@ -68,6 +68,7 @@ def analyse(
         typer.Option("--feature", help="Feature of embedding and clusters (repeatable; all)."),
     ] = None,
     plots: Annotated[PlotKind, typer.Option("--plots", help="Kind of the plots.")] = PlotKind.PNG,
+    violin: Annotated[bool, typer.Option("--violin", help="Violins instead of boxes.")] = False,
     page: Annotated[
         bool, typer.Option("--page/--no-page", help="Write plots/objects.html, to explore in.")
     ] = True,
@@ -90,7 +91,7 @@ def analyse(
         by=by, unit=unit, reference=reference, columns=column or (),
         embed=tuple(one.value for one in embed) if embed else ("pca",),
         cluster=cluster.value if cluster else None, count=clusters, of=feature or None,
-        plots=plots.value, page=page, seed=seed,
+        plots=plots.value, violin=violin, page=page, seed=seed,
     )  # fmt: skip
     with console.progress("Analysing") as tell:
         done = do(

@@ -162,13 +162,16 @@ def test_the_command_writes_tables_that_say_what_they_hold(project, monkeypatch,
 def test_the_command_for_machines_and_its_wishes(project, monkeypatch, capfd):
     words = ["--json", "analyse", "v0001", "--image", "i00001-a", "--image", "i00002-b",
              "--embed", "tsne", "--cluster", "ward", "--clusters", "2", "--plots", "svg",
-             "--feature", "area", "--feature", "solidity", "--column", "area"]  # fmt: skip
+             "--feature", "area", "--feature", "solidity", "--column", "area", "--by", "image",
+             "--violin", "--no-page"]  # fmt: skip
     code, out, _ = run_opsef(monkeypatch, capfd, "-p", project.root, *words)
     told = json.loads(out)
     assert code == 0 and told["images"] == 2 and told["failed"] == []
     objects = pd.read_parquet(project.tables_folder / "objects.parquet")
     assert len(objects) == told["objects"] and set(objects["cluster"]) == {1, 2}
     assert objects[["tsne_1", "tsne_2"]].notna().all(axis=None)
+    assert (project.root / "plots" / "violin_area_by_image.svg").is_file()
+    assert not (project.root / "plots" / "objects.html").exists()
     drawn = (project.root / "plots" / "tsne.svg").read_text("utf-8")
     assert ">cluster</text>" in drawn and "<!-- Date" not in drawn
 
@@ -204,6 +207,10 @@ def test_a_plate_is_drawn_where_wells_are_known(project):
     done = analyse(project, Wish(columns=["area"]), variant=variant_of(project, "v0001"))
     names = {file.name for file in done.files}
     assert {"plate_P1_objects.png", "plate_P1_area_median.png"} <= names
+    found = pd.read_csv(project.tables_folder / "wells.csv")
+    assert found["well"].tolist() == wells and set(found["images"]) == {1}
+    assert found["objects"].sum() == len(done.objects)
+    np.testing.assert_allclose(found["area_median"], done.images["area_median"])
 
 
 def test_too_few_objects_for_an_embedding_cost_only_that(project):

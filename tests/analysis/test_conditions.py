@@ -142,6 +142,8 @@ def test_units_may_be_wells_and_must_be_in_one_condition():
     table = measured(4, 10, 1.0, seed=1)
     table["well"] = [f"{name[:2]}{int(name[-1]) // 2}" for name in table["image"]]
     assert len(image_values(table, "area", "treatment", unit="well")) == 4
+    with pytest.raises(InputError, match="both 'image'"):
+        image_values(table, "area", "image")
     table["well"] = "A1"
     with pytest.raises(InputError, match="well A1 is in 2 conditions"):
         image_values(table, "area", "treatment", unit="well")
