@@ -12,7 +12,7 @@ import numpy as np
 
 from opsef_bridge.analysis.clusters import Kind, cluster
 from opsef_bridge.analysis.conditions import read_conditions
-from opsef_bridge.analysis.dictionary import describe
+from opsef_bridge.analysis.dictionary import describe, units_shown
 from opsef_bridge.analysis.embedding import Method, embed
 from opsef_bridge.analysis.exploring import write_page
 from opsef_bridge.analysis.features import features
@@ -307,7 +307,7 @@ def _plots(
     from opsef_bridge.analysis.plots import box_plot, histogram, plate_map, scatter
 
     described = describe(objects.dtypes.to_dict(), set(objects["unit"]), ndim)
-    units = {one.name: one.unit for one in described}
+    units = units_shown(described)
     for column in columns:
         yield f"histogram_{column}", histogram(objects, column, by, unit=units.get(column, ""))
         if by:

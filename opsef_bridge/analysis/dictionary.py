@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-__all__ = ["Column", "as_markdown", "describe"]
+__all__ = ["Column", "as_markdown", "describe", "units_shown"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,17 @@ def describe(dtypes: Mapping[str, object], units: Iterable[str], ndim: int = 2) 
         told = "text" if str(dtype) in ("object", "str", "string") else str(dtype)
         found.append(Column(name, told, shown.get(kind, kind), meaning))
     return found
+
+
+def units_shown(columns: Iterable[Column]) -> dict[str, str]:
+    """Return the unit of each column for an axis; none where each row has its own.
+
+    Examples
+    --------
+    >>> units_shown(describe({"area": "float64"}, ["um", "pixel"]))
+    {'area': ''}
+    """
+    return {one.name: "" if "`" in one.unit else one.unit for one in columns}
 
 
 def as_markdown(title: str, columns: Iterable[Column]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from opsef_bridge.analysis.dictionary import describe
+from opsef_bridge.analysis.dictionary import describe, units_shown
 from opsef_bridge.analysis.embedding import drawn_rows
 from opsef_bridge.analysis.page import MOST_POINTS, PageData, number_columns, render_page
 from opsef_bridge.analysis.thumbnails import STEPS, Sheet, make_sheets, places_on
@@ -70,7 +70,7 @@ def write_page(
     some = objects.iloc[rows].reset_index(drop=True)
     cut = _thumbnails(project, some)
     ndim = 3 if "centroid_z" in some else 2
-    units = {one.name: one.unit for one in describe(some.dtypes.to_dict(), set(some["unit"]), ndim)}
+    units = units_shown(describe(some.dtypes.to_dict(), set(some["unit"]), ndim))
     x, y = _axes(some)
     page = PageData(
         project=project.root.name,

@@ -120,17 +120,18 @@ def cut_tiles(
     [0, 4, 4, 4, 4, 0]
     """
     colour = image.ndim == labels.ndim + 1
-    if image.shape[: labels.ndim] != labels.shape or image.ndim > labels.ndim + 1:
+    shape = (*labels.shape, 3) if colour else labels.shape
+    if image.shape != shape:
         raise InputError(
             f"an image of shape {image.shape} has no thumbnails of labels of shape {labels.shape}",
-            hint="Both must be of the same crop and projection",
+            hint="Both must be of the same crop and projection; colours are red, green and blue",
         )
     low, high = _boxes(labels, ids)
     limits = _limits(image, colour)
     wanted = np.ceil(MARGIN * (high[-2:] - low[-2:]).max(axis=0)) if len(ids) else np.zeros(0)
     typical = np.median(wanted) if len(ids) else 0
-    shape = (len(ids), size, size)
-    tiles = Tiles(np.zeros((*shape, 3) if colour else shape, np.uint8), np.zeros(shape, bool))
+    room = (len(ids), size, size)
+    tiles = Tiles(np.zeros((*room, 3) if colour else room, np.uint8), np.zeros(room, bool))
     for k, label in enumerate(ids):
         side = max(int(max(wanted[k], typical)), 3)
         plane = _plane(labels, int(label), low[:, k], high[:, k])

@@ -98,6 +98,9 @@ def test_what_does_not_fit_is_refused():
     labels = np.ones((4, 4), int)
     with pytest.raises(InputError, match="shape"):
         cut_tiles(np.zeros((4, 5)), labels, [1])
+    for shape in ((4, 4, 1), (4, 4, 2), (4, 4, 4), (4, 4, 3, 1), (4,)):
+        with pytest.raises(InputError, match="shape"):
+            cut_tiles(np.zeros(shape, np.uint8), labels, [1])
     with pytest.raises(InputError, match="no object 9"):
         cut_tiles(np.zeros((4, 4)), labels, [1, 9])
     assert cut_tiles(np.zeros((4, 4)), labels, []).pictures.shape == (0, 48, 48)
