@@ -166,6 +166,12 @@ def press_on(page: Browser, cell: str, key: str) -> None:
     page.press(key)
 
 
+def until_kept(page: Browser, *verdicts: str) -> None:
+    """Wait until this tab's process sees what another one wrote: that takes a moment."""
+    kept = "JSON.parse(Object.values(localStorage)[0] ?? '[]').map(([, own]) => own.verdict)"
+    page.until(f"{kept}.sort().join() === '{','.join(sorted(verdicts))}'")
+
+
 @pytest.mark.parametrize("asleep", [False, True], ids=["awake", "asleep"])
 def test_two_tabs_lose_nothing_of_each_other(
     page: Browser, swept: tuple[Project, Run], asleep: bool
@@ -184,6 +190,7 @@ def test_two_tabs_lose_nothing_of_each_other(
         press_on(page, CELLS[0], "g")
         assert page.run(COUNT) == "Export verdicts (1)"
         page.turn_to(two)
+        until_kept(page, "good")
         if not asleep:
             page.until(f"{COUNT} === 'Export verdicts (1)'")
         press_on(page, CELLS[1], "o")
@@ -195,6 +202,7 @@ def test_two_tabs_lose_nothing_of_each_other(
         press_on(page, CELLS[0], "g")
         assert page.run(COUNT) == "Export verdicts (1)"
         page.turn_to(two)
+        until_kept(page, "none", "under")
         press_on(page, CELLS[1], "m")
         page.reload()
         assert page.run(COUNT) == "Export verdicts (1)"
