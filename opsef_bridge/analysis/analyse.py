@@ -135,7 +135,6 @@ def analyse(
     wish = wish or Wish()
     found = gather_tables(project, images, variant=variant, revision=revision, tell=tell)
     found, said = add_conditions(project, found)
-    found = _named_classes(found, project.config.classes)
     tell(Event(0, 1, "comparing"))
     objects, more, axes = explored(found.objects, wish)
     by = wish.by or _default_by(project, objects)
@@ -169,7 +168,7 @@ def analyse(
 
 
 def add_conditions(project: Project, found: Gathered) -> tuple[Gathered, list[str]]:
-    """Join the file of ``analyse.conditions`` to both tables.
+    """Join the file of ``analyse.conditions`` to both tables, and the names of the classes.
 
     Returns
     -------
@@ -177,6 +176,7 @@ def add_conditions(project: Project, found: Gathered) -> tuple[Gathered, list[st
     list of str
         Sentences.
     """
+    found = _named_classes(found, project.config.classes)
     name = project.config.analyse.conditions
     if name is None:
         return found, []
@@ -336,7 +336,10 @@ def _plots(
 def _written(folder: Path, plots: Iterable[tuple[str, Figure]], kind: str) -> list[Path]:
     from opsef_bridge.analysis.plots import save_figure
 
-    return [
-        save_figure(figure, folder / f"{re.sub(r'[^A-Za-z0-9-]+', '_', name).strip('_')}.{kind}")
-        for name, figure in plots
-    ]
+    written: dict[Path, None] = {}
+    for name, figure in plots:
+        plain = re.sub(r"[^\w-]+", "_", name).strip("_")
+        places = (folder / f"{plain}{end}.{kind}" for end in ("", *range(2, 1000)))
+        file = next(place for place in places if place not in written)
+        written[save_figure(figure, file)] = None
+    return list(written)

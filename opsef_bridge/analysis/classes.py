@@ -32,6 +32,7 @@ KIND = "classes"
 
 WANTED = ("image", "label", "class")
 ORIGIN = ("run", "variant", "revision")
+LARGEST = {"label": 2**31 - 1, "class": LARGEST_CLASS}
 
 
 def class_number(names: Mapping[int, str], text: str) -> int:
@@ -104,6 +105,15 @@ def read_classes(file: Path) -> pd.DataFrame:
             hint=f"It needs {', '.join(WANTED)}; its first line is {first!r}",
         )
     rows = [_row(file, number, row) for number, row in enumerate(reader, start=2)]
+    said: dict[tuple[str, ...], int] = {}
+    for number, row in enumerate(rows, start=2):
+        key = (row["image"], str(row["label"]), *(row[name] for name in ORIGIN))
+        if said.setdefault(key, row["class"]) != row["class"]:
+            raise InputError(
+                f"{file.name} line {number} gives object {row['label']} of {row['image']} the "
+                f"class {row['class']}, a line before {said[key]}",
+                hint="Keep one of them",
+            )
     return pd.DataFrame(rows, columns=[*WANTED, *ORIGIN])
 
 
@@ -192,10 +202,10 @@ def _row(file: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
     cells = {name: str(row.get(name) or "").strip() for name in (*WANTED, *ORIGIN)}
     for name in ("label", "class"):
         text = cells[name].removesuffix(".0")
-        if not text.isdecimal():
+        if not text.isdecimal() or int(text) > LARGEST[name]:
             raise InputError(
                 f"{file.name} line {number}: {name} is {cells[name]!r}",
-                hint="Labels and classes are numbers",
+                hint=f"Labels and classes are whole numbers, at most {LARGEST[name]} here",
             )
         cells[name] = text
     return {**cells, "label": int(cells["label"]), "class": int(cells["class"])}

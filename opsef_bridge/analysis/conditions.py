@@ -116,8 +116,9 @@ def read_conditions(file: Path) -> Conditions:
         raise InputError(f"{file.name} is no UTF-8 text", hint="Save it as CSV UTF-8") from None
     first = text.partition("\n")[0]
     sign = max(",;\t", key=first.count)
-    rows = list(csv.DictReader(io.StringIO(text), delimiter=sign))
-    names = [name.strip() for name in first.split(sign)] if first.strip() else []
+    reader = csv.DictReader(io.StringIO(text), delimiter=sign)
+    names = [name.strip() for name in reader.fieldnames or ()]
+    rows = list(reader)
     by = next((by for by in JOINED_BY if set(by) <= set(names)), None)
     if by is None:
         raise InputError(
@@ -128,6 +129,11 @@ def read_conditions(file: Path) -> Conditions:
     found: dict[tuple[str, ...], dict[str, str]] = {}
     for number, row in enumerate(rows, start=2):
         cells = {(name or "").strip(): (value or "").strip() for name, value in _pairs(row)}
+        if not all(cells.get(name) for name in by):
+            raise InputError(
+                f"{file.name} line {number} has no {' and no '.join(by)}",
+                hint="Each row says which image it is about",
+            )
         key = tuple(_well(cells[name]) if "well" in by else cells[name] for name in by)
         rest = {name: value for name, value in cells.items() if name and name not in by}
         if found.setdefault(key, rest) != rest:

@@ -117,8 +117,8 @@ def gather_tables(
             table = _cut_by_box(table, of.box)
             y, x, height, width = of.box
             said.append(
-                f"{entry.id}: only {width} x {height} px at x {x}, y {y} were segmented by "
-                f"{of.variant}; objects at their edge count as touching the border"
+                f"{entry.id}: only {width} x {height} px at x {x}, y {y} were segmented; objects "
+                "at their edge count as touching the border"
             )
         tables.append(_with_keys(table, of))
         summaries.append(image_summary(table, entry, of, subject.objects.labels))
@@ -237,7 +237,7 @@ def _made_from(project: Project, subject: Subject) -> Base:
     while at.revision and at.revision not in seen:
         seen.add(at.revision)
         at = history.get(at.revision).base
-    return Base(revision=base.revision, run=at.run, variant=at.variant)
+    return Base(revision=base.revision, run=at.run, variant=at.variant, box=at.box)
 
 
 def _cut_by_box(table: pd.DataFrame, box: tuple[int, ...]) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def classify(
     """Give objects classes, and save them as revisions that Fiji shows in colours."""
     from opsef_bridge.analysis.classes import save_classes
     from opsef_bridge.analysis.classify import by_clusters, by_file, by_gate, by_learning
-    from opsef_bridge.errors import InputError
+    from opsef_bridge.errors import InputError, StaleError
     from opsef_bridge.exchange.sources import variant_of
 
     ways = {"--where": where, "--cluster": cluster, "--learn": learn or None, "--from": source}
@@ -76,6 +76,14 @@ def classify(
         )
     if (where is None) != (number is None):
         raise InputError("--where and --class go together", hint="--where 'area > 200' --class 2")
+    if run and not variant:
+        raise InputError(f"{run} was named without a variant", hint="Name one of its variants")
+    if source is not None and (variant or image):
+        raise InputError(
+            f"{source.name} says of which objects its classes are, and {variant or image[0]} was "
+            "named too",
+            hint="Leave the variant and --image out; the columns run, variant, revision name them",
+        )
     project, console = Context.project(), Context.console
     chosen = variant_of(project, variant, run) if variant else None
     if source is not None:
@@ -96,7 +104,12 @@ def classify(
             save_classes(project, found.classes, author=author or getpass.getuser(), why=found.why)
         )
     for one in done:
-        if one.error:
+        if isinstance(one.error, StaleError):
+            console.say(
+                f"{one.image}: its objects were edited since {variant or 'this'}; leave the "
+                "variant out to classify the newest edits"
+            )
+        elif one.error:
             console.say(f"{one.image}: {one.error}")
         elif one.saved:
             console.say(f"{one.image}: {one.saved.revision.id} ({found.why})")

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from opsef_bridge.analysis.analyse import Wish, analyse
+from opsef_bridge.analysis.classes import save_classes
 from opsef_bridge.analysis.gather import gather_tables, joined
 from opsef_bridge.errors import ImageError, InputError, NotFoundError
 from opsef_bridge.exchange.saving import How, save_objects
@@ -102,6 +103,12 @@ def test_of_a_crop_density_and_border_are_those_of_the_crop(tmp_path):
     touching = found.objects.loc[found.objects["touches_border"], "label"]
     assert cut and set(touching) == cut
     assert "only 64 x 64 px" in found.said[0]
+    of_one = found.objects.head(1).assign(**{"class": 1})
+    [saved] = save_classes(project, of_one, author="Ada", why="this test")
+    assert saved.saved  # the crop is that of the revision too
+    [after] = gather_tables(project).images.to_dict("records")
+    assert after["density"] == pytest.approx(after["objects"] / 64**2)
+    assert after["touching_border"] == len(cut) and after["covered"] == image["covered"]
 
 
 def test_one_bad_image_costs_only_itself(project):

@@ -166,6 +166,8 @@ def test_one_bad_image_costs_only_itself(project, opsef, tmp_path):
         ("image,label,class\na,x,1\n", "line 2: label is 'x'"),
         ("image,label,class\na,1,1\na,1,-2\n", "line 3: class is '-2'"),
         ("", "no column image, label, class"),
+        ("image,label,class\na,1,7\na,1,7\na,1,8\n", "line 4 gives object 1 of a the class 8"),
+        ("image,label,class\na,99999999999999999999,1\n", "line 2: label is '99999"),
     ],
 )
 def test_files_that_cannot_be_understood_are_refused(tmp_path, text, told):
@@ -199,3 +201,21 @@ def test_classes_have_numbers_and_names():
     assert class_number({2: "dividing"}, "dividing") == 2 and class_number({}, "0") == 0
     with pytest.raises(InputError, match="255"):
         class_number({}, "256")
+
+
+def test_a_file_names_its_objects_itself(opsef, tmp_path):
+    file = tmp_path / "classes.csv"
+    file.write_text("image,label,class\ni00001-a,1,1\n", "utf-8")
+    for words in (["v0001"], ["--image", "i00001-a"]):
+        code, _, err = opsef("classify", *words, "--from", file)
+        assert code == 2 and "Leave the variant and --image out" in err
+    code, _, err = opsef("classify", "--run", "run-0001", "--where", "area > 1", "--class", "1")
+    assert code == 2 and "without a variant" in err
+
+
+def test_a_variant_that_was_edited_since_is_refused_with_the_way_out(project, opsef):
+    opsef("classify", "v0001", "--where", "area > 120", "--class", "1")
+    code, out, _ = opsef("classify", "v0001", "--where", "area > 100", "--class", "2")
+    assert code == 1 and "leave the variant out" in out
+    code, _, _ = opsef("classify", "--where", "area > 100", "--class", "2")
+    assert code == 0 and set(classes(project, IMAGES[0]).values()) == {2}

@@ -41,6 +41,7 @@ def told(tmp_path, text: str, encoding: str = "utf-8"):
         "image;drug\na.tif;none\nb;taxol\n",
         "file\tdrug\r\ndata/a.tif\tnone\r\nb.tif\ttaxol\r\n",
         "\ufeffid, drug \ni00001-a , none\nb.tif,taxol\n",
+        '"image","drug"\n"i00001-a","none"\n"b.tif","taxol"\n',
     ],
 )
 def test_images_are_named_by_id_or_file(tmp_path, text):
@@ -62,7 +63,8 @@ def test_wells_are_named_with_and_without_their_plate(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [("", "columns are none"), ("drug,dose\na,b\n", "drug, dose"),
-     ("image,drug\na,none\na,taxol\n", "line 3 says something else of a")],
+     ("image,drug\na,none\na,taxol\n", "line 3 says something else of a"),
+     ("drug,image\nnone,a\nb\n", "line 3 has no image")],
 )  # fmt: skip
 def test_files_that_say_nothing_or_two_things_are_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
