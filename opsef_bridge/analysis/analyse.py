@@ -40,6 +40,9 @@ SHOWN = ("area", "circularity", "mean_intensity")
 
 MOST_PLATES = 12
 
+OURS = re.compile(r"cluster|predicted_class|probability|(pca|tsne|umap)_[12]")
+"""Columns that an analysis adds."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -135,6 +138,8 @@ def analyse(
     wish = wish or Wish()
     found = gather_tables(project, images, variant=variant, revision=revision, tell=tell)
     found, said = add_conditions(project, found)
+    if project.config.analyse.background != "none" and not _has_background(found.objects):
+        said.append("No background is taken off: images.measure names no channel to measure.")
     tell(Event(0, 1, "comparing"))
     objects, more, axes = explored(found.objects, wish)
     by = wish.by or _default_by(project, objects)
@@ -142,17 +147,13 @@ def analyse(
     if "well" in found.images:
         tables["wells"] = well_summary(found.images)
     columns = list(wish.columns) or [name for name in objects if _is_shown(name)]
-    compared, summary, told = _compared(objects, columns, by, wish)
-    if summary is not None:
-        tables["conditions"] = summary
-    if compared is not None:
-        tables["comparison"] = compared
     ndim = 3 if "centroid_z" in objects else 2
-    decimal = project.config.analyse.decimal
-    files: list[Path] = []
-    for name, table in tables.items():
-        files += write_table(project.tables_folder, name, table, decimal=decimal, ndim=ndim)
-    files.append(write_columns(project.tables_folder, tables, ndim))
+    files = _write(project, tables, ndim)
+    compared, summary, told = _compared(objects, columns, by, wish)
+    more_tables = {"conditions": summary, "comparison": compared}
+    there = {name: table for name, table in more_tables.items() if table is not None}
+    files += _write(project, there, ndim)
+    files.append(write_columns(project.tables_folder, tables | there, ndim))
     if wish.plots is not None:
         tell(Event(0, 1, "drawing"))
         plots = _plots(objects, found.images, columns, by, axes, ndim, wish.violin)
@@ -165,6 +166,14 @@ def analyse(
     tell(Event(1, 1, "done"))
     sentences = (*found.said, *said, *more, *told)
     return Analysed(objects, found.images, compared, tuple(files), sentences, found.failed)
+
+
+def _write(project: Project, tables: dict[str, pd.DataFrame], ndim: int) -> list[Path]:
+    files: list[Path] = []
+    for name, table in tables.items():
+        decimal = project.config.analyse.decimal
+        files += write_table(project.tables_folder, name, table, decimal=decimal, ndim=ndim)
+    return files
 
 
 def add_conditions(project: Project, found: Gathered) -> tuple[Gathered, list[str]]:
@@ -186,7 +195,8 @@ def add_conditions(project: Project, found: Gathered) -> tuple[Gathered, list[st
     rows = [at[image] for image in found.objects["image"]]
     objects = found.objects.copy()
     for column in new:
-        name = f"condition_{column}" if column in objects else column
+        taken = column in objects or OURS.fullmatch(column)
+        name = f"condition_{column}" if taken else column
         objects[name] = images[column].to_numpy(object)[rows]
     return replace(found, objects=objects, images=images), said
 
@@ -254,10 +264,15 @@ def _named_classes(found: Gathered, names: dict[int, str]) -> Gathered:
 def _default_by(project: Project, objects: pd.DataFrame) -> str | None:
     name = project.config.analyse.conditions
     told = read_conditions(project.root / name).columns if name else []
-    for column in [*told, "class", "group"]:
+    given = [column for name in told for column in (f"condition_{name}", name)]
+    for column in [*given, "class", "group"]:
         if column in objects and objects[column].nunique() > 1:
             return column
     return None
+
+
+def _has_background(objects: pd.DataFrame) -> bool:
+    return any(name.startswith("background_") for name in objects)
 
 
 def _is_shown(name: str) -> bool:
@@ -272,7 +287,10 @@ def _compared(
         return None, None, []
     if by not in objects:
         raise InputError(f"the table has no column {by!r}", hint="tables/columns.md lists them")
-    tables, summaries, said = [], [], []
+    if by in columns:
+        raise InputError(f"{by!r} cannot be compared by itself", hint="Name another column: --by")
+    columns, said = _comparable(objects, columns)
+    tables, summaries = [], []
     for column in columns:
         values = image_values(objects, column, by, unit=wish.unit)
         summary = summarise_conditions(values, seed=wish.seed)
@@ -282,6 +300,21 @@ def _compared(
             said += as_sentences(table, column, wish.unit)
             tables.append(table.assign(column=column))
     return _below(tables), _below(summaries), said
+
+
+def _comparable(objects: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The columns that mean the same in every row: no lengths in micrometres and in pixels."""
+    units = units_shown(describe(objects.dtypes.to_dict(), set(objects["unit"])))
+    known = describe({name: objects[name].dtype for name in objects}, ["um"])
+    own = [one.name for one in known if one.unit.startswith(("um", "1/um")) and not units[one.name]]
+    left = [name for name in columns if name in own]
+    said = []
+    if left:
+        said.append(
+            f"Not compared, since images are in {' and in '.join(sorted(set(objects['unit'])))}: "
+            f"{', '.join(left)}. Give the pixel sizes in images/index.csv."
+        )
+    return [name for name in columns if name not in left], said
 
 
 def _below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame | None:

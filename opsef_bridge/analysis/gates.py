@@ -14,8 +14,8 @@ tightest binding:
 
 Numbers are written ``12``, ``0.5`` or ``1e3``, text in quotes. A column is written by its name;
 in backquotes where that is no word: ```1st channel` > 5``. A column of yes and no is a condition
-by itself: ``not touches_border``. Whatever is compared with a missing value (NaN) does not hold,
-``!=`` and ``not in`` too; ``not (...)`` turns that into yes, as it does with any condition.
+by itself: ``not touches_border``. Whatever is compared with a missing value (NaN, empty text) does
+not hold, ``!=`` and ``not in`` too; ``not (...)`` turns that into yes, as with any condition.
 """
 
 from __future__ import annotations
@@ -364,7 +364,7 @@ def _array(column: pd.Series) -> np.ndarray:
         return column.fillna(False).to_numpy(bool)
     if column.dtype.kind in "iuf" or str(column.dtype).startswith(("Int", "UInt", "Float")):
         return column.to_numpy(float, na_value=np.nan)
-    missing = column.isna().to_numpy()
+    missing = column.isna().to_numpy() | (column == "").to_numpy(bool)
     return np.array(
         [None if no else str(value) for no, value in zip(missing, column, strict=True)], object
     )

@@ -56,7 +56,8 @@ def image_values(
         Of the objects of an image.
     unit : str
         What is drawn anew and counts once: ``image``, or a column of what images are taken from,
-        such as ``well`` or ``patient``, where that is what was treated.
+        such as ``well`` (with its ``plate``, if there is one) or ``patient``, where that is what
+        was treated. Rows that have none are left out.
 
     Returns
     -------
@@ -79,7 +80,11 @@ def image_values(
             )
     if objects[column].dtype.kind not in "iufb":
         raise InputError(f"the column {column!r} holds no numbers", hint="Choose another one")
+    if unit == "well" and "plate" in objects:  # A01 of one plate is not A01 of another
+        whole = objects["plate"].astype(str) + " " + objects["well"].astype(str)
+        objects = objects.assign(well=whole.where(objects["well"].astype(str) != "", ""))
     there = objects[by].notna() & (objects[by].astype(str) != "")
+    there &= objects[unit].notna() & (objects[unit].astype(str) != "")
     some = objects.loc[there, [by, unit, column]].dropna(subset=[column])
     some = some.assign(**{column: some[column].astype(float)})
     mixed = some.groupby(unit)[by].nunique()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -32,8 +34,6 @@ def ready(tmp_path_factory):
 @pytest.fixture
 def project(ready, tmp_path):
     """A copy, since some tests write into it."""
-    import shutil
-
     from opsef_bridge.project import Project
 
     shutil.copytree(ready.root, tmp_path / "project")
@@ -203,9 +203,38 @@ def test_a_run_without_its_variant_is_refused(project, monkeypatch, capfd):
     assert code == 2 and "without a variant" in err
 
 
-def test_a_plate_is_drawn_where_wells_are_known(project):
-    from dataclasses import replace
+@pytest.mark.parametrize("name", ["group", "class", "area", "class_name", "cluster"])
+def test_a_condition_may_have_any_name(project, name):
+    rows = "".join(f"{image},{kind}\n" for image, kind in zip("abcd", "ccdd", strict=True))
+    (project.root / "conditions.csv").write_text(f"image,{name}\n{rows}", "utf-8")
+    configured(project, "conditions: conditions.csv")
+    wish = Wish(plots=None, page=False, cluster="ward", count=2)
+    done = analyse(project, wish, variant=variant_of(project, "v0001"))
+    assert set(done.objects[f"condition_{name}"]) == {"c", "d"}
+    assert set(done.compared["condition"]) == {"d"} and set(done.compared["units"]) == {2}
+    assert done.objects["cluster"].dtype == np.int64
 
+
+def test_what_has_other_units_is_not_compared_and_it_is_said(project):
+    sized = {"pixel_size_x": 0.5, "pixel_size_y": 0.5, "unit": "um"}
+    entries = [replace(e, **sized) if n < 2 else e for n, e in enumerate(project.images())]
+    project.write_images(replace(e, group="ab"[n // 2]) for n, e in enumerate(entries))
+    wish = Wish(plots=None, page=False, by="group", columns=["area", "solidity"])
+    done = analyse(project, wish, variant=variant_of(project, "v0001"))
+    assert set(done.compared["column"]) == {"solidity"}
+    assert any("Not compared, since images are in pixel and in um: area" in s for s in done.said)
+
+
+def test_the_tables_are_written_before_what_cannot_be_compared(project):
+    for wish in (Wish(by="nonsense"), Wish(by="area", columns=["area"]), Wish(reference="zzz")):
+        shutil.rmtree(project.tables_folder, ignore_errors=True)
+        project.write_images(replace(e, group="ab"[n // 2]) for n, e in enumerate(project.images()))
+        with pytest.raises(InputError):
+            analyse(project, wish, variant=variant_of(project, "v0001"))
+        assert (project.tables_folder / "objects.csv").is_file()
+
+
+def test_a_plate_is_drawn_where_wells_are_known(project):
     wells = ["A01", "A02", "B01", "B02"]
     project.write_images(
         replace(entry, more={"plate": "P1", "well": well})

@@ -151,6 +151,16 @@ def test_units_may_be_wells_and_must_be_in_one_condition():
         image_values(table, "area", "treatment", unit="well")
 
 
+def test_a_well_is_one_of_its_plate_and_objects_without_one_do_not_count():
+    table = measured(4, 10, 1.0, seed=1)
+    table["plate"] = ["P" + name[-1] for name in table["image"]]
+    table["well"] = ["A01" if name[0] == "c" else "A02" for name in table["image"]]
+    assert len(image_values(table, "area", "treatment", unit="well")) == 8
+    table.loc[table["image"] == "drug-3", "well"] = ""
+    values = image_values(table, "area", "treatment", unit="well")
+    assert len(values) == 7 and set(values["objects"]) == {10}
+
+
 def test_rows_without_condition_or_value_are_left_out():
     table = measured(3, 10, 1.0, seed=1)
     table.loc[table["image"] == "drug-0", "treatment"] = ""

@@ -18,6 +18,7 @@ TABLE = pd.DataFrame(
         "solidity": [0.9, 0.5, 0.95, 0.89, 0.7, 1.0],
         "class": [0, 1, 2, 1, 0, 3],
         "well": ["A1", "A1", "B2", "B2", None, "C 3"],
+        "drug": ["a", "", "b", "", "", "a"],
         "touches_border": [True, False, False, True, False, False],
         "1st channel": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
     }
@@ -36,6 +37,7 @@ TABLE = pd.DataFrame(
         ("well == 'A1'", [1, 2]),
         ('well != "A1"', [3, 4, 6]),
         ("well not in ('A1', 'C 3')", [3, 4]),
+        ("drug != 'a'", [3]),
         ("`1st channel` * 2 - 1 >= 9", [5, 6]),
         ("area / (class - 1) > 100", [3, 2, 4, 6]),
         ("-area < -200", [4, 6]),
