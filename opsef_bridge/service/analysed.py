@@ -46,6 +46,7 @@ def told_of_analysis(project: Project, given: AnalyseParameters, tell: Tell) -> 
         by=given.by, unit=given.unit, reference=given.reference, columns=given.columns,
         embed=given.embed, cluster=given.cluster, count=given.count, of=given.of,
         plots=given.plots, seed=given.seed,
+        page=False,  # the service hands out no pages with scripts of a project
     )  # fmt: skip
     done = analyse(
         project, wish, given.images, variant=_variant(project, given), revision=given.revision,

@@ -262,7 +262,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_leaves_the_request_for_the_next_time(process, probe, root, until):
-    project = probe(root / "slow", pause=0.5)
+    project = probe(root / "slow", pause=1.5)  # so that some is left when it is stopped
     put(project, "q-1", kind="sweep", parameters={"workers": 1})
     put(project, "q-2", at="2026-05-01T10:00:01+00:00")
     first = process(RUN, project.root)
@@ -278,7 +278,7 @@ def test_ctrl_c_leaves_the_request_for_the_next_time(process, probe, root, until
 
 
 def test_a_run_that_was_killed_is_gone_on_with(process, probe, root, until):
-    project = probe(root / "slow", pause=0.4, images=3)
+    project = probe(root / "slow", pause=1.2, images=3)
     put(project, "q-1", kind="sweep", parameters={"workers": 1})
     first = process(RUN, project.root)
     until(lambda: project.runs() and project.run().outcomes())
