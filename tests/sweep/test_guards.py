@@ -104,8 +104,12 @@ def test_the_command_of_the_report_survives_any_group_name():
     class Named:
         name = "x; touch <b>"
         id = "v0001"
+        run = "run-0001; ls"
+        family = "unet"
 
-    assert "--group &#x27;x; touch &lt;b&gt;&#x27;" in str(_command(Named, Named)[0])
+    command = str(_command(Named, Named)[0])
+    assert "--run &#x27;run-0001; ls&#x27;" in command
+    assert "--group &#x27;x; touch &lt;b&gt;&#x27;" in command
 
 
 def test_the_commands_of_the_readme_work_in_their_order(project):
