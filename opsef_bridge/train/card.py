@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from opsef_bridge.engines.unet import CLIP, MULTIPLE, PERCENTILES
-from opsef_bridge.train.data import Sample, checksum
+from opsef_bridge.train.data import Sample, checksum, object_count
 
 if TYPE_CHECKING:
     from opsef_bridge.train.loop import Settings
@@ -83,7 +81,7 @@ def describe_data(samples: Sequence[Sample]) -> dict[str, Any]:
     """Return how much was learned from, and the checksum that proves it."""
     return {
         "images": len(samples),
-        "objects": int(sum(len(np.unique(s.labels)) - (0 in s.labels) for s in samples)),
+        "objects": sum(object_count(s.labels) for s in samples),
         "groups": len({s.group for s in samples}),
         "sha256": checksum(samples),
     }

@@ -17,15 +17,24 @@ from opsef_bridge.images import read_image, read_labels
 __all__ = [
     "BACKGROUND",
     "BORDER",
+    "IGNORED",
     "INTERIOR",
+    "UNKNOWN",
     "Sample",
     "checksum",
     "class_map",
     "folds",
+    "object_count",
     "read_samples",
 ]
 
 BACKGROUND, INTERIOR, BORDER = 0, 1, 2
+
+UNKNOWN = -1
+"""Label of a pixel for which nobody vouched: it counts in no loss."""
+
+IGNORED = 255
+"""Class of such a pixel."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +47,18 @@ class Sample:
     image : ndarray of float32, shape (Y, X)
         Normalised.
     labels : ndarray of int32, shape (Y, X)
-        0 background, every other value one object.
+        0 background, every positive value one object, `UNKNOWN` where nobody vouched.
     group : str
         Images of one group (tiles of one field) never stand on both sides of a split.
+    kind : str
+        Cell type or condition: what augmentation balances and tables tell apart.
     """
 
     name: str
     image: np.ndarray
     labels: np.ndarray
     group: str
+    kind: str = ""
 
 
 def read_samples(
@@ -86,10 +98,10 @@ def read_samples(
 
 
 def class_map(labels: np.ndarray) -> np.ndarray:
-    """Return the class of each pixel: background, interior, or border.
+    """Return the class of each pixel: background, interior, border, or `IGNORED`.
 
     The border is one pixel wide and inside the object (a pixel with a 4-neighbour of
-    another value); the image's edge is no border.
+    another value); the image's edge is no border. Ignored are pixels that are `UNKNOWN`.
 
     Parameters
     ----------
@@ -106,7 +118,7 @@ def class_map(labels: np.ndarray) -> np.ndarray:
     """
     border = find_boundaries(labels, connectivity=1, mode="inner")
     classes = np.where(labels > 0, INTERIOR, BACKGROUND)
-    return np.where(border, BORDER, classes).astype(np.uint8)
+    return np.where(labels < 0, IGNORED, np.where(border, BORDER, classes)).astype(np.uint8)
 
 
 def folds(samples: Sequence[Sample], count: int, seed: int) -> list[list[int]]:
@@ -117,7 +129,7 @@ def folds(samples: Sequence[Sample], count: int, seed: int) -> list[list[int]]:
     """
     sizes: dict[str, int] = {}
     for sample in samples:
-        sizes[sample.group] = sizes.get(sample.group, 0) + len(np.unique(sample.labels)) - 1
+        sizes[sample.group] = sizes.get(sample.group, 0) + object_count(sample.labels)
     names = sorted(sizes)
     np.random.default_rng(seed).shuffle(names)
     totals = [0] * count
@@ -126,6 +138,17 @@ def folds(samples: Sequence[Sample], count: int, seed: int) -> list[list[int]]:
         fold_of[name] = totals.index(min(totals))
         totals[fold_of[name]] += sizes[name]
     return [[i for i, s in enumerate(samples) if fold_of[s.group] == fold] for fold in range(count)]
+
+
+def object_count(labels: np.ndarray) -> int:
+    """Return how many objects there are.
+
+    Examples
+    --------
+    >>> object_count(np.array([-1, 0, 0, 4, 4, 9]))
+    2
+    """
+    return len(np.unique(labels[labels > 0]))
 
 
 def checksum(samples: Sequence[Sample]) -> str:

@@ -1,22 +1,29 @@
-"""Loss and training loop. By steps, not by time, so that a seed gives the same weights."""
+"""The U-Net to train: its settings, crops and loss, and how it meets the shared loop."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from opsef_bridge.engines.base import Weights
 from opsef_bridge.errors import InputError
+from opsef_bridge.train import training
 from opsef_bridge.train.augment import Augmentation, augment
-from opsef_bridge.train.data import BORDER, Sample, class_map
-from opsef_bridge.train.network import UNetModule, check_device
+from opsef_bridge.train.card import unet_card
+from opsef_bridge.train.data import BORDER, IGNORED, Sample, class_map
+from opsef_bridge.train.export import export_onnx
+from opsef_bridge.train.learner import Learner
+from opsef_bridge.train.network import UNetModule
 
-__all__ = ["Settings", "batch_of", "fit", "learning_rate", "loss", "predict"]
+__all__ = ["Settings", "UNetLearner", "batch_of", "fit", "learning_rate", "loss", "predict"]
 
 
 @dataclass(frozen=True)
@@ -63,35 +70,54 @@ def fit(
     WorkerError
         torch cannot use the device.
     """
-    if not samples:
-        raise InputError("there is nothing to learn from: no samples")
-    if settings.crop % 2**settings.depth:
-        raise InputError(
-            f"crop {settings.crop} is no multiple of {2**settings.depth}",
-            hint=f"{settings.depth} poolings halve it so often",
-        )
-    check_device(settings.device)
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    network = UNetModule(settings.width, settings.depth).to(
-        settings.device, memory_format=torch.channels_last
-    )
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=settings.rate, weight_decay=settings.weight_decay
-    )
-    network.train()
-    for step in range(settings.steps):
-        images, classes = batch_of(rng, samples, settings)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, settings)
+    network = training.fit(UNetLearner(), samples, settings, report)
+    assert isinstance(network, UNetModule)
+    return network
+
+
+class UNetLearner(Learner):
+    """The U-Net to the loop that all families share."""
+
+    engine = "unet"
+    Settings = Settings
+
+    def check(self, samples: Sequence[Sample], settings: Settings) -> None:
+        super().check(samples, settings)
+        if settings.crop % 2**settings.depth:
+            raise InputError(
+                f"crop {settings.crop} is no multiple of {2**settings.depth}",
+                hint=f"{settings.depth} poolings halve it so often",
+            )
+
+    def network(self, settings: Settings, examples: Sequence[Sample]) -> UNetModule:
+        return UNetModule(settings.width, settings.depth)
+
+    def load(self, weights: Weights, settings: Settings) -> tuple[UNetModule, Settings]:
+        raise NotImplementedError
+
+    def rate(self, step: int, settings: Settings) -> float:
+        return learning_rate(step, settings)
+
+    def batch(
+        self, rng: np.random.Generator, examples: Sequence[Sample], settings: Settings
+    ) -> tuple[Tensor, Tensor]:
+        return batch_of(rng, examples, settings)
+
+    def loss(self, network: nn.Module, batch: tuple[Tensor, Tensor], settings: Settings) -> Tensor:
+        images, classes = batch
         with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             scores = network(images)
-        value = loss(scores.float(), classes, settings.border_weight)
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        report(step + 1, value.item())
-    return network.cpu().eval()
+        return loss(scores.float(), classes, settings.border_weight)
+
+    def save(self, network: nn.Module, settings: Settings, folder: Path, name: str) -> Path:
+        path = folder / f"{name}.onnx"
+        export_onnx(network, path)
+        return path
+
+    def card(
+        self, name: str, settings: Settings, data: dict[str, Any], sha256: str
+    ) -> dict[str, Any]:
+        return unet_card(name, settings, data, sha256)
 
 
 def batch_of(
@@ -123,14 +149,18 @@ def loss(scores: Tensor, classes: Tensor, border_weight: float) -> Tensor:
     scores : Tensor of float32, shape (N, 3, Y, X)
         Logits.
     classes : Tensor of int64, shape (N, Y, X)
+        `IGNORED` where nothing counts.
     border_weight : float
         Weight of border pixels; the others count 1.
     """
     weights = scores.new_ones(3)
     weights[BORDER] = border_weight
-    entropy = functional.cross_entropy(scores, classes, weights)
-    found = scores.softmax(1)[:, 1:]
-    truth = functional.one_hot(classes, 3).permute(0, 3, 1, 2)[:, 1:].to(found.dtype)
+    known = (classes != IGNORED)[:, None]
+    if not known.any():
+        return scores.sum() * 0
+    entropy = functional.cross_entropy(scores, classes, weights, ignore_index=IGNORED)
+    found = scores.softmax(1)[:, 1:] * known
+    truth = functional.one_hot(classes * known[:, 0], 3).permute(0, 3, 1, 2)[:, 1:].to(found.dtype)
     shared = (found * truth).sum((0, 2, 3))
     total = (found + truth).sum((0, 2, 3))
     return entropy + (1 - (2 * shared + 1) / (total + 1)).mean()
