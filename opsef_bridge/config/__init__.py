@@ -9,7 +9,7 @@ brings its keys along.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -90,15 +90,21 @@ class ModelSettings:
     weights: str | None
     axes: dict[str, list[Any]]
 
-    def combinations(self) -> Iterator[tuple[Parameters, Parameters]]:
-        """Yield every (predict, decode) pair of parameters, the passes outermost."""
+    def combinations(
+        self, tuned: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[Parameters, Parameters]]:
+        """Yield every (predict, decode) pair of parameters, the passes outermost.
+
+        `tuned` are decode values of the weights, for parameters that have no axis.
+        """
         engine = engine_class(self.engine)
         passes = [key for key in self.axes if key in engine.Predict.model_fields]
         rest = [key for key in self.axes if key not in passes]
         for values in itertools.product(*(self.axes[key] for key in passes)):
             predict = engine.Predict(**dict(zip(passes, values, strict=True)))
             for more in itertools.product(*(self.axes[key] for key in rest)):
-                yield predict, engine.Decode(**dict(zip(rest, more, strict=True)))
+                named = dict(zip(rest, more, strict=True))
+                yield predict, engine.Decode(**{**(tuned or {}), **named})
 
 
 class Config(Section):

@@ -154,6 +154,9 @@ class Engine(Protocol):
         Without it: an engine that takes ``"YXS"`` and not ``"YX"`` does.
     ``seen_scale(parameters, weights)`` -> float, a class method
         Factor by which the network sees an image enlarged. Without it: ``scale``.
+    ``reads_thresholds``, a bool
+        Whether it takes decode values that nobody named from the card of its weights itself.
+        Without it: a plan does (see `opsef_bridge.engines.parameters.tuned`).
     ``ladder``, a mapping of str to list
         Values that a sweep tries for a parameter that ``opsef.yaml`` leaves out. One image
         alone is segmented with the default of the parameter. Without it: the default there, too.

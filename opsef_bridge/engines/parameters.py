@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from opsef_bridge.engines.base import Engine, Parameters
-from opsef_bridge.errors import InputError
+from opsef_bridge.engines.base import Engine, Parameters, Weights
+from opsef_bridge.errors import InputError, WeightsError
 
-__all__ = ["split_parameters"]
+__all__ = ["split_parameters", "tuned"]
 
 
 def split_parameters(
@@ -48,3 +48,36 @@ def split_parameters(
         problem = f"{name} is {first['input']!r}: {first['msg']}"
         raise InputError(problem, hint=f"See the parameters of {engine.name}") from None
     return predict, decode
+
+
+def tuned(engine: type[Engine], weights: Weights) -> dict[str, Any]:
+    """Return the decode values that the card has under ``thresholds``: tuned on its images.
+
+    Where a person names no value of her own they count, before the engine's defaults. Of an
+    engine that reads them itself (``reads_thresholds``, as StarDist) there are none here.
+
+    Raises
+    ------
+    WeightsError
+        The card has a value that the engine does not take.
+
+    Examples
+    --------
+    >>> from opsef_bridge.engines import engine_class
+    >>> mine = Weights("mine", "unet", card={"thresholds": {"threshold": 0.55}})
+    >>> tuned(engine_class("unet"), mine)
+    {'threshold': 0.55}
+    """
+    told = weights.card.get("thresholds") or {}
+    if getattr(engine, "reads_thresholds", False):
+        return {}
+    try:
+        values = dict(told)
+        engine.Decode(**values)
+    except (ValidationError, ValueError, TypeError) as error:
+        choices = ", ".join(engine.Decode.model_fields)
+        raise WeightsError(
+            f"the card of the weights {weights.name!r} has thresholds that are none: {told!r}",
+            hint=f"Under `thresholds` {engine.name} takes {choices}; or leave them out",
+        ) from error
+    return values

@@ -82,6 +82,7 @@ class StarDist:
 
     name: ClassVar[str] = "stardist"
     version: ClassVar[str] = "2"
+    reads_thresholds: ClassVar[bool] = True
     axes: frozenset[str] = frozenset({"YX", "YXS", "ZYX"})
     """Of the class: what there are weights for. Of an engine with weights: what they take."""
     needs_weights: ClassVar[bool] = True

@@ -15,6 +15,7 @@ from typing import Any
 from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.config import Config, ModelSettings
 from opsef_bridge.engines import Engine, Parameters, Weights, engine_class
+from opsef_bridge.engines.parameters import tuned
 from opsef_bridge.errors import ConfigError, NotFoundError
 from opsef_bridge.execute import Unit
 from opsef_bridge.files import key_of
@@ -401,7 +402,7 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
     for model in models:
         engine, used = engine_class(model.engine), weights[model.name]
         for recipe, steps in config.recipes().items():
-            for predict, decode in model.combinations():
+            for predict, decode in model.combinations(tuned(engine, used)):
                 if takes_colour(steps) and _sees_colour(engine, used, predict):
                     continue  # the recipe would leave it no colour to see
                 settings = (predict.model_dump(mode="json"), decode.model_dump(mode="json"))

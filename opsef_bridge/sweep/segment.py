@@ -13,7 +13,7 @@ from opsef_bridge.engines import (
     list_weights,
     verify,
 )
-from opsef_bridge.engines.parameters import split_parameters
+from opsef_bridge.engines.parameters import split_parameters, tuned
 from opsef_bridge.errors import NotFoundError
 from opsef_bridge.images import Image, segment_plane, segment_samples
 from opsef_bridge.sweep.predict import wants_colour
@@ -62,7 +62,7 @@ def segment(image: np.ndarray | Image, model: str, **parameters: Any) -> np.ndar
             f"there is no model {model!r}", hint=f"{error.hint}; or of {names}"
         ) from None
     weights = weights or find_weights(model, None)
-    predict, decode = split_parameters(engine, parameters)
+    predict, decode = split_parameters(engine, {**tuned(engine, weights), **parameters})
     verify(weights)
     loaded = LoadedEngine.open(engine, weights, "auto")
     array = image

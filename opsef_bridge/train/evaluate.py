@@ -18,7 +18,7 @@ from opsef_bridge.engines import engine_class, list_weights, verify
 from opsef_bridge.engines.base import Engine, Parameters, Weights
 from opsef_bridge.engines.cards import add_evaluation
 from opsef_bridge.engines.memory import LoadedEngine
-from opsef_bridge.engines.parameters import split_parameters
+from opsef_bridge.engines.parameters import split_parameters, tuned
 from opsef_bridge.engines.registry import refuse_broken
 from opsef_bridge.engines.staging import today
 from opsef_bridge.engines.store import own_copy
@@ -87,7 +87,7 @@ def evaluate(
     """
     weights = _weights(name, folders)
     kind = engine_class(weights.engine)
-    predict, decode = split_parameters(kind, values or {})
+    predict, decode = split_parameters(kind, {**tuned(kind, weights), **(values or {})})
     pairs, lonely = find_pairs(images, labels)
     seen = _look(pairs)
     verify(weights)
