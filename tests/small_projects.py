@@ -19,6 +19,8 @@ classes: {1: resting, 2: dividing}
 sweep: {crop: CROP}
 """
 
+THRESHOLDS = "[otsu, 0.8]"
+
 
 class Here(Executor):
     """All units in this process."""
@@ -43,14 +45,27 @@ def discs(
     return image.clip(0).astype(np.uint16)
 
 
-def swept(folder: Path, files: dict[str, np.ndarray], *, crop: str = "none") -> Project:
-    """Make a project of images and sweep it."""
+def swept(
+    folder: Path,
+    files: dict[str, np.ndarray],
+    *,
+    crop: str = "none",
+    thresholds: str = THRESHOLDS,
+) -> Project:
+    """Make a project of images and sweep it, a variant for each threshold."""
     (folder / "data").mkdir(parents=True)
     for name, image in files.items():
         axes = "ZYX"[-image.ndim :]
         tifffile.imwrite(folder / "data" / name, image, imagej=True, metadata={"axes": axes})
-    (folder / "opsef.yaml").write_text(CONFIG.replace("CROP", crop), "utf-8")
+    config = CONFIG.replace("CROP", crop).replace(THRESHOLDS, thresholds)
+    (folder / "opsef.yaml").write_text(config, "utf-8")
     project = Project(folder)
     result = run_plan(project, plan_sweep(project), Here())
     assert result.failed == 0 and result.ok > 0
     return project
+
+
+def swept_to_judge(folder: Path) -> Project:
+    """Make a project of two images, ``a.tif`` and ``b.tif``, on which four variants disagree."""
+    files = {f"{name}.tif": discs(seed) for seed, name in enumerate("ab")}
+    return swept(folder, files, thresholds="[0.05, 0.1, 0.8, otsu]")

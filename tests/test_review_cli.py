@@ -7,31 +7,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-import tifffile
 
 from opsef_bridge.project import Project
-from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, run_plan
+from opsef_bridge.sweep import adopt, plan_batch, run_plan
 from tests.running import run_opsef
-from tests.small_projects import Here, discs
-
-CONFIG = """\
-opsef: 1
-images: {source: [data/*]}
-models: {classic: {engine: watershed, threshold: [0.05, 0.1, 0.8, otsu]}}
-sweep: {crop: none}
-"""
+from tests.small_projects import Here, swept_to_judge
 
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("review") / "Projekt ä"
-    (folder / "data").mkdir(parents=True)
-    for seed, name in enumerate(("a.tif", "b.tif")):
-        tifffile.imwrite(folder / "data" / name, discs(seed))
-    (folder / "opsef.yaml").write_text(CONFIG)
-    project = Project(folder)
-    assert run_plan(project, plan_sweep(project), Here()).failed == 0
-    return folder
+    return swept_to_judge(tmp_path_factory.mktemp("review") / "Projekt ä").root
 
 
 @pytest.fixture

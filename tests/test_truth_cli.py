@@ -14,28 +14,13 @@ import tifffile
 from opsef_bridge.project import Project, read_csv
 from opsef_bridge.rois import write_roi_set
 from opsef_bridge.rois.answers import read_answers
-from opsef_bridge.sweep import plan_sweep, run_plan
 from tests.running import run_opsef
-from tests.small_projects import Here, discs
-
-CONFIG = """\
-opsef: 1
-images: {source: [data/*]}
-models: {classic: {engine: watershed, threshold: [0.05, 0.1, 0.8, otsu]}}
-sweep: {crop: none}
-"""
+from tests.small_projects import swept_to_judge
 
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("truth") / "Projekt ä"
-    (folder / "data").mkdir(parents=True)
-    for seed, name in enumerate(("a.tif", "b.tif")):
-        tifffile.imwrite(folder / "data" / name, discs(seed))
-    (folder / "opsef.yaml").write_text(CONFIG)
-    project = Project(folder)
-    assert run_plan(project, plan_sweep(project), Here()).failed == 0
-    return folder
+    return swept_to_judge(tmp_path_factory.mktemp("truth") / "Projekt ä").root
 
 
 @pytest.fixture

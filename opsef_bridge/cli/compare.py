@@ -75,7 +75,8 @@ def compare(
     new answers. With --to the files of the run stay as they are.
     """
     from opsef_bridge.execute import Event
-    from opsef_bridge.sweep.comparing import Wish, compare_again, parse_crop, stack_bytes
+    from opsef_bridge.sweep.comparing import Wish, compare_again, stack_bytes
+    from opsef_bridge.sweep.crops import parse_crop
 
     project, console = Context.project(), Context.console
     wish = Wish(

@@ -12,16 +12,16 @@ from fastapi.responses import FileResponse
 from opsef_bridge.errors import NotFoundError
 from opsef_bridge.service.parameters import AnalyseParameters, ClassifyParameters
 from opsef_bridge.service.places import inside
-from opsef_bridge.service.requests import write_request
-from opsef_bridge.service.runs import Started
 from opsef_bridge.service.web import (
     Author,
     Id,
     InProject,
     RequestId,
+    Started,
     State,
     file_answer,
     problem_answers,
+    start_job,
 )
 
 __all__ = ["router"]
@@ -66,9 +66,7 @@ def analyse(
 ) -> dict[str, str]:
     """Measure all objects; write tables and plots: a job, whose result names the ``files``."""
     chosen = wanted.model_dump(exclude_unset=True)
-    request = write_request(opened, "analyse", chosen, author=author, id=id)
-    state.jobs.start(project, request)
-    return {"job": request}
+    return start_job(state, project, "analyse", chosen, author, id=id)
 
 
 @router.post(
@@ -90,9 +88,7 @@ def classify(
     Its result has the revisions, and of learned classes the ``uncertain`` objects.
     """
     chosen = wanted.model_dump(exclude_unset=True, by_alias=True)
-    request = write_request(opened, "classify", chosen, author=author, id=id)
-    state.jobs.start(project, request)
-    return {"job": request}
+    return start_job(state, project, "classify", chosen, author, id=id)
 
 
 @router.get(

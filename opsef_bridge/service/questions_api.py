@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from opsef_bridge.service.requests import write_request
-from opsef_bridge.service.runs import Started
 from opsef_bridge.service.web import (
     ID,
     Author,
@@ -19,10 +17,12 @@ from opsef_bridge.service.web import (
     Id,
     InProject,
     RequestId,
+    Started,
     State,
     binary_body,
     perform_now,
     problem_answers,
+    start_job,
 )
 
 __all__ = ["router"]
@@ -83,9 +83,7 @@ def ask(
 ) -> dict[str, str]:
     """Choose places to look at: a job, whose result has the ``questions``."""
     chosen = wanted.model_dump(exclude_none=True)
-    request = write_request(opened, "ask", chosen, author=author, id=id)
-    state.jobs.start(project, request)
-    return {"job": request}
+    return start_job(state, project, "ask", chosen, author, id=id)
 
 
 @router.post(
@@ -104,9 +102,7 @@ def review(
 ) -> dict[str, str]:
     """Look for what to correct first: a job, whose result has ``support``, ``work``, ``images``."""
     chosen = wanted.model_dump(exclude_none=True)
-    request = write_request(opened, "review", chosen, author=author, id=id)
-    state.jobs.start(project, request)
-    return {"job": request}
+    return start_job(state, project, "review", chosen, author, id=id)
 
 
 @router.post(

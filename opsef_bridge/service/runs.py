@@ -17,17 +17,18 @@ from opsef_bridge.files import read_json
 from opsef_bridge.project import Project, Run, read_csv
 from opsef_bridge.service.pages import PREFIX, TICKET_SECONDS
 from opsef_bridge.service.places import inside
-from opsef_bridge.service.requests import write_request
 from opsef_bridge.service.web import (
     ID,
     Author,
     Id,
     InProject,
     RequestId,
+    Started,
     State,
     file_answer,
     perform_now,
     problem_answers,
+    start_job,
 )
 from opsef_bridge.sweep import status
 from opsef_bridge.sweep.ranking import read_ranking, words_of_run
@@ -63,12 +64,6 @@ class NewRun(BaseModel, extra="forbid"):
     workers: Annotated[int, Field(ge=1, le=256)] | None = None
     executor: Literal["local", "snakemake"] = "local"
     profile: Name | None = None
-
-
-class Started(BaseModel):
-    """Id of a job."""
-
-    job: str
 
 
 class Adopt(BaseModel, extra="forbid"):
@@ -110,9 +105,7 @@ def start_run(
     chosen = wanted.model_dump(exclude={"kind"}, exclude_none=True)
     if wanted.kind == "batch":
         chosen.pop("resume")
-    request = write_request(opened, wanted.kind, chosen, author=author, id=id)
-    state.jobs.start(project, request)
-    return {"job": request}
+    return start_job(state, project, wanted.kind, chosen, author, id=id)
 
 
 @router.get(

@@ -14,8 +14,7 @@ from opsef_bridge.errors import ImageError, InputError, NotFoundError, OpsefErro
 from opsef_bridge.service.jobs_api import JobAnswer
 from opsef_bridge.service.pixels import sent_image_info
 from opsef_bridge.service.places import inside
-from opsef_bridge.service.requests import Job, error_of, write_request
-from opsef_bridge.service.runs import Started
+from opsef_bridge.service.requests import Job, error_of
 from opsef_bridge.service.scratch import SCRATCH
 from opsef_bridge.service.web import (
     AnswerError,
@@ -24,10 +23,12 @@ from opsef_bridge.service.web import (
     Id,
     RequestId,
     Services,
+    Started,
     State,
     binary_body,
     file_answer,
     problem_answers,
+    start_job,
 )
 
 __all__ = ["router"]
@@ -69,19 +70,16 @@ def segment_image(
     image = body.rename(body.with_name(body.name + ".tif"))
     try:
         sent_image_info(image, state.pixel_limit)
-        project = state.jobs.project(SCRATCH)
         wanted = {"engine": engine, "weights": weights, "parameters": values}
         named = {key: value for key, value in wanted.items() if value is not None}
-        job = write_request(
-            project, "segment", named, author=author, attachment=image, suffix=".tif", id=id
+        return start_job(
+            state, SCRATCH, "segment", named, author, id=id, attachment=image, suffix=".tif"
         )
     except ImageError as error:
         said = error.message.replace(str(image), "the body").replace(image.name, "the body")
         raise ImageError(said, hint=error.hint) from None
     finally:
         image.unlink(missing_ok=True)
-    state.jobs.start(SCRATCH, job)
-    return {"job": job}
 
 
 def _check_model(engine: str | None, weights: str | None, values: dict[str, Any]) -> None:

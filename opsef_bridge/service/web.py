@@ -44,11 +44,13 @@ __all__ = [
     "InProject",
     "RequestId",
     "Services",
+    "Started",
     "State",
     "binary_body",
     "file_answer",
     "perform_now",
     "problem_answers",
+    "start_job",
 ]
 
 ID = r"^[A-Za-z0-9_.-]{1,64}$"
@@ -116,6 +118,12 @@ class ErrorAnswer(BaseModel):
     """Every answer that is no success."""
 
     error: Problem
+
+
+class Started(BaseModel):
+    """Id of a job."""
+
+    job: str
 
 
 class TooLargeError(InputError):
@@ -260,6 +268,40 @@ def perform_now(
             hint="See what is there now; send it with a new id where it is missing",
         )  # fmt: skip
     return result
+
+
+def start_job(
+    state: Services,
+    project: str,
+    kind: str,
+    parameters: Mapping[str, Any],
+    author: str,
+    *,
+    id: str | None = None,
+    attachment: Path | None = None,
+    suffix: str = ".zip",
+) -> dict[str, str]:
+    """Write a request of a kind that takes a while, begin its job, and return the `Started`.
+
+    Parameters
+    ----------
+    project : str
+        Id of a project that the service has, or `opsef_bridge.service.scratch.SCRATCH`.
+    kind, parameters, author, id, attachment, suffix
+        As `opsef_bridge.service.requests.write_request` takes them. With the `id` of one that
+        was sent before, that one's job is told again.
+
+    Raises
+    ------
+    OpsefError
+        As `write_request`; nothing is started then.
+    """
+    job = write_request(
+        state.jobs.project(project), kind, parameters,
+        author=author, attachment=attachment, suffix=suffix, id=id,
+    )  # fmt: skip
+    state.jobs.start(project, job)
+    return {"job": job}
 
 
 def etag_of(path: Path) -> str:

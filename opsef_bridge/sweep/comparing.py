@@ -15,25 +15,20 @@ from opsef_bridge.config import Compare, Config
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError
 from opsef_bridge.execute import Job, Unit
 from opsef_bridge.files import patiently, read_json, write_json
-from opsef_bridge.project import ImageEntry, Project, Run
-from opsef_bridge.sweep.cache import ArrayCache
+from opsef_bridge.project import Project, Run
+from opsef_bridge.sweep.crops import check_crop, crop_box
 from opsef_bridge.sweep.estimate import SOURCE_BYTES, channel_count
 from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, find_variant
-from opsef_bridge.sweep.predict import open_parts
 from opsef_bridge.sweep.rank import PATIENCE
 from opsef_bridge.sweep.ranking import STALE, ranking_file, read_ranking, stale_words
 from opsef_bridge.sweep.reporting import report as write_report
 from opsef_bridge.sweep.run import newest_run, variant_rows
-from opsef_bridge.sweep.sample import choose_box
 from opsef_bridge.sweep.shown import open_shown
 from opsef_bridge.sweep.stacks import affordable, write_montage, write_shown
 from opsef_bridge.sweep.targets import check_target
 from opsef_bridge.sweep.tiling import segmented_shape
 
-__all__ = ["Comparison", "Wish", "compare_again", "parse_crop", "stack_bytes"]
-
-SMALLEST_CROP = 16
-"""Pixels of the side of a crop."""
+__all__ = ["Comparison", "Wish", "compare_again", "stack_bytes"]
 
 
 @dataclass(frozen=True)
@@ -99,33 +94,6 @@ class Comparison:
     report: Path | None
 
 
-def parse_crop(text: str) -> int | Box:
-    """Return the crop of ``"256"`` (a side) or ``"0,128,256,256"`` (y, x, height, width).
-
-    Raises
-    ------
-    InputError
-        It is neither, or smaller than `SMALLEST_CROP`.
-
-    Examples
-    --------
-    >>> parse_crop("256"), parse_crop("0,128,256,300")
-    (256, (0, 128, 256, 300))
-    """
-    words = text.replace(" ", "").split(",")
-    if len(words) not in (1, 4) or not all(word.isascii() and word.isdigit() for word in words):
-        raise InputError(
-            f"the crop {text!r} cannot be understood",
-            hint="Give a side in pixels, e.g. 256; or y,x,height,width, e.g. 0,128,256,256",
-        )
-    numbers = [int(word) for word in words]
-    if min(numbers[-2:]) < SMALLEST_CROP:
-        raise InputError(
-            f"the crop {text!r} is smaller than {SMALLEST_CROP} pixels", hint="Take a larger one"
-        )
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2], numbers[3])
-
-
 def stack_bytes(project: Project, run: str | None, wish: Wish) -> int:
     """Return how many bytes of stacks `compare_again` would write, about."""
     order = _Order.of(project, run, wish)
@@ -182,7 +150,7 @@ def compare_again(
     order = _Order.of(project, run, wish)
     places = _places(project, order, wish)
     for image in order.images if wish.crop else ():
-        _check_crop(order, project.image(image.id), image, wish.crop)
+        check_crop(order.config, project.image(image.id), image, wish.crop)
     remarks: list[str] = []
     failed: dict[str, OpsefError] = {}
     for number, image in enumerate(order.images):
@@ -190,7 +158,7 @@ def compare_again(
         try:
             shown = open_shown(
                 project, order.run, order.plan, image, order.rows_of(image), remarks.append,
-                settings=order.settings, box=_box(project, order, image, wish.crop),
+                settings=order.settings, box=crop_box(project, order.config, image, wish.crop),
                 note=order.note(image), total=len(order.ranked(image)),
             )  # fmt: skip
             if wish.montage:
@@ -329,46 +297,6 @@ def _places(project: Project, order: _Order, wish: Wish) -> dict[str, Path]:
     for place in places.values():
         check_target(project, place)
     return places
-
-
-def _check_crop(order: _Order, entry: ImageEntry, image: PlannedImage, crop: int | Box) -> None:
-    """Refuse a crop that is outside of what was segmented."""
-    if not {"Y", "X"} <= set(entry.axes):
-        return  # it could not be read; to open it says so
-    top, left, height, width = image.box or (0, 0, *segmented_shape(entry, order.config)[-2:])
-    if isinstance(crop, int):
-        if crop > max(height, width):
-            raise InputError(
-                f"a crop of {crop} pixels is larger than what was segmented of {image.id}: "
-                f"{height} x {width}",
-                hint="Take a smaller one, or leave it out",
-            )
-        return
-    y, x, rows, columns = crop
-    if not (top <= y and left <= x and y + rows <= top + height and x + columns <= left + width):
-        raise InputError(
-            f"the crop y {y} to {y + rows}, x {x} to {x + columns} is outside of what was "
-            f"segmented of {image.id}: y {top} to {top + height}, x {left} to {left + width}",
-            hint="Name a box inside of it: y,x,height,width in pixels of the source",
-        )
-
-
-def _box(
-    project: Project, order: _Order, image: PlannedImage, crop: int | Box | None
-) -> Box | None:
-    """Return the box that is shown of an image, in pixels of the source; None for all.
-
-    Of a side it is the square of what was segmented that holds the most structure.
-    """
-    if not isinstance(crop, int):
-        return crop
-    entry = project.image(image.id)
-    parts = open_parts(project, order.config, entry, image, ArrayCache(project.cache_folder))
-    found = choose_box(parts.part((), image.box), crop)
-    if found is None:
-        return None
-    top, left = image.box[:2] if image.box else (0, 0)
-    return (top + found[0], left + found[1], found[2], found[3])
 
 
 def _in_line(order: _Order, files: Mapping[str, Path]) -> list[str]:

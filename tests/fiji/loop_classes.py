@@ -57,7 +57,7 @@ def learned(window: Window, told: dict) -> None:
     assert "Balanced accuracy" in found and "precision   recall" in found, found
     assert str(image.getProperty("opsef.etag")) == '"r0002"'
     assert "1 of " in status(window) and "% of trees" in status(window), status(window)
-    count = int(status(window).split("1 of ")[1].split(":")[0])
+    count = int(status(window).split("1 of ")[1].split(",")[0])
     assert count == before[0], status(window)
     given = {}
     for group in (1, 2):

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 from projects import GROUPS, MODES, Draw, draws, groups_of, true_f1
 from scipy import ndimage
+from study import mean_interval
 from tables import BAD, Table, Variants, load, raw_of, spoiled
 
 from opsef_bridge.compare.agreement import ranked
@@ -102,7 +103,7 @@ def pooling(data: Path, sweeps: Path, fits: Mapping[str, Constants], count: int)
         "by_mode": {m: {n: _mean(v[mode == m]) for n, v in named.items()} for m in MODES},
         "mean": {name: _mean(values) for name, values in named.items()},
         "more_than": {
-            name: [_interval(ours[:, at] - named[name][:, at]) for at in (0, 1)]
+            name: [mean_interval(ours[:, at] - named[name][:, at]) for at in (0, 1)]
             for name in ("first", "best", "head")
         },
         "worse_by_.02": [float(np.mean(ours[:, at] < first[:, at] - 0.02)) for at in (0, 1)],
@@ -242,10 +243,3 @@ def _chosen(f1: Mapping[Any, np.ndarray], group: np.ndarray, name: str) -> tuple
 
 def _mean(values: np.ndarray) -> list[float]:
     return [round(float(v), 4) for v in values.mean(axis=0)]
-
-
-def _interval(more: np.ndarray, count: int = 4000) -> list[float]:
-    """The mean and the 95 % interval of a bootstrap over projects."""
-    random = np.random.default_rng(0)
-    means = more[random.integers(0, len(more), (count, len(more)))].mean(axis=1)
-    return [round(float(v), 4) for v in (more.mean(), *np.percentile(means, (2.5, 97.5)))]

@@ -23,6 +23,7 @@ __all__ = [
     "first_of",
     "fit",
     "intervals",
+    "mean_interval",
     "questions",
     "regrets",
     "shipped",
@@ -133,18 +134,30 @@ def _plain(draw: Draw) -> np.ndarray:
     return f1.sum(axis=1) / max(len(variants) - 1, 1)
 
 
+def mean_interval(
+    more: np.ndarray, random: np.random.Generator | None = None, draws: int = 4000
+) -> list[float]:
+    """Mean of paired differences, and the 95 % interval of a bootstrap over projects.
+
+    Parameters
+    ----------
+    more : (N,) ndarray of float
+        Of each project how much more the one has than the other.
+    random : Generator, optional
+        Where the draws come from; each call draws the same ones by default.
+    """
+    random = np.random.default_rng(0) if random is None else random
+    means = more[random.integers(0, len(more), (draws, len(more)))].mean(axis=1)
+    return [round(float(v), 4) for v in (more.mean(), *np.percentile(means, (2.5, 97.5)))]
+
+
 def intervals(
     frame: pd.DataFrame, names: Sequence[str], against: str, draws: int = 4000
 ) -> dict[str, list[float]]:
     """Mean loss of rankings more than `against`, with the 95 % interval of a paired bootstrap."""
     random = np.random.default_rng(0)
-    found = {}
-    for name in names:
-        more = (frame[name] - frame[against]).to_numpy()
-        means = [more[random.integers(0, len(more), len(more))].mean() for _ in range(draws)]
-        low, high = np.percentile(means, (2.5, 97.5))
-        found[name] = [round(float(v), 4) for v in (more.mean(), low, high)]
-    return found
+    lost = {name: (frame[name] - frame[against]).to_numpy() for name in names}
+    return {name: mean_interval(more, random, draws) for name, more in lost.items()}
 
 
 def questions(draw: Draw, constants: Constants, steps: int, seed: int) -> dict[int, float]:

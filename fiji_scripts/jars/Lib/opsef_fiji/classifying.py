@@ -5,8 +5,8 @@ from ij.text import TextWindow
 from opsef_fiji import editing, images, session
 from opsef_fiji.dialogs import Form, Progress
 from opsef_fiji.offline import INBOX
-from opsef_fiji.project_analysis import METHODS, variant_in, window_base
-from opsef_fiji.trouble import Trouble
+from opsef_fiji.project_analysis import METHODS, newest_of, variant_in, window_base
+from opsef_fiji.trouble import NoConnection, Trouble
 from opsef_fiji.waiting import wait_for
 
 TITLE = "Classify Objects"
@@ -17,6 +17,7 @@ ALL, HERE = "all of the project", "this one"
 GATES = ("The objects of which it is true get class %d. For example:\n"
          "area > 200 and (solidity < 0.9 or circularity < 0.5)\n"
          "Analyse lists the columns (tables/columns.md says what they mean).")
+HOW = "Classify Objects, by a gate, has it still. For example: area > 200 and solidity < 0.9"
 
 
 def classify(work, way, group):
@@ -36,13 +37,36 @@ def classify(work, way, group):
     if not source.online:
         IJ.showStatus("OpSeF: " + INBOX)
         return
-    told = wait_for(source, job, Progress(TITLE))["result"]
-    TextWindow("Classes by %s" % way, "\n".join(lines_of(told)), 700, 320)
+    told = waited(source, job, way)["result"]
+    TextWindow("Classes by %s" % way, "\n".join(lines_of(told)), 900, 320)
     work = refreshed(work, source, told)
     if told.get("uncertain"):
         from opsef_fiji import unsure
 
         unsure.begin(source, work, told)
+
+
+def waited(source, job, way):
+    """Return the job when it is done; say of a gate how one is written, and that it is kept."""
+    try:
+        return wait_for(source, job, Progress(TITLE))
+    except NoConnection:
+        raise
+    except Trouble as trouble:
+        if way == GATE and trouble.step.startswith("Plugins > OpSeF > Jobs"):
+            trouble.step = HOW
+        trouble.step = wrapped(trouble.step)
+        raise trouble
+
+
+def wrapped(text, most=100):
+    """Return lines of about so many letters: a dialog of ImageJ is as wide as its longest one."""
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and len(lines[-1]) + len(word) >= most:
+            lines.append("")
+        lines[-1] += " " * bool(lines[-1]) + word
+    return "\n".join(lines)
 
 
 def ask(work, way, group):
@@ -57,7 +81,8 @@ def ask(work, way, group):
         form.number("Number (0: as the silhouette says)", 0)
     else:
         form.say("Learns from the objects that have a class, and says how well.\n"
-                 "What it is least sure of comes one after the other, to be classified next.")
+                 "What it is least sure of comes one after the other, to be classified next:\n"
+                 "keys 0 to 9 give a class, n goes on, p goes back.")
         form.number("Least share of trees that agree, to give a class (0: give none)", 0, 2)
     if way != GATE:
         form.text("Features (columns; empty: all)", "")
@@ -69,7 +94,12 @@ def ask(work, way, group):
     if images_of == HERE:
         if not here:
             raise Trouble("This window shows no image of the project.", "Choose: " + ALL)
-        values = dict(of_base(window_base(work.image)), images=[here])
+        base, newest = window_base(work.image), newest_of(session.source(), here)
+        if newest and base != newest and not dry:
+            raise Trouble("This window shows %s of %s; the newest is %s." % (
+                base or "what was never saved", here, newest),
+                "Close it; Edit Objects opens the newest.")
+        values = dict(of_base(base), images=[here])
     else:
         values = variant_in(variant)
     values.update(given(way, answers, group), dry_run=dry)

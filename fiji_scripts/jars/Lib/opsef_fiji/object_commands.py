@@ -238,7 +238,7 @@ def classify_objects():
     form.choice("By", classifying.WAYS)
     group, keys, way = form.ask()
     if not 0 <= int(group) <= 255 or group != int(group):
-        raise Trouble("%s is no class." % group, "Classes are 1 to 255; 0 is none.")
+        raise Trouble("%g is no class." % group, "Classes are 1 to 255; 0 is none.")
     if way != classifying.CLICKS:
         classifying.classify(work, way, int(group))
         return

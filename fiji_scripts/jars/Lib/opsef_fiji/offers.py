@@ -238,7 +238,8 @@ Edit Objects\tdelete, merge, split, add; each has a key. Of a volume an object i
 \tActions: to ROI Manager and from it, and AnnotatorJ files (image and zip of ROIs)
 Classify Objects\tclass by click or key, with a legend; by a gate (area > 200 and solidity < 0.9),
 \tby clusters, or learned from those that have one; uncertain next: n goes to the
-\tobject that the learned classes are least sure of, 0 to 9 says what it is
+\tobject that the learned classes are least sure of, 0 to 9 says what it is;
+\twhen none is left, choose it again: the next image opens
 Save Back\tsaves your corrections as a revision, under your name. Without an answer it asks
 \tagain, and saves once. Where somebody changed the same objects, a table shows them:
 \ta click outlines one, then take mine or take theirs

@@ -49,7 +49,7 @@ def analyse_project(table, plots, path):
     if path:
         write(path, read_all(source.made_stream(TABLE)))
         lines.append("The table of objects is in %s." % path)
-    TextWindow("Analysis of %s" % source.project, "\n".join(lines), 760, 360)
+    TextWindow("Analysis of %s" % source.project, "\n".join(lines), 1000, 360)
 
 
 def variant_in(text):
@@ -143,8 +143,20 @@ class Opening(object):
                 raise Trouble("There is no object %d of %s any more." % (label, name),
                               "Analyse again: the table is of what was there before.")
             work.go_to(label)
+            newest = newest_of(self.source, name)
+            if newest and base != newest:
+                work.tell("Object %d of %s, which the table is of; the newest is %s." % (
+                    label, base, newest))
         finally:
             self.busy = False
+
+
+def newest_of(source, name):
+    """Return the newest revision of an image, or None."""
+    if not source.online:
+        return source.newest(name)
+    found = source.client.get(source.path("rois", name, "log"))["revisions"]
+    return found[-1]["id"] if found else None
 
 
 def base_of(row):
