@@ -2,8 +2,9 @@
 
 Pure: a table and thumbnails in, the text of the page out; equal data give equal text. The page
 needs no network and no library: its policy forbids every connection, and only its own script
-runs. ``page.js`` draws and selects, ``page_classes.js`` gives classes and writes the file that
-``opsef classify --from`` takes.
+runs. ``page.js`` reads the table and finds points, ``page_draw.js`` draws and shows the card of a
+point, ``page_select.js`` selects, ``page_classes.js`` has the legend and controls, gives classes
+and writes the file that ``opsef classify --from`` takes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ __all__ = ["MOST_POINTS", "PageData", "number_columns", "render_page", "word_col
 
 MOST_POINTS = 20_000
 """Points that the page is made for: it answers at once."""
+
+SCRIPTS = ("page.js", "page_draw.js", "page_select.js", "page_classes.js")
+"""Parts of the script, in the order in which they run."""
 
 KEYS = ("image", "run", "variant", "revision")
 
@@ -127,7 +131,7 @@ def word_columns(table: pd.DataFrame) -> list[str]:
 
 def render_page(page: PageData) -> str:
     """Return the text of the page."""
-    script = _asset("page.js") + _asset("page_classes.js")
+    script = "".join(map(_asset, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
