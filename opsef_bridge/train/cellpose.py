@@ -13,7 +13,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from opsef_bridge.engines.base import Weights
+from opsef_bridge.engines.cellpose_network import build_network, import_package
+from opsef_bridge.engines.runtime import read_state
 from opsef_bridge.engines.scaling import normalise, percentiles
 from opsef_bridge.errors import InputError
 from opsef_bridge.files import atomic_path
+from opsef_bridge.train import training
 from opsef_bridge.train.augment import Augmentation, relight
 from opsef_bridge.train.card import model_card
 from opsef_bridge.train.data import Sample
-from opsef_bridge.train.network import check_device
+from opsef_bridge.train.learner import Learner
+from opsef_bridge.train.loop import one_cycle
+from opsef_bridge.train.transfer import not_ours
 
 __all__ = [
     "DIAMETER",
+    "CellposeLearner",
     "Example",
     "Settings",
     "batch_of",
@@ -39,6 +46,7 @@ __all__ = [
     "examples_of",
     "export",
     "fit",
+    "load",
     "loss",
     "mean_diameter",
 ]
@@ -83,7 +91,8 @@ class Example:
     image : ndarray of float32, shape (Y, X)
         Its 1st and 99th percentile are 0 and 1.
     flows : ndarray of float32, shape (3, Y, X)
-        Unit vectors to the middle of the object in Y and in X; 1 in objects, 0 elsewhere.
+        Unit vectors to the middle of the object in Y and in X; 1 in objects, 0 elsewhere,
+        -1 where nobody vouched.
     diameter : float
         Mean of the objects, px.
     """
@@ -95,7 +104,7 @@ class Example:
 
 def examples_of(samples: Sequence[Sample]) -> list[Example]:
     """Compute diameters and flows; samples without objects are left out."""
-    return [_example(sample) for sample in samples if sample.labels.any()]
+    return [_example(sample) for sample in samples if (sample.labels > 0).any()]
 
 
 def mean_diameter(labels: np.ndarray) -> float:
@@ -106,7 +115,7 @@ def mean_diameter(labels: np.ndarray) -> float:
     >>> round(mean_diameter(np.repeat([0, 1, 2], 100)), 2)
     11.28
     """
-    areas = np.bincount(labels.ravel())[1:]
+    areas = np.bincount(labels.ravel().clip(0))[1:]
     areas = areas[areas > 0]
     return float(np.mean(2 * np.sqrt(areas / np.pi))) if len(areas) else 0.0
 
@@ -114,11 +123,13 @@ def mean_diameter(labels: np.ndarray) -> float:
 def _example(sample: Sample) -> Example:
     from cellpose.dynamics import masks_to_flows
 
-    _, labels = np.unique(sample.labels, return_inverse=True)
-    labels = labels.reshape(sample.labels.shape) + (0 if (sample.labels == 0).any() else 1)
+    known = sample.labels.clip(0)
+    _, labels = np.unique(known, return_inverse=True)
+    labels = labels.reshape(known.shape) + (0 if (known == 0).any() else 1)
     vectors = masks_to_flows(labels)
     image = normalise(sample.image, percentiles(sample.image, 1, 99))
     flows = np.concatenate([vectors, labels[None] > 0]).astype(np.float32)
+    flows[2, sample.labels < 0] = -1
     return Example(image, flows, max(LEAST, mean_diameter(labels)))
 
 
@@ -148,42 +159,86 @@ def fit(
     WorkerError
         torch cannot use the device.
     """
-    from cellpose.resnet_torch import CPnet
+    return training.fit(CellposeLearner(), samples, settings, report)
 
-    examples = examples_of(samples)
-    if not examples:
-        raise InputError("there is nothing to learn from: no sample has an object")
-    multiple = 2 ** (len(settings.channels) - 1)
-    if settings.crop % multiple:
-        raise InputError(
-            f"crop {settings.crop} is no multiple of {multiple}",
-            hint=f"{len(settings.channels) - 1} poolings halve it so often",
-        )
-    check_device(settings.device)
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    network = CPnet([2, *settings.channels], 3, sz=3, diam_mean=DIAMETER)
-    network.diam_labels.fill_(float(np.mean([example.diameter for example in examples])))
-    network = network.to(settings.device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
-    rates = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        settings.rate,
-        total_steps=settings.steps,
-        pct_start=min(0.5, settings.warm_up / settings.steps),
-        cycle_momentum=False,
-    )
-    for step in range(settings.steps):
-        images, flows = batch_of(rng, examples, settings)
+
+class CellposeLearner(Learner):
+    """Cellpose's network to the loop that all families share."""
+
+    engine = "cellpose"
+    Settings = Settings
+
+    def check(self, samples: Sequence[Sample], settings: Settings) -> None:
+        super().check(samples, settings)
+        if not any((sample.labels > 0).any() for sample in samples):
+            raise InputError("there is nothing to learn from: no sample has an object")
+        multiple = 2 ** (len(settings.channels) - 1)
+        if settings.crop % multiple:
+            raise InputError(
+                f"crop {settings.crop} is no multiple of {multiple}",
+                hint=f"{len(settings.channels) - 1} poolings halve it so often",
+            )
+
+    def examples(self, samples: Sequence[Sample]) -> list[Example]:
+        return examples_of(samples)
+
+    def network(self, settings: Settings, examples: Sequence[Example]) -> nn.Module:
+        from cellpose.resnet_torch import CPnet
+
+        network: nn.Module = CPnet([2, *settings.channels], 3, sz=3, diam_mean=DIAMETER)
+        network.diam_labels.fill_(float(np.mean([one.diameter for one in examples])))
+        return network
+
+    def load(self, weights: Weights, settings: Settings) -> tuple[nn.Module, Settings]:
+        return load(weights, settings)
+
+    def rate(self, step: int, settings: Settings) -> float:
+        part = min(0.5, settings.warm_up / settings.steps)
+        return one_cycle(step, settings.steps, settings.rate, part)
+
+    def batch(
+        self, rng: np.random.Generator, examples: Sequence[Example], settings: Settings
+    ) -> tuple[Tensor, Tensor]:
+        return batch_of(rng, examples, settings)
+
+    def loss(self, network: nn.Module, batch: tuple[Tensor, Tensor], settings: Settings) -> Tensor:
+        images, flows = batch
         with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             found = network(images)[0]
-        value = loss(found.float(), flows)
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        rates.step()
-        report(step + 1, value.item())
-    return network.cpu().eval()
+        return loss(found.float(), flows)
+
+    def save(self, network: nn.Module, settings: Settings, folder: Path, name: str) -> Path:
+        path = folder / f"{name}.pt"
+        export(network, path)
+        return path
+
+    def card(
+        self, name: str, settings: Settings, data: dict[str, Any], sha256: str
+    ) -> dict[str, Any]:
+        return cellpose_card(name, settings, data, sha256)
+
+
+def load(weights: Weights, settings: Settings) -> tuple[nn.Module, Settings]:
+    """Return the network of a file of Cellpose 1 to 3, and the settings with its sizes.
+
+    Raises
+    ------
+    WeightsError
+        It holds another kind of network, or one of other objects than 30 px.
+    """
+    from cellpose.resnet_torch import CPnet
+
+    state = read_state(torch, weights)
+    built = build_network(import_package(), state, weights, mkldnn=False)
+    _, *channels = built.nbase
+    if built.sz != 3:
+        raise not_ours(weights, f"its kernels are {built.sz} px wide, not 3")
+    diameter = weights.card.get("input", {}).get("diameter") or float(built.diam_mean)
+    if diameter != DIAMETER:
+        raise not_ours(weights, f"it sees objects at {diameter:g} px, not at {DIAMETER:g}")
+    network: nn.Module = CPnet([2, *channels], 3, sz=3, diam_mean=DIAMETER)
+    network.load_state_dict(built.state_dict())
+    return network.eval(), replace(settings, channels=tuple(channels))
 
 
 def batch_of(
@@ -210,7 +265,7 @@ def _draw(
     tries = 10 if rng.random() < settings.with_objects else 1
     for _ in range(tries):
         image, flows = _crop(rng, example, settings.crop, settings.augmentation)
-        if flows[2].any():
+        if (flows[2] > 0).any():
             break
     return image, flows
 
@@ -226,14 +281,17 @@ def _crop(
     import cv2
 
     factor = DIAMETER / example.diameter * np.exp(rng.uniform(*np.log(how.scale)))
-    stack = _square(rng, np.concatenate([example.image[None], example.flows]), size, factor)
+    unknown = example.flows[2] < 0
+    planes = [example.image, *example.flows[:2], ~unknown * example.flows[2], unknown]
+    stack = _square(rng, np.stack(planes, dtype=np.float32), size, factor)
     sized = [cv2.resize(plane, (size, size), interpolation=cv2.INTER_LINEAR) for plane in stack]
-    image, y, x, inside = np.rot90(sized, turns := int(rng.integers(4)), axes=(1, 2))
+    image, y, x, inside, unknown = np.rot90(sized, turns := int(rng.integers(4)), axes=(1, 2))
     for _ in range(turns):  # what pointed right points up, what pointed down points right
         y, x = -x, y
     if rng.random() < 0.5:
-        image, y, x, inside = image[:, ::-1], y[:, ::-1], -x[:, ::-1], inside[:, ::-1]
-    return relight(rng, image, how), np.stack([y, x, inside > 0.5]).astype(np.float32)
+        image, y, x, inside, unknown = (part[:, ::-1] for part in (image, y, -x, inside, unknown))
+    inside = np.where(unknown > 0, -1, inside > 0.5)
+    return relight(rng, image, how), np.stack([y, x, inside]).astype(np.float32)
 
 
 def _square(rng: np.random.Generator, stack: np.ndarray, size: int, factor: float) -> np.ndarray:
@@ -258,8 +316,13 @@ def loss(found: Tensor, flows: Tensor) -> Tensor:
     found : Tensor of float32, shape (N, 3, Y, X)
         Flows in Y and X, logit of being in an object.
     flows : Tensor of float32, shape (N, 3, Y, X)
-        As in `Example`.
+        As in `Example`: where nobody vouched nothing counts.
     """
+    known = flows[:, 2] >= 0
+    if not known.any():
+        return found.sum() * 0
+    if not known.all():  # else in one piece: another order of adding rounds otherwise
+        found, flows = (maps.permute(0, 2, 3, 1)[known][..., None] for maps in (found, flows))
     error = functional.mse_loss(found[:, :2], 5 * flows[:, :2]) / 2
     return error + functional.binary_cross_entropy_with_logits(found[:, 2], flows[:, 2])
 

@@ -15,8 +15,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +25,35 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
+from opsef_bridge.engines.base import Weights
 from opsef_bridge.engines.map_network import MARGIN, MULTIPLE
 from opsef_bridge.errors import InputError
 from opsef_bridge.files import file_sha256
-from opsef_bridge.train import loop
+from opsef_bridge.train import loop, training
 from opsef_bridge.train.augment import Augmentation, augment
 from opsef_bridge.train.card import GREY, model_card
 from opsef_bridge.train.data import BORDER, Sample, class_map
-from opsef_bridge.train.encoders import STRIDES, load_encoder
-from opsef_bridge.train.network import check_device
+from opsef_bridge.train.encoders import STRIDES
+from opsef_bridge.train.export import export_onnx
+from opsef_bridge.train.learner import Learner
+from opsef_bridge.train.network import SMALL, FPN2Module
+from opsef_bridge.train.transfer import (
+    check_same,
+    fill,
+    kernels_and_biases,
+    not_ours,
+    read_constants,
+)
 
 __all__ = [
+    "FPN2Learner",
     "FPN2Module",
     "Settings",
     "batch_of",
     "distance_map",
     "fit",
     "fpn2ws_card",
+    "load",
     "loss",
     "predict",
     "targets",
@@ -50,14 +61,6 @@ __all__ = [
 
 SIGMA = 1.0
 """Of the Gaussian that blurs the border, in px."""
-
-PRIOR = -3.0
-"""Logits of an untrained network: nearly nothing anywhere, as in most pixels. From 0, half
-of the steps would go into learning that."""
-
-
-SMALL = "small"
-"""The encoder that is written here."""
 
 BACKBONE_MARGIN = 256
 """Rim in px of the tiles of other encoders. Most of them see further."""
@@ -103,85 +106,6 @@ class Settings:
         return STRIDES[-1] if self.encoder != SMALL else 2 ** (len(self.widths) - 1)
 
 
-class FPN2Module(nn.Module):
-    """A feature pyramid with two heads: one grey channel in, two logits out.
-
-    The small encoder has a level at every scale, the finest that of the image. Other encoders
-    start at half or a quarter of its size; two convolutions of the image itself stand for what
-    they lack, so that a border of 1 px can be drawn.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        Channels of the small encoder's levels; sides of the input are multiples of
-        ``2 ** (len(widths) - 1)``.
-    pyramid : int
-        Channels of every level of the pyramid.
-    encoder : str
-        ``small``, or a network of torchvision or timm; sides are multiples of 32 then.
-    encoder_weights : path, optional
-        State dict of that network.
-
-    Raises
-    ------
-    InputError
-        There is no such encoder, or it cannot serve.
-    WeightsError
-        The file is not a state dict of it.
-    """
-
-    def __init__(
-        self,
-        widths: Sequence[int] = Settings.widths,
-        pyramid: int = 32,
-        encoder: str = SMALL,
-        encoder_weights: str | Path | None = None,
-    ) -> None:
-        super().__init__()
-        if encoder == SMALL:
-            self.down = nn.ModuleList(
-                nn.Sequential(*_convolution(before, size), *_convolution(size, size))
-                for before, size in zip([1, *widths], widths, strict=False)
-            )
-            channels = tuple(widths)
-            strides = tuple(2**level for level in range(len(channels)))
-        else:
-            self.encoder = load_encoder(encoder, encoder_weights)
-            self.fine = nn.Sequential(*_convolution(1, pyramid), *_convolution(pyramid, pyramid))
-            channels, strides = (pyramid, *self.encoder.channels), (1, *self.encoder.strides)
-        self.enlarge = [coarse / fine for fine, coarse in pairwise(strides)]
-        self.lateral = nn.ModuleList(nn.Conv2d(size, pyramid, 1) for size in channels)
-        self.smooth = nn.ModuleList(
-            nn.Sequential(*_convolution(pyramid, pyramid)) for _ in channels
-        )
-        self.heads = nn.ModuleList(
-            nn.Sequential(*_convolution(pyramid, pyramid // 2), nn.Conv2d(pyramid // 2, 1, 1))
-            for _ in range(2)
-        )
-        for head in self.heads:
-            nn.init.constant_(head[-1].bias, PRIOR)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 1, Y, X) to logits (N, 2, Y, X) of distance and border."""
-        levels = list(zip(self._levels(x), self.lateral, self.smooth, strict=True))
-        level, lateral, smooth = levels.pop()
-        x = smooth(lateral(level))
-        for factor in reversed(self.enlarge):
-            level, lateral, smooth = levels.pop()
-            x = smooth(lateral(level) + functional.interpolate(x, scale_factor=factor))
-        return torch.cat([head(x) for head in self.heads], dim=1)
-
-    def _levels(self, x: Tensor) -> list[Tensor]:
-        """Return what the encoder sees at every scale, finest first."""
-        if hasattr(self, "encoder"):
-            return [self.fine(x), *self.encoder(x)]
-        levels = []
-        for number, block in enumerate(self.down):
-            x = block(functional.max_pool2d(x, 2) if number else x)
-            levels.append(x)
-        return levels
-
-
 def fit(
     samples: Sequence[Sample],
     settings: Settings,
@@ -206,34 +130,80 @@ def fit(
     WorkerError
         torch cannot use the device.
     """
-    if not samples:
-        raise InputError("there is nothing to learn from: no samples")
-    if settings.crop % settings.multiple:
-        raise InputError(
-            f"crop {settings.crop} is no multiple of {settings.multiple}",
-            hint="The levels of the encoder halve it again and again",
-        )
-    check_device(settings.device)
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    network = FPN2Module(
-        settings.widths, settings.pyramid, settings.encoder, settings.encoder_weights
-    )
-    network = network.to(settings.device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
-    schedule = loop.Settings(settings.steps, rate=settings.rate, warm_up=settings.warm_up)
-    for step in range(settings.steps):
-        images, truth = batch_of(rng, samples, settings)
-        for group in optimiser.param_groups:
-            group["lr"] = loop.learning_rate(step, schedule)
+    return training.fit(FPN2Learner(), samples, settings, report)
+
+
+class FPN2Learner(Learner):
+    """FPN2-WS to the loop that all families share."""
+
+    engine = "fpn2ws"
+    Settings = Settings
+
+    def check(self, samples: Sequence[Sample], settings: Settings) -> None:
+        super().check(samples, settings)
+        if settings.crop % settings.multiple:
+            raise InputError(
+                f"crop {settings.crop} is no multiple of {settings.multiple}",
+                hint="The levels of the encoder halve it again and again",
+            )
+
+    def network(self, settings: Settings, examples: Sequence[Sample]) -> FPN2Module:
+        how = settings.encoder, settings.encoder_weights
+        return FPN2Module(settings.widths, settings.pyramid, *how)
+
+    def load(self, weights: Weights, settings: Settings) -> tuple[FPN2Module, Settings]:
+        return load(weights, settings)
+
+    def rate(self, step: int, settings: Settings) -> float:
+        schedule = loop.Settings(settings.steps, rate=settings.rate, warm_up=settings.warm_up)
+        return loop.learning_rate(step, schedule)
+
+    def batch(
+        self, rng: np.random.Generator, examples: Sequence[Sample], settings: Settings
+    ) -> tuple[Tensor, Tensor]:
+        return batch_of(rng, examples, settings)
+
+    def loss(self, network: nn.Module, batch: tuple[Tensor, Tensor], settings: Settings) -> Tensor:
+        images, truth = batch
         with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             logits = network(images)
-        value = loss(logits.float(), truth, settings.square_weight)
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        report(step + 1, value.item())
-    return network.cpu().eval()
+        return loss(logits.float(), truth, settings.square_weight)
+
+    def save(self, network: nn.Module, settings: Settings, folder: Path, name: str) -> Path:
+        path = folder / f"{name}.onnx"
+        export_onnx(network, path, activation=torch.sigmoid)
+        return path
+
+    def card(
+        self, name: str, settings: Settings, data: dict[str, Any], sha256: str
+    ) -> dict[str, Any]:
+        return fpn2ws_card(name, settings, data, sha256)
+
+
+def load(weights: Weights, settings: Settings) -> tuple[FPN2Module, Settings]:
+    """Return the network of an ONNX file, and the settings with its sizes.
+
+    Raises
+    ------
+    WeightsError
+        It is not one with the encoder ``small``.
+    """
+    values = kernels_and_biases(read_constants(weights))
+    levels = sum(name.startswith("lateral.") for name in values)
+    if levels < 2 or any(f"down.{level}.0" not in values for level in range(levels)):
+        raise not_ours(weights, "it has no encoder 'small', the only one that can be read back")
+    sized = replace(
+        settings,
+        widths=tuple(len(values[f"down.{level}.0"][0]) for level in range(levels)),
+        pyramid=len(values["lateral.0"][0]),
+        encoder=SMALL,
+        encoder_weights=None,
+    )
+    network = FPN2Module(sized.widths, sized.pyramid).eval()
+    fill(network, values, weights)
+    says = ("probabilities",)
+    check_same(weights, lambda batch: [predict(network, batch)], says, multiple=sized.multiple)
+    return network, sized
 
 
 def batch_of(
@@ -255,15 +225,19 @@ def targets(labels: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     labels : ndarray of int, shape (Y, X)
+        Negative where nobody vouched.
 
     Returns
     -------
     ndarray of float32, shape (2, Y, X)
-        `distance_map`, and the border (1 px wide, inside the object) blurred by a Gaussian
-        of sigma 1. Values lie in 0..1; one border peaks near 0.4, two that touch near 0.6.
+        -1 where nobody vouched; else `distance_map`, and the border (1 px wide, inside the
+        object) blurred by a Gaussian of sigma 1. Values lie in 0..1; one border peaks near
+        0.4, two that touch near 0.6.
     """
     border = (class_map(labels) == BORDER).astype(np.float32)
-    return np.stack([distance_map(labels), ndimage.gaussian_filter(border, SIGMA)])
+    maps = np.stack([distance_map(labels.clip(0)), ndimage.gaussian_filter(border, SIGMA)])
+    maps[:, labels < 0] = -1
+    return maps
 
 
 def distance_map(labels: np.ndarray) -> np.ndarray:
@@ -305,8 +279,14 @@ def loss(logits: Tensor, truth: Tensor, square_weight: float) -> Tensor:
     Parameters
     ----------
     logits, truth : Tensor of float32, shape (N, 2, Y, X)
-        Found and true; the truth lies in 0..1.
+        Found and true; the truth lies in 0..1, or is negative where nobody vouched, which
+        counts nothing.
     """
+    known = truth >= 0
+    if not known.any():
+        return logits.sum() * 0
+    if not known.all():  # else in one piece: another order of adding rounds otherwise
+        logits, truth = logits[known], truth[known]
     entropy = functional.binary_cross_entropy_with_logits(logits, truth)
     return entropy + square_weight * functional.mse_loss(logits.sigmoid(), truth)
 
@@ -361,12 +341,3 @@ def _margin(settings: Settings) -> int:
 def _described(file: str | Path | None) -> dict[str, str] | None:
     """Return what a card says of a file: not where it lay."""
     return None if file is None else {"file": Path(file).name, "sha256": file_sha256(file)}
-
-
-def _convolution(before: int, after: int) -> list[nn.Module]:
-    """A 3x3 convolution with batch normalisation and ReLU."""
-    return [
-        nn.Conv2d(before, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-    ]

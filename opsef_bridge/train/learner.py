@@ -33,7 +33,8 @@ _LEARNERS = {
 class TrainSettings(Protocol):
     """What the loop reads of any learner's settings; each learner has more of its own.
 
-    All are frozen dataclasses: with the data, they decide the weights.
+    All are frozen dataclasses: with the data, they decide the weights. Settings may have a
+    ``clip``, too: the largest norm of the gradient.
     """
 
     @property
@@ -72,14 +73,11 @@ class Learner(ABC):
         A frozen dataclass, see `TrainSettings`.
     masks_loss : bool
         Whether pixels that are `UNKNOWN` can be left out of the loss.
-    clip : float or None
-        Largest norm of the gradient.
     """
 
     engine: ClassVar[str]
     Settings: ClassVar[type[Any]]
     masks_loss: ClassVar[bool] = True
-    clip: ClassVar[float | None] = None
 
     def check(self, samples: Sequence[Sample], settings: Any) -> None:
         """Refuse what cannot be learned from.

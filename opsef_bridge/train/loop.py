@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,25 @@ from opsef_bridge.train.data import BORDER, IGNORED, Sample, class_map
 from opsef_bridge.train.export import export_onnx
 from opsef_bridge.train.learner import Learner
 from opsef_bridge.train.network import UNetModule
+from opsef_bridge.train.transfer import (
+    check_same,
+    fill,
+    kernels_and_biases,
+    not_ours,
+    read_constants,
+)
 
-__all__ = ["Settings", "UNetLearner", "batch_of", "fit", "learning_rate", "loss", "predict"]
+__all__ = [
+    "Settings",
+    "UNetLearner",
+    "batch_of",
+    "fit",
+    "learning_rate",
+    "load",
+    "loss",
+    "one_cycle",
+    "predict",
+]
 
 
 @dataclass(frozen=True)
@@ -93,7 +110,7 @@ class UNetLearner(Learner):
         return UNetModule(settings.width, settings.depth)
 
     def load(self, weights: Weights, settings: Settings) -> tuple[UNetModule, Settings]:
-        raise NotImplementedError
+        return load(weights, settings)
 
     def rate(self, step: int, settings: Settings) -> float:
         return learning_rate(step, settings)
@@ -120,6 +137,30 @@ class UNetLearner(Learner):
         return unet_card(name, settings, data, sha256)
 
 
+def load(weights: Weights, settings: Settings) -> tuple[UNetModule, Settings]:
+    """Return the network of an ONNX file, and the settings with its sizes.
+
+    Raises
+    ------
+    WeightsError
+        It is of another architecture than `UNetModule`.
+    """
+    values = kernels_and_biases(read_constants(weights))
+    levels = sum(name.startswith("down.") for name in values) // 2
+    if levels < 2 or "down.0.0" not in values:
+        raise not_ours(weights, "it is not the U-Net that is trained here")
+    sized = replace(settings, width=len(values["down.0.0"][0]), depth=levels - 1)
+    network = UNetModule(sized.width, sized.depth).eval()
+    fill(network, values, weights)
+    check_same(
+        weights,
+        lambda batch: [predict(network, batch)],
+        ("probabilities",),
+        multiple=2**sized.depth,
+    )
+    return network, sized
+
+
 def batch_of(
     rng: np.random.Generator, samples: Sequence[Sample], settings: Settings
 ) -> tuple[Tensor, Tensor]:
@@ -139,6 +180,25 @@ def learning_rate(step: int, settings: Settings) -> float:
         return settings.rate * (step + 1) / settings.warm_up
     done = (step - settings.warm_up) / max(1, settings.steps - settings.warm_up)
     return settings.rate * (1 + math.cos(math.pi * done)) / 2
+
+
+def one_cycle(step: int, steps: int, rate: float, warm_up: float) -> float:
+    """Rise to `rate` along a cosine over a part of the steps, then fall along one.
+
+    As torch's ``OneCycleLR(total_steps=steps, pct_start=warm_up)``: it begins at 1/25 of the
+    rate and ends at 1/250000.
+
+    Examples
+    --------
+    >>> [round(one_cycle(step, 12, 0.5, 0.25), 3) for step in (0, 2, 11)]
+    [0.02, 0.5, 0.0]
+    """
+    least, top, last = rate / 25, warm_up * steps - 1, steps - 1
+    begin, end, start, stop = (
+        (0.0, top, least, rate) if step <= top else (top, last, rate, least / 1e4)
+    )
+    part = (step - begin) / (end - begin) if end > begin else 1.0
+    return stop + (start - stop) / 2 * (1 + math.cos(math.pi * part))
 
 
 def loss(scores: Tensor, classes: Tensor, border_weight: float) -> Tensor:

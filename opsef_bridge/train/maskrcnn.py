@@ -11,8 +11,9 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,29 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from opsef_bridge.engines.maskrcnn_network import ANCHORS, RATIOS, WIDTHS, small_network
+from opsef_bridge.engines.base import Weights
+from opsef_bridge.engines.maskrcnn_network import ANCHORS, RATIOS, WIDTHS, build, small_network
+from opsef_bridge.engines.runtime import read_state
+from opsef_bridge.engines.untrusted import first_line
 from opsef_bridge.errors import InputError
 from opsef_bridge.files import atomic_path
-from opsef_bridge.train import loop
+from opsef_bridge.train import loop, training
 from opsef_bridge.train.augment import Augmentation, augment
 from opsef_bridge.train.card import GREY, model_card
 from opsef_bridge.train.data import Sample
-from opsef_bridge.train.network import check_device
+from opsef_bridge.train.learner import Learner
+from opsef_bridge.train.transfer import not_ours
 
-__all__ = ["Settings", "batch_of", "export", "fit", "maskrcnn_card", "targets"]
+__all__ = [
+    "MaskRCNNLearner",
+    "Settings",
+    "batch_of",
+    "export",
+    "fit",
+    "load",
+    "maskrcnn_card",
+    "targets",
+]
 
 
 @dataclass(frozen=True)
@@ -92,29 +106,118 @@ def fit(
     WorkerError
         torch cannot use the device.
     """
-    if not any(sample.labels.any() for sample in samples):
-        raise InputError("there is nothing to learn from: no sample has an object")
-    check_device(settings.device)
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    network = small_network(settings.widths, settings.pyramid, box=settings.box, mask=settings.mask)
-    network = network.to(settings.device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
-    schedule = loop.Settings(settings.steps, rate=settings.rate, warm_up=settings.warm_up)
-    for step in range(settings.steps):
-        images, truth = batch_of(rng, samples, settings)
-        for group in optimiser.param_groups:
-            group["lr"] = loop.learning_rate(step, schedule)
-        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
+    return training.fit(MaskRCNNLearner(), samples, settings, report)
+
+
+class MaskRCNNLearner(Learner):
+    """Mask R-CNN to the loop that all families share.
+
+    A box that is found where nobody vouched would count as a wrong one: it learns from whole
+    images only.
+    """
+
+    engine = "maskrcnn"
+    Settings = Settings
+    masks_loss = False
+
+    def check(self, samples: Sequence[Sample], settings: Settings) -> None:
+        super().check(samples, settings)
+        if not any(sample.labels.any() for sample in samples):
+            raise InputError("there is nothing to learn from: no sample has an object")
+
+    def network(self, settings: Settings, examples: Sequence[Sample]) -> nn.Module:
+        sizes = {"box": settings.box, "mask": settings.mask}
+        return small_network(settings.widths, settings.pyramid, **sizes)
+
+    def load(self, weights: Weights, settings: Settings) -> tuple[nn.Module, Settings]:
+        return load(weights, settings)
+
+    def rate(self, step: int, settings: Settings) -> float:
+        schedule = loop.Settings(settings.steps, rate=settings.rate, warm_up=settings.warm_up)
+        return loop.learning_rate(step, schedule)
+
+    def batch(
+        self, rng: np.random.Generator, examples: Sequence[Sample], settings: Settings
+    ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        return batch_of(rng, examples, settings)
+
+    def loss(
+        self,
+        network: nn.Module,
+        batch: tuple[list[Tensor], list[dict[str, Tensor]]],
+        settings: Settings,
+    ) -> Tensor:
+        images, truth = batch
+        with (
+            _giving_losses(network),
+            torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16),
+        ):
             losses = network(images, truth)
         losses["loss_mask"] = losses["loss_mask"] * settings.mask_weight
-        value = torch.stack(list(losses.values())).sum()
-        optimiser.zero_grad()
-        value.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
-        optimiser.step()
-        report(step + 1, value.item())
-    return network.cpu().eval()
+        return torch.stack(list(losses.values())).sum()
+
+    def save(self, network: nn.Module, settings: Settings, folder: Path, name: str) -> Path:
+        path = folder / f"{name}.pt"
+        export(network, path)
+        return path
+
+    def card(
+        self, name: str, settings: Settings, data: dict[str, Any], sha256: str
+    ) -> dict[str, Any]:
+        return maskrcnn_card(name, settings, data, sha256)
+
+
+@contextmanager
+def _giving_losses(network: nn.Module) -> Iterator[None]:
+    """Let the parts of a network that is in the mode to evaluate say their losses.
+
+    torchvision's detectors have losses in the mode to train only; in that, normalisation
+    would take the statistics of the batch, and learn them.
+    """
+    parts = [
+        part
+        for part in network.modules()
+        if not part.training and not isinstance(part, nn.BatchNorm2d)
+    ]
+    try:
+        for part in parts:
+            part.training = True
+        yield
+    finally:
+        for part in parts:
+            part.training = False
+
+
+def load(weights: Weights, settings: Settings) -> tuple[nn.Module, Settings]:
+    """Return the network of a file, and the settings with its sizes.
+
+    Raises
+    ------
+    WeightsError
+        It is another network than `small_network`, or one of more than one class.
+    """
+    state = read_state(torch, weights)
+    if not isinstance(state, dict) or "backbone.stem.0.weight" not in state:
+        raise not_ours(weights, "it is not the small network that is trained here")
+    try:
+        network = build(state)
+    except (KeyError, IndexError, AttributeError, TypeError, RuntimeError) as error:
+        raise not_ours(weights, f"{type(error).__name__}: {first_line(error)}") from error
+    classes = len(state["roi_heads.box_predictor.cls_score.weight"])
+    if classes != 2:
+        raise not_ours(weights, f"it knows {classes} classes, not object and background")
+    sized = replace(
+        settings,
+        widths=tuple(len(stage[0].conv1.weight) for stage in network.backbone.stages),
+        pyramid=network.backbone.out_channels,
+        box=network.roi_heads.box_head.fc6.out_features,
+        mask=tuple(
+            part.out_channels
+            for part in network.roi_heads.mask_head.modules()
+            if isinstance(part, nn.Conv2d)
+        ),
+    )
+    return network.eval(), sized
 
 
 def batch_of(

@@ -15,9 +15,9 @@ References
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from opsef_bridge.engines.base import Weights
 from opsef_bridge.engines.scaling import CLIP
 from opsef_bridge.engines.stardist_graph import (
     Convolution,
@@ -36,14 +36,19 @@ from opsef_bridge.engines.stardist_graph import (
 )
 from opsef_bridge.errors import InputError
 from opsef_bridge.files import atomic_path
+from opsef_bridge.train import training
 from opsef_bridge.train.augment import Augmentation, augment
 from opsef_bridge.train.card import model_card
 from opsef_bridge.train.colour import StainAugmentation, augment_colour
 from opsef_bridge.train.data import Sample
-from opsef_bridge.train.network import check_device
+from opsef_bridge.train.learner import Learner
+from opsef_bridge.train.loop import one_cycle
+from opsef_bridge.train.network import GRID, StarDistModule, chains, folded
+from opsef_bridge.train.transfer import check_same, fill, not_ours, plain, read_constants
 
 __all__ = [
     "Settings",
+    "StarDistLearner",
     "StarDistModule",
     "batch_of",
     "configuration",
@@ -51,14 +56,16 @@ __all__ = [
     "export_onnx",
     "fit",
     "folded",
+    "load",
     "loss",
     "predict",
     "stardist_card",
     "targets",
 ]
 
-GRID = 2
-"""Step in px between two pixels of the maps."""
+
+_WITHOUT = re.compile("resnet|net_conv_after_resnet|unet_batch_norm|unet_dropout")
+"""Parts of a configuration that say nothing of a U-Net whose normalisation was folded in."""
 
 
 @dataclass(frozen=True)
@@ -95,54 +102,6 @@ class Settings:
         return 3 if isinstance(self.augmentation, StainAugmentation) else 1
 
 
-class StarDistModule(nn.Module):
-    """StarDist's network: grey or colour in, probability and distances out.
-
-    Parameters
-    ----------
-    rays : int
-    width : int
-        Channels of the first level of the U-Net; they double at each pooling.
-    depth : int
-        Poolings of the U-Net, which begins at half the size of the image.
-    features : int
-        Channels of the convolution after the U-Net.
-    channels : int
-        Channels of the image.
-    """
-
-    def __init__(
-        self, rays: int = 32, width: int = 16, depth: int = 3, features: int = 64, channels: int = 1
-    ) -> None:
-        super().__init__()
-        sizes = [width * 2**level for level in range(depth)]
-        self.stem = _block(channels, width, width)
-        self.down = nn.ModuleList(
-            _block(before, size, size) for before, size in zip([width, *sizes], sizes, strict=False)
-        )
-        self.middle = _block(sizes[-1], 2 * sizes[-1], sizes[-1])
-        self.up = nn.ModuleList(
-            _block(2 * size, size, max(size // 2, width)) for size in reversed(sizes)
-        )
-        self.features = nn.Sequential(*_convolution(width, features))
-        self.prob = nn.Conv2d(features, 1, 1)
-        self.dist = nn.Conv2d(features, rays, 1)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (N, C, Y, X) to logits (N, 1, Y/2, X/2) and distances (N, rays, Y/2, X/2)."""
-        x = functional.max_pool2d(self.stem(x), GRID)
-        skips = []
-        for block in self.down:
-            x = block(x)
-            skips.append(x)
-            x = functional.max_pool2d(x, 2)
-        x = self.middle(x)
-        for block, skip in zip(self.up, reversed(skips), strict=True):
-            x = block(torch.cat([functional.interpolate(x, scale_factor=2.0), skip], dim=1))
-        x = self.features(x)
-        return self.prob(x), self.dist(x)
-
-
 def fit(
     samples: Sequence[Sample],
     settings: Settings,
@@ -169,52 +128,117 @@ def fit(
     WorkerError
         torch cannot use the device.
     """
-    _check(samples, settings)
-    check_device(settings.device)
-    torch.manual_seed(settings.seed)
-    rng = np.random.default_rng(settings.seed)
-    network = start or StarDistModule(
-        settings.rays, settings.width, settings.depth, settings.features, settings.channels
-    )
-    network = network.to(settings.device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=settings.weight_decay)
-    rates = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        settings.rate,
-        total_steps=settings.steps,
-        pct_start=settings.warm_up,
-        cycle_momentum=False,
-    )
-    for step in range(settings.steps):
-        images, prob, dist = batch_of(rng, samples, settings)
+    network = training.fit(StarDistLearner(), samples, settings, report, start=start)
+    assert isinstance(network, StarDistModule)
+    return network
+
+
+class StarDistLearner(Learner):
+    """StarDist's 2D network to the loop that all families share."""
+
+    engine = "stardist"
+    Settings = Settings
+
+    def check(self, samples: Sequence[Sample], settings: Settings) -> None:
+        super().check(samples, settings)
+        multiple = GRID * 2**settings.depth
+        if settings.crop % multiple:
+            raise InputError(
+                f"crop {settings.crop} is no multiple of {multiple}",
+                hint=f"{settings.depth + 1} poolings halve it so often",
+            )
+        samples_of = (3,) if settings.channels == 3 else ()
+        for sample in samples:
+            if sample.image.shape != (*sample.labels.shape, *samples_of):
+                raise InputError(
+                    f"{sample.name} is {sample.image.shape}, its labels are {sample.labels.shape}",
+                    hint="Colour images need a StainAugmentation, grey ones an Augmentation",
+                )
+
+    def network(self, settings: Settings, examples: Sequence[Sample]) -> StarDistModule:
+        how = settings.features, settings.channels
+        return StarDistModule(settings.rays, settings.width, settings.depth, *how)
+
+    def load(self, weights: Weights, settings: Settings) -> tuple[StarDistModule, Settings]:
+        return load(weights, settings)
+
+    def rate(self, step: int, settings: Settings) -> float:
+        return one_cycle(step, settings.steps, settings.rate, settings.warm_up)
+
+    def batch(
+        self, rng: np.random.Generator, examples: Sequence[Sample], settings: Settings
+    ) -> tuple[Tensor, ...]:
+        return batch_of(rng, examples, settings)
+
+    def loss(self, network: nn.Module, batch: tuple[Tensor, ...], settings: Settings) -> Tensor:
+        images, prob, dist = batch
         with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bfloat16):
             logits, found = network(images)
-        value = loss(logits.float(), found.float(), prob, dist, settings)
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        rates.step()
-        report(step + 1, value.item())
-    return network.cpu().eval()
+        return loss(logits.float(), found.float(), prob, dist, settings)
+
+    def save(self, network: nn.Module, settings: Settings, folder: Path, name: str) -> Path:
+        assert isinstance(network, StarDistModule)
+        path = folder / f"{name}.onnx"
+        export_onnx(network, settings, path)
+        return path
+
+    def card(
+        self, name: str, settings: Settings, data: dict[str, Any], sha256: str
+    ) -> dict[str, Any]:
+        return stardist_card(name, [settings], data, sha256)
 
 
-def _check(samples: Sequence[Sample], settings: Settings) -> None:
-    """Refuse what `fit` cannot learn from."""
-    if not samples:
-        raise InputError("there is nothing to learn from: no samples")
-    multiple = GRID * 2**settings.depth
-    if settings.crop % multiple:
-        raise InputError(
-            f"crop {settings.crop} is no multiple of {multiple}",
-            hint=f"{settings.depth + 1} poolings halve it so often",
-        )
-    samples_of = (3,) if settings.channels == 3 else ()
-    for sample in samples:
-        if sample.image.shape != (*sample.labels.shape, *samples_of):
-            raise InputError(
-                f"{sample.name} is {sample.image.shape}, its labels are {sample.labels.shape}",
-                hint="Colour images need a StainAugmentation, grey ones an Augmentation",
-            )
+def load(weights: Weights, settings: Settings) -> tuple[StarDistModule, Settings]:
+    """Return the network of an ONNX file of StarDist's, and the settings with its sizes.
+
+    Raises
+    ------
+    WeightsError
+        It is of another architecture: of volumes, of another grid, a ResNet.
+    """
+    kernels = read_constants(weights)
+    layers = [name.removesuffix(".kernel") for name in kernels if name.endswith(".kernel")]
+    ends = [name.partition(".")[2] for name in layers[-3:]]
+    if len(layers) < 7 or ends != ["features", "prob", "dist"]:
+        raise not_ours(weights, f"its last layers are {ends}, not features, prob and dist")
+    first, features, _, dist = (kernels[f"{layers[n]}.kernel"] for n in (0, -3, -2, -1))
+    # Two convolutions before the first pooling, two in the middle, four for every level.
+    sized = replace(
+        settings,
+        rays=len(dist),
+        width=len(first),
+        depth=(len(layers) - 3 - 4) // 4,
+        features=len(features),
+        augmentation=_augmentation(settings, first.shape[1]),
+    )
+    ours, theirs = configuration(sized), weights.card.get("network") or {}
+    other = [key for key in ours if theirs.get(key, ours[key]) != ours[key]]
+    differs = [f"{key} is {theirs[key]}, not {ours[key]}" for key in other]
+    if differs := [one for one in differs if not _WITHOUT.match(one)]:
+        raise not_ours(weights, "; ".join(differs))
+    network = StarDistLearner().network(sized, ()).eval()
+    # In the order of the data, as in the file.
+    places = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d)]
+    if len(places) != len(layers):
+        raise not_ours(weights, f"it has {len(layers)} convolutions, not {len(places)}")
+    values = {
+        place: (kernels[f"{layer}.kernel"], kernels[f"{layer}.bias"])
+        for place, layer in zip(places, layers, strict=True)
+    }
+    fill(network, values, weights)
+    plain(network)
+    how = {"channels": sized.channels, "multiple": GRID * 2**sized.depth}
+    check_same(weights, lambda batch: predict(network, batch), ("prob", "dist"), **how)
+    return network, sized
+
+
+def _augmentation(settings: Settings, channels: int) -> Augmentation:
+    """Return the augmentation of the settings, as one for grey or for colour images."""
+    how = settings.augmentation
+    if channels == settings.channels:
+        return how
+    kind = Augmentation if channels == 1 else StainAugmentation
+    return kind(**{part.name: getattr(how, part.name) for part in fields(Augmentation)})
 
 
 def batch_of(
@@ -238,7 +262,7 @@ def _draw(
     for _ in range(tries):
         sample = samples[rng.integers(len(samples))]
         image, labels = crop(rng, sample, settings.crop, settings.augmentation)
-        if labels.any():
+        if (labels > 0).any():
             break
     return image, labels
 
@@ -249,20 +273,24 @@ def targets(labels: np.ndarray, rays: int) -> tuple[np.ndarray, np.ndarray]:
     Parameters
     ----------
     labels : ndarray of int, shape (Y, X)
+        Negative where nobody vouched.
     rays : int
 
     Returns
     -------
     prob : ndarray of float32, shape (1, Y/2, X/2)
-        Distance to the object's edge over its largest value in the object.
+        Distance to the object's edge over its largest value in the object; -1 where nobody
+        vouched.
     dist : ndarray of float32, shape (Y/2, X/2, rays)
         Distance in px along each ray to the object's edge.
     """
     from stardist.geometry import star_dist
     from stardist.utils import edt_prob
 
-    prob = edt_prob(labels)[::GRID, ::GRID].astype(np.float32)
-    dist = star_dist(labels, rays, mode="cpp", grid=(GRID, GRID))
+    known = labels.clip(0)
+    prob = edt_prob(known)[::GRID, ::GRID].astype(np.float32)
+    prob[labels[::GRID, ::GRID] < 0] = -1
+    dist = star_dist(known, rays, mode="cpp", grid=(GRID, GRID))
     return prob[None], dist.astype(np.float32)
 
 
@@ -275,13 +303,18 @@ def loss(logits: Tensor, found: Tensor, prob: Tensor, dist: Tensor, settings: Se
     Parameters
     ----------
     logits, prob : Tensor of float32, shape (N, 1, Y, X)
-        Found and true.
+        Found and true; negative where nobody vouched, which counts nothing.
     found : Tensor of float32, shape (N, rays, Y, X)
         Distances in px.
     dist : Tensor of float32, shape (N, Y, X, rays)
         True distances in px.
     """
-    entropy = functional.binary_cross_entropy_with_logits(logits, prob)
+    known = prob >= 0
+    if not known.any():
+        return (logits.sum() + found.sum()) * 0
+    # All of them in one piece where it can be: another order of adding rounds otherwise.
+    chosen = (logits, prob) if known.all() else (logits[known], prob[known])
+    entropy = functional.binary_cross_entropy_with_logits(*chosen)
     inside = prob[:, 0] > 0
     found, dist, weights = found.permute(0, 2, 3, 1)[inside], dist[inside], prob[:, 0][inside]
     error = (found - dist).abs().mean(1)
@@ -303,17 +336,6 @@ def predict(network: StarDistModule, batch: np.ndarray) -> tuple[np.ndarray, np.
     return logits.sigmoid().numpy(), dist.numpy()
 
 
-def folded(network: StarDistModule) -> StarDistModule:
-    """Return a copy without batch normalisation, ready to predict: the same function."""
-    network = copy.deepcopy(network).eval()
-    for chain in _chains(network):
-        for place, layer in enumerate(chain):
-            if isinstance(layer, nn.BatchNorm2d):
-                chain[place - 1] = fuse_conv_bn_eval(chain[place - 1], layer)
-                chain[place] = nn.Identity()
-    return network
-
-
 def configuration(settings: Settings) -> dict[str, Any]:
     """Return the configuration with which the package builds the same network."""
     return with_defaults(
@@ -332,7 +354,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
 def convolutions(network: StarDistModule) -> list[Convolution]:
     """Return the convolutions of `network`, normalisation folded in, in the data's order."""
     network = folded(network)
-    body = [layer for chain in _chains(network) for layer in chain if isinstance(layer, nn.Conv2d)]
+    body = [layer for chain in chains(network) for layer in chain if isinstance(layer, nn.Conv2d)]
     names = [*(f"convolution_{number}" for number in range(len(body) - 1)), "features"]
     return [
         Convolution(name, layer.weight.detach().numpy(), layer.bias.detach().numpy())
@@ -375,26 +397,3 @@ def stardist_card(
             "stages": [asdict(settings) for settings in stages],
         },
     )
-
-
-def _chains(network: StarDistModule) -> Iterator[nn.Sequential]:
-    """Give the convolution blocks in the order of the data."""
-    yield network.stem
-    yield from network.down
-    yield network.middle
-    yield from network.up
-    yield network.features
-
-
-def _block(before: int, inside: int, after: int) -> nn.Sequential:
-    """Two 3x3 convolutions."""
-    return nn.Sequential(*_convolution(before, inside), *_convolution(inside, after))
-
-
-def _convolution(before: int, after: int) -> list[nn.Module]:
-    """A 3x3 convolution with batch normalisation and ReLU."""
-    return [
-        nn.Conv2d(before, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
-        nn.ReLU(inplace=True),
-    ]

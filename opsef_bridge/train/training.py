@@ -81,8 +81,9 @@ class Training:
         value = self.learner.loss(self.network, batch, self.settings)
         self.optimiser.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
-        if self.learner.clip is not None:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.learner.clip)
+        clip = getattr(self.settings, "clip", None)
+        if clip is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), clip)
         self.optimiser.step()
         self.step += 1
         return value.item()
@@ -240,19 +241,22 @@ def train(
     validation = _validation(learner, val, settings)
     losses: list[float] = []
     row = max(1, every // ROWS)
-    with closing(_batches(learner, examples, settings, training.step, loaders)) as batches:
-        while training.step < settings.steps and not course.ended(patience):
-            rate = learner.rate(training.step, settings)
-            loss = training.advance(next(batches))
-            losses.append(loss)
-            at_checkpoint = training.step % every == 0 or training.step == settings.steps
-            if training.step % row == 0 or at_checkpoint:
-                course.add(float(np.mean(losses)), rate)
-                losses.clear()
-            if at_checkpoint:
-                course.judge(validation(training.network))
-                course.write()
-            report(training.step, loss)
+    try:
+        with closing(_batches(learner, examples, settings, training.step, loaders)) as batches:
+            while training.step < settings.steps and not course.ended(patience):
+                rate = learner.rate(training.step, settings)
+                loss = training.advance(next(batches))
+                losses.append(loss)
+                at_checkpoint = training.step % every == 0 or training.step == settings.steps
+                if training.step % row == 0 or at_checkpoint:
+                    course.add(float(np.mean(losses)), rate)
+                    losses.clear()
+                if at_checkpoint:
+                    course.judge(validation(training.network))
+                    course.write()
+                report(training.step, loss)
+    finally:
+        course.draw()
     best = course.best
     network.load_state_dict(best["network"])
     return Trained(
@@ -326,8 +330,6 @@ class _Course:
 
     def write(self) -> None:
         """Write checkpoint and curves, each at once or not at all."""
-        from opsef_bridge.train.curves import draw_curves
-
         content = {
             "key": self._key,
             "training": self._training.state(),
@@ -343,7 +345,13 @@ class _Course:
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self._file.with_name("curves.csv"), text.getvalue())
-        draw_curves(self.rows, self._file.with_name("curves.png"))
+
+    def draw(self) -> None:
+        """Draw the curves so far. It takes as long as some steps: not at every checkpoint."""
+        from opsef_bridge.train.curves import draw_curves
+
+        if self.rows:
+            draw_curves(self.rows, self._file.with_name("curves.png"))
 
     def _read(self) -> None:
         try:

@@ -1,0 +1,252 @@
+"""What every learner keeps, as tests to inherit.
+
+Give small settings and what counts in a batch, and run pytest::
+
+    from opsef_bridge.testing.learners import LearnerSuite
+
+    class TestMine(LearnerSuite):
+        engine = "mine"
+        settings = Settings(steps=3, crop=32)
+
+        def known(self, batch):
+            return batch[1] >= 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from opsef_bridge.engines import engine_class, list_weights
+from opsef_bridge.errors import InputError, WeightsError
+from opsef_bridge.files import file_sha256, write_json
+from opsef_bridge.train import training
+from opsef_bridge.train.card import describe_data
+from opsef_bridge.train.data import UNKNOWN, Sample
+from opsef_bridge.train.learner import Learner, learner
+from opsef_bridge.train.transfer import fine_tuned
+
+__all__ = ["LearnerSuite", "discs"]
+
+BEYOND = 9.0
+"""Value of the pixels of `discs` for which nobody vouched: far above all others."""
+
+
+def discs(seed: int, *, side: int = 80, unknown: int = 0, colour: bool = False) -> Sample:
+    """Return bright discs on a dark ground; nobody vouched for the first columns."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices((side, side))
+    labels = np.zeros((side, side), np.int32)
+    for number in range(1, 6):
+        cy, cx, radius = *rng.integers(8, side - 8, 2), rng.integers(5, 10)
+        labels[(y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = number
+    image = ((labels > 0) + rng.normal(0, 0.1, labels.shape)).astype(np.float32)
+    labels[:, :unknown] = UNKNOWN
+    image[:, :unknown] = BEYOND
+    if colour:
+        image = np.stack([image] * 3, axis=-1)
+    return Sample(f"discs{seed}", image, labels, f"discs{seed}")
+
+
+class LearnerSuite:
+    """Tests of one learner.
+
+    Attributes
+    ----------
+    engine : str
+    settings
+        Of the learner: small, a few steps, on the CPU.
+    colour : bool
+        Whether it learns colour images.
+    grid : int
+        Pixels of the image for one of what it says, along each axis.
+    rounding : float
+        Largest difference of what a network says before and after it lay in a file.
+    """
+
+    engine: ClassVar[str]
+    settings: ClassVar[Any]
+    colour = False
+    grid = 1
+    rounding = 2e-2
+
+    def known(self, batch: tuple[Any, ...]) -> Tensor:
+        """Return where a batch counts: bool (N, Y, X)."""
+        raise NotImplementedError
+
+    def output(self, network: nn.Module) -> list[Tensor]:
+        """Return what a network says of a picture that is always the same."""
+        rng = np.random.default_rng(0)
+        batch = torch.from_numpy(rng.random((1, self.channels, 64, 64), np.float32))
+        with torch.no_grad():
+            found = network(batch)
+        return list(found) if isinstance(found, tuple) else [found]
+
+    @property
+    def channels(self) -> int:
+        """Of the images of a batch."""
+        return 3 if self.colour else 1
+
+    @pytest.fixture(autouse=True)
+    def one_thread(self) -> Any:
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+
+    @pytest.fixture
+    def made(self) -> Learner:
+        return learner(self.engine)
+
+    def samples(self, **how: Any) -> list[Sample]:
+        """Return two samples."""
+        return [discs(seed, colour=self.colour, **how) for seed in (1, 2)]
+
+    def trained(self, made: Learner) -> nn.Module:
+        return training.fit(made, self.samples(), self.settings)
+
+    def stored(self, made: Learner, network: nn.Module, folder: Path) -> Any:
+        """Save a network with its card; return the weights as they are found again."""
+        path = made.save(network, self.settings, folder, "mine")
+        sha256 = file_sha256(path)
+        card = made.card("mine", self.settings, describe_data(self.samples()), sha256)
+        write_json(folder / "mine.json", card)
+        [found] = [w for w in list_weights([folder]) if w.name == "mine"]
+        assert (found.engine, found.path, found.sha256) == (self.engine, path, sha256)
+        return found
+
+    def test_a_seed_gives_the_same_weights(self, made: Learner) -> None:
+        one, again = self.trained(made).state_dict(), self.trained(made).state_dict()
+        assert all(torch.equal(one[name], again[name]) for name in one)
+        other = training.fit(made, self.samples(), replace(self.settings, seed=1)).state_dict()
+        assert not all(torch.equal(one[name], other[name]) for name in one)
+
+    def test_killed_after_any_step_it_ends_with_the_same_weights(
+        self, made: Learner, tmp_path: Path
+    ) -> None:
+        how = {"val": self.samples()[:1], "every": 1}
+        whole = training.train(made, self.samples(), self.settings, tmp_path / "whole", **how)
+        for last in range(1, self.settings.steps):
+
+            def kill(step: int, loss: float, last: int = last) -> None:
+                if step == last:
+                    raise KeyboardInterrupt
+
+            folder = tmp_path / str(last)
+            with pytest.raises(KeyboardInterrupt):
+                training.train(made, self.samples(), self.settings, folder, report=kill, **how)
+            on = training.train(made, self.samples(), self.settings, folder, **how)
+            one, other = whole.network.state_dict(), on.network.state_dict()
+            assert all(torch.equal(one[name], other[name]) for name in one)
+            assert (on.val_loss, on.best_step) == (whole.val_loss, whole.best_step)
+
+    def test_to_validate_changes_nothing(self, made: Learner) -> None:
+        samples = self.samples()
+        network = self.trained(made)
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        batch = made.batch(np.random.default_rng(0), made.examples(samples), self.settings)
+        with torch.no_grad():
+            assert torch.isfinite(made.loss(network, batch, self.settings))
+        after = network.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert not any(part.training for part in network.modules())
+
+    def test_what_nobody_vouched_for_has_no_gradient(self, made: Learner) -> None:
+        samples = self.samples(unknown=32)
+        if not made.masks_loss:
+            with pytest.raises(InputError, match="only a part"):
+                made.check(samples, self.settings)
+            return
+        made.check(samples, self.settings)
+        plain = {"scale": (1, 1), "gamma": (1, 1), "gain": (1, 1), "blur": 0, "noise": 0}
+        plain |= {"stain": (1, 1), "tint": (1, 1)} if self.colour else {}
+        settings = replace(
+            self.settings, batch=6, augmentation=replace(self.settings.augmentation, **plain)
+        )
+        batch = made.batch(np.random.default_rng(0), made.examples(samples), settings)
+        known = self.known(batch)
+        marked = batch[0][:, 0] > 0.9 * batch[0].max()
+        assert 0.02 < known.float().mean() < 0.98
+        assert not (known & marked[:, :: self.grid, :: self.grid]).any()
+        network = made.network(settings, made.examples(samples)).train()
+        said: list[Tensor] = []
+        network.register_forward_hook(lambda _, __, out: said.extend(_maps(out)))
+        made.loss(network, batch, settings).backward()  # type: ignore[no-untyped-call]
+        felt = torch.stack([(one.grad != 0).any(1) for one in said if one.grad is not None]).any(0)
+        assert not felt[~known].any()
+        assert felt[known].float().mean() > 0.9
+
+    def test_a_batch_without_anything_known_teaches_nothing(self, made: Learner) -> None:
+        if not made.masks_loss:
+            return
+        samples = self.samples(unknown=79)
+        for sample in samples:
+            sample.labels[:] = UNKNOWN
+            sample.labels[-1, -1] = 1  # Cellpose needs an object
+        settings = replace(self.settings, batch=1)
+        examples = made.examples(samples)
+        network = made.network(settings, examples).train()
+        for seed in range(50):
+            batch = made.batch(np.random.default_rng(seed), examples, settings)
+            if not self.known(batch).any():
+                break
+        else:
+            pytest.fail("every crop shows something known")
+        loss = made.loss(network, batch, settings)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert loss.item() == 0
+        grads = [part.grad for part in network.parameters() if part.grad is not None]
+        assert not any(grad.any() for grad in grads)
+
+    def test_the_engine_takes_what_was_trained(self, made: Learner, tmp_path: Path) -> None:
+        weights = self.stored(made, self.trained(made), tmp_path)
+        engine = engine_class(self.engine)()
+        engine.load(weights)
+        image = self.samples()[0].image
+        labels = engine.decode(engine.predict(image, engine.Predict()), engine.Decode())
+        assert (labels.dtype, labels.shape) == (np.int32, image.shape[:2])
+
+    def test_training_goes_on_from_what_was_stored(self, made: Learner, tmp_path: Path) -> None:
+        network = self.trained(made)
+        weights = self.stored(made, network, tmp_path)
+        usual = made.Settings()
+        same = {name: getattr(self.settings, name) for name in ("steps", "batch", "crop")}
+        loaded, settings = made.load(weights, replace(usual, **same))
+        assert not loaded.training
+        for one, other in zip(self.output(network), self.output(loaded), strict=True):
+            scale = max(1.0, float(one.abs().max()))
+            assert float((one - other).abs().max()) <= self.rounding * scale
+        on = training.fit(made, self.samples(), fine_tuned(settings), start=loaded)
+        again, _ = made.load(self.stored(made, on, tmp_path), settings)
+        for one, other in zip(self.output(on), self.output(again), strict=True):
+            scale = max(1.0, float(one.abs().max()))
+            assert float((one - other).abs().max()) <= self.rounding * scale
+
+    def test_files_of_something_else_are_refused(self, made: Learner, tmp_path: Path) -> None:
+        weights = self.stored(made, self.trained(made), tmp_path)
+        assert weights.path is not None
+        weights.path.write_bytes(b"nothing of the kind")
+        with pytest.raises(WeightsError):
+            made.load(weights, self.settings)
+        weights.path.unlink()
+        with pytest.raises(WeightsError):
+            made.load(weights, self.settings)
+
+    def test_no_samples_are_refused(self, made: Learner) -> None:
+        with pytest.raises(InputError, match="nothing to learn"):
+            made.check([], self.settings)
+
+
+def _maps(found: Any) -> list[Tensor]:
+    """Return the maps among what a network says, ready to hold their gradients."""
+    parts = found if isinstance(found, tuple) else (found,)
+    maps = [one for one in parts if isinstance(one, Tensor) and one.ndim == 4]
+    for one in maps:
+        one.retain_grad()
+    return maps
