@@ -47,8 +47,8 @@ CORRECTED = 5
 """Images that a person corrects."""
 THRESHOLDS = (0.5, 0.7, 0.9)
 KINDS = ("tiny", "large", "U2OS", "tissue")
-"""Nuclei of at most 150 px (median of the image) in fields of 256 x 256 px, nuclei of more than 1200
-px, fields of 520 x 696 px (the screen of which BBBC039 is), stained tissue."""
+"""Nuclei of at most 150 px (median of the image) in fields of 256 x 256 px, nuclei of more than
+1200 px, fields of 520 x 696 px (the screen of which BBBC039 is), stained tissue."""
 BASE = {"unet": {"steps": 1000}, "stardist": {"steps": 1500}, "cellpose": {"steps": 600},
         "fpn2ws": {"steps": 700}, "maskrcnn": {"steps": 700}}  # fmt: skip
 FINE = {"steps": 200, "rate": 0.3, "warm_up": 20}
