@@ -24,9 +24,10 @@ from opsef_bridge.console import duration
 from opsef_bridge.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from opsef_bridge.errors import OpsefError
     from opsef_bridge.project import Project, Run
     from opsef_bridge.sweep import Plan, Result
 
@@ -35,6 +36,12 @@ MOST_FORESEEN = 5
 
 ASKED_ABOVE = 10_000_000_000
 """Bytes of disk above which a person is asked before they are written."""
+
+TARGETS = {
+    "runs": "opsef_bridge.sweep:run_unit",
+    "trainings": "opsef_bridge.train.kinds:run_unit",
+}
+"""What does a unit, by the folder of its run; importing it registers the kinds of units."""
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask, whatever disk it takes.")]
 
@@ -107,6 +114,22 @@ def sweep_status(run: RunId = None) -> None:
     _finish(project, status(project.run(run)))
 
 
+@sweep_app.command("cancel")
+def sweep_cancel(run: RunId = None) -> None:
+    """Stop a run that works now, here or on a cluster; what was finished stays."""
+    from opsef_bridge.sweep.cancel import cancel_run
+
+    project = Context.project()
+    folder = project.run(run)
+    stopped, jobs = cancel_run(project, folder)
+    Context.console.say(
+        "Its process was stopped" if stopped else f"No process here works on {folder.id}",
+        *([f"{jobs} jobs of SLURM that it had left were cancelled"] if jobs else []),
+        f"Go on: {command('sweep resume --run ' + folder.id)}",
+    )
+    Context.console.answer({"run": folder.id, "stopped": stopped, "jobs": jobs})
+
+
 @app.command()
 def adopt(
     variant: Annotated[str | None, typer.Argument(help="Id or slug, e.g. v0007.")] = None,
@@ -165,13 +188,24 @@ def batch(
 
 @unit_app.command("run")
 def unit_run(
-    unit: Annotated[str, typer.Argument(help="Id, e.g. u0001.")], run: RunId = None
+    units: Annotated[list[str], typer.Argument(metavar="UNIT...", help="Ids, e.g. u0001.")],
+    run: RunId = None,
+    tried_again: Annotated[
+        bool,
+        typer.Option(
+            "--tried-again",
+            help="End if a worker dies, and record no failure: this command will be run again.",
+        ),
+    ] = False,
 ) -> None:
-    """Do one unit of a run, or what is left of it."""
-    from opsef_bridge.sweep import run_one_unit
+    """Do units of a run, or what is left of them, in one process."""
+    from opsef_bridge.execute import run_named
 
     project = Context.project()
-    counts = run_one_unit(project, project.run(run), unit)
+    folder = project.run(run)
+    counts = run_named(
+        TARGETS[folder.root.parent.name], str(project.root), folder, units, tried_again=tried_again
+    )
     Context.console.say(", ".join(f"{count} {name}" for name, count in counts.items()))
     Context.console.answer(counts)
     raise typer.Exit(1 if counts["failed"] else 0)
@@ -276,8 +310,7 @@ def _report(run: Run, result: Result) -> None:
         f"{result.open} open; {result.passes} network passes"
     )
     words = _say_ranking(run)
-    for unit, error in result.problems.items():
-        console.say(f"{unit} failed: {error}")
+    console.say(*_said_once(result.problems))
     if result.remarks:
         console.say("", *first_of(result.remarks))
     if result.failed:
@@ -302,6 +335,17 @@ def _report(run: Run, result: Result) -> None:
             "words": words,
         }
     )
+
+
+def _said_once(problems: Mapping[str, OpsefError]) -> list[str]:
+    """Return why units failed, a line for all of the same reason."""
+    units: dict[str, list[str]] = {}
+    for unit, error in problems.items():
+        units.setdefault(str(error), []).append(unit)
+    return [
+        f"{ids[0]}{f' and {len(ids) - 1} more' if len(ids) > 1 else ''} failed: {reason}"
+        for reason, ids in units.items()
+    ]
 
 
 def _say_ranking(run: Run) -> dict[str, list[str]]:

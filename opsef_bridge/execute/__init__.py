@@ -1,7 +1,11 @@
 """Units of work and who runs them."""
 
-from opsef_bridge.execute.local import Event, free_cores, run_local
-from opsef_bridge.execute.snakemake import run_snakemake, snakefile
+from opsef_bridge.execute.jobs import ClusterJob, group_units
+from opsef_bridge.execute.local import Event, free_cores, run_local, run_named
+from opsef_bridge.execute.profiles import find_profile, shipped_profiles
+from opsef_bridge.execute.slurm import cancel_jobs
+from opsef_bridge.execute.snakefile import snakefile
+from opsef_bridge.execute.snakemake import run_snakemake
 from opsef_bridge.execute.units import (
     Job,
     Outcome,
@@ -15,17 +19,23 @@ from opsef_bridge.execute.units import (
 )
 
 __all__ = [
+    "ClusterJob",
     "Event",
     "Job",
     "Outcome",
     "Unit",
+    "cancel_jobs",
     "fail_item",
+    "find_profile",
     "forget_failures",
     "forget_outcomes",
     "free_cores",
+    "group_units",
     "run_local",
+    "run_named",
     "run_snakemake",
     "run_unit",
+    "shipped_profiles",
     "snakefile",
     "unit_kind",
     "unit_summary",

@@ -13,16 +13,17 @@ import itertools
 import os
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from opsef_bridge.errors import OpsefError
-from opsef_bridge.execute.units import Unit, fail_item
+from opsef_bridge.errors import NotFoundError, OpsefError
+from opsef_bridge.execute.units import Unit, fail_item, unit_summary
 from opsef_bridge.project import Run
 from opsef_bridge.workers import Cancelled, Worker, WorkerDied
 
-__all__ = ["Event", "free_cores", "run_local"]
+__all__ = ["Event", "free_cores", "run_local", "run_named"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def run_local(
     workers: int | None = None,
     gpus: Callable[[str], Sequence[str]] = lambda turn: (),
     report: Callable[[Event], None] = lambda event: None,
+    deaths_are_outcomes: bool = True,
 ) -> dict[str, OpsefError]:
     """Run `units` that are not done yet, in their order.
 
@@ -65,6 +67,9 @@ def run_local(
         the CPU, which is the default.
     report : callable
         Called with an `Event` from several threads, one at a time.
+    deaths_are_outcomes : bool
+        A worker that dies costs the image that it was on. False: it costs the unit, of which
+        no outcome is recorded for it, because the caller will try again with more memory.
 
     Returns
     -------
@@ -76,7 +81,7 @@ def run_local(
     KeyboardInterrupt
         After the workers were ended; what was done is recorded.
     """
-    board = _Board(units, run, report)
+    board = _Board(units, run, report, deaths_are_outcomes)
     failed: dict[str, OpsefError] = {}
     team: list[Worker] = []
     try:
@@ -102,6 +107,47 @@ def run_local(
     finally:
         _end(team)
     return failed
+
+
+def run_named(
+    target: str, project: str, run: Run, ids: Sequence[str], *, tried_again: bool = False
+) -> dict[str, int]:
+    """Do units in one process beside this; return their outcomes by status.
+
+    Takes no lock: an executor that holds it runs many of these side by side.
+
+    Parameters
+    ----------
+    target, project : str
+        As of `run_local`.
+    ids : sequence of str
+        Ids of units; they are done in the order of the plan.
+    tried_again : bool
+        Whoever calls this will call it again if a worker dies: no image has failed by that.
+
+    Raises
+    ------
+    NotFoundError
+        The run has no such unit.
+    OpsefError
+        A unit failed as a whole; those that do not need it are done.
+    """
+    known = {unit["id"]: unit for unit in run.plan()["units"]}
+    for unit in ids:
+        if unit not in known:
+            raise NotFoundError(
+                f"{run.id} has no unit {unit!r}", hint=f"It has {len(known)}, u0001 on"
+            )
+    planned = [Unit.from_json(value) for id, value in known.items() if id in set(ids)]
+    failed = run_local(
+        target, project, run, planned, workers=1, deaths_are_outcomes=not tried_again
+    )
+    for error in failed.values():
+        raise error
+    total: Counter[str] = Counter()
+    for unit in planned:
+        total.update(unit_summary(run, unit.id))
+    return dict(total)
 
 
 def _run_turn(
@@ -169,6 +215,8 @@ def _run_one(
         except WorkerDied as death:
             if board.stopped.is_set():  # it did not die, it was ended
                 raise Cancelled from death
+            if not board.deaths_are_outcomes:
+                raise
             # Without progress on a known item, trying again could go on for ever.
             if not fail_item(project, run.id, unit.id, item, death):
                 raise
@@ -180,7 +228,10 @@ def _run_one(
 class _Board:
     """What the threads of a run share: the progress so far, and the wish to stop."""
 
-    def __init__(self, units: Iterable[Unit], run: Run, report: Callable[[Event], None]) -> None:
+    def __init__(
+        self, units: Iterable[Unit], run: Run, report: Callable[[Event], None], outcomes: bool
+    ) -> None:
+        self.deaths_are_outcomes = outcomes
         self.stopped = threading.Event()
         self._lock = threading.Lock()
         self._report = report

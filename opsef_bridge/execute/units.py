@@ -56,6 +56,10 @@ class Unit:
         What the kind needs to know.
     makes : tuple of (image, variant, key)
         The labels it makes, for kinds that make labels.
+    resources : dict of str to float
+        What it asks of a cluster, where that is known when it is planned: ``threads``,
+        ``mem_mb``, ``seconds``, ``gpu`` (1 or 0). They decide no result, so they belong to no
+        key.
     """
 
     id: str
@@ -64,6 +68,11 @@ class Unit:
     needs: tuple[str, ...] = ()
     inputs: dict[str, Any] = field(default_factory=dict)
     makes: tuple[tuple[str, str, str], ...] = ()
+    resources: dict[str, float] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides its results, for keys: all but `resources`."""
+        return {name: value for name, value in asdict(self).items() if name != "resources"}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Unit:

@@ -21,7 +21,6 @@ from opsef_bridge.sweep.run import (
     plan_batch,
     plan_sweep,
     resume_run,
-    run_one_unit,
     run_plan,
     status,
 )
@@ -41,7 +40,6 @@ __all__ = [
     "plan_batch",
     "plan_sweep",
     "resume_run",
-    "run_one_unit",
     "run_plan",
     "run_unit",
     "segment",

@@ -16,10 +16,16 @@ from opsef_bridge.engines.devices import gpu_names
 from opsef_bridge.engines.trial import as_json
 from opsef_bridge.errors import WeightsError
 from opsef_bridge.project import Project
-from opsef_bridge.sweep.plan import Variant
+from opsef_bridge.sweep.plan import Plan, Variant
 from opsef_bridge.workers import Progress, Worker
 
-__all__ = ["devices_of", "devices_of_engines", "gpus_of_turn", "weights_of_variants"]
+__all__ = [
+    "devices_of",
+    "devices_of_engines",
+    "gpus_of_turn",
+    "turns_with_networks",
+    "weights_of_variants",
+]
 
 
 def devices_of(
@@ -90,6 +96,17 @@ def gpus_of_turn(turn: str, weights: Iterable[Weights], wanted: str) -> Sequence
     if not mine or not gpu_names():
         return ()
     return gpu_names() if "cuda" in devices_of_engines(mine, wanted)[turn] else ()
+
+
+def turns_with_networks(plan: Plan) -> set[str]:
+    """Return the turns that can use a GPU where there is one: on a cluster, elsewhere than here.
+
+    Those are the engines that know of devices, unless the configuration wants the CPU.
+    """
+    if plan.config["sweep"]["device"] == "cpu":
+        return set()
+    engines = {variant.engine for variant in plan.variants} - {SILENT}
+    return {name for name in engines if hasattr(engine_class(name), "devices")}
 
 
 def weights_of_variants(project: Project, variants: Iterable[Variant]) -> list[Weights]:

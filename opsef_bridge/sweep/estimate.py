@@ -25,11 +25,15 @@ __all__ = [
     "estimate",
     "finished_keys",
     "padded_bytes",
+    "unit_seconds",
 ]
 
 UNMEASURED = (1.0, 0.2)
 """Seconds per million pixels that an engine sees, of a pass and of decoding it, before any
 was measured here."""
+
+GUESSED = 3.0
+"""How much longer than `UNMEASURED` a job is taken to be: rather more jobs than one too long."""
 
 BATCH_VIEWS = 3
 """Of each image in ``batch.tif``."""
@@ -97,6 +101,37 @@ def estimate(project: Project, plan: Plan) -> dict[str, Any]:
         "free_bytes": shutil.disk_usage(project.root).free,
         "will_fail": foreseen(project, plan),
     }
+
+
+def unit_seconds(project: Project, plan: Plan) -> dict[str, float]:
+    """Return about how long each unit that segments will take, by its id.
+
+    As `estimate`, from what earlier runs took; for an executor that groups units into jobs.
+    """
+    entries = {entry.id: entry for entry in project.images()}
+    finished = finished_keys(project)
+    rates = _rates(project, entries)
+    images = {image.id: image for image in plan.images}
+    shapes = _shapes(plan, entries)
+    variants = {variant.id: variant for variant in plan.variants}
+    found: dict[str, float] = {}
+    for unit in plan.units:
+        passes: dict[str, float] = {}
+        work = 0.0
+        start, stop = unit.inputs.get("tiles", (0, 1))
+        for image, variant, key in unit.makes:
+            v = variants[variant]
+            of = len(images[image].tile_boxes()) if unit.kind == "tiles" else 1
+            seen = 0.0 if key in finished else _seen(shapes[image], v) / of
+            if v.engine not in rates:
+                seen *= GUESSED
+            per_pass, per_decode = rates.get(v.engine, UNMEASURED)
+            work += seen * per_decode
+            one = v.pass_key(images[image])
+            passes[one] = max(passes.get(one, 0.0), seen * per_pass * (stop - start))
+        if unit.makes and unit.kind != "merge":  # it puts together what tiles have made
+            found[unit.id] = work + sum(passes.values())
+    return found
 
 
 def finished_keys(project: Project) -> set[str]:

@@ -362,7 +362,7 @@ def _plan(
     settings = config.model_dump(mode="json")
     # Where files lie that steps name is left out: what is in them is in the variant's key.
     named = [map_variant_files(asdict(one), lambda file: "") for one in variants]
-    parts = [[asdict(one) for one in images], named, [asdict(one) for one in units]]
+    parts = [[asdict(one) for one in images], named, [one.identity() for one in units]]
     classes = [settings["class_mask"]] if settings["class_mask"] else []
     sizes = [told for told in map(_told, entries) if len(told) > 1]
     # What was added to `compare` later counts where it is given: else old plans stay the same.

@@ -14,12 +14,18 @@ import numpy as np
 from opsef_bridge.config import Config
 from opsef_bridge.engines import Weights, find_weights, verify
 from opsef_bridge.errors import ConfigError, NotFoundError, OpsefError, ProjectError
-from opsef_bridge.execute import Event, run_local, run_snakemake, unit_summary
+from opsef_bridge.execute import Event, run_local, run_snakemake
 from opsef_bridge.files import key_of, lock, read_json, write_json
 from opsef_bridge.images.identity import identity
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
 from opsef_bridge.sweep.classes import mask_file
-from opsef_bridge.sweep.devices import devices_of_engines, gpus_of_turn, weights_of_variants
+from opsef_bridge.sweep.devices import (
+    devices_of_engines,
+    gpus_of_turn,
+    turns_with_networks,
+    weights_of_variants,
+)
+from opsef_bridge.sweep.estimate import unit_seconds
 from opsef_bridge.sweep.importing import import_images
 from opsef_bridge.sweep.plan import (
     Plan,
@@ -43,7 +49,6 @@ __all__ = [
     "plan_batch",
     "plan_sweep",
     "resume_run",
-    "run_one_unit",
     "run_plan",
     "status",
     "variant_rows",
@@ -64,15 +69,15 @@ class Executor:
         Worker processes of this one, or jobs of Snakemake.
     workers : int, optional
         Processes or local jobs at a time; as many as there are free cores by default.
-    profile : Path, optional
-        A profile of Snakemake, for a cluster.
+    profile : str or Path, optional
+        A profile of Snakemake, for a cluster: the name of one, or its folder.
     report : callable
         Called with an `Event` now and then.
     """
 
     engine: str = "local"
     workers: int | None = None
-    profile: Path | None = None
+    profile: str | Path | None = None
     report: Callable[[Event], None] = lambda event: None
 
     def run(self, project: Project, run: Run, plan: Plan) -> dict[str, OpsefError]:
@@ -83,9 +88,11 @@ class Executor:
                 hint="Leave out --profile, or add --engine snakemake",
             )
         if self.engine == "snakemake":
+            networks, estimated = turns_with_networks(plan), unit_seconds(project, plan)
             return run_snakemake(
                 str(project.root), run, plan.units,
                 workers=self.workers, profile=self.profile, report=self.report,
+                seconds=lambda unit: estimated.get(unit.id), gpu=lambda unit: unit.turn in networks,
             )  # fmt: skip
         weights = weights_of_variants(project, plan.variants)
         wanted = plan.config["sweep"]["device"]
@@ -208,20 +215,6 @@ def resume_run(project: Project, run: Run, executor: Executor | None = None) -> 
     with _writable(project), lock(project.lock_file):
         open_failures(run, Plan.from_json(run.plan()))
         return _carry_out(project, run, executor or Executor())
-
-
-def run_one_unit(project: Project, run: Run, unit: str) -> dict[str, int]:
-    """Do one unit in a process of its own; return its outcomes by status.
-
-    Takes no lock: an executor that holds it runs many of these side by side.
-    """
-    planned = [u for u in Plan.from_json(run.plan()).units if u.id == unit]
-    if not planned:
-        raise NotFoundError(f"{run.id} has no unit {unit!r}", hint="plan.json lists them")
-    problems = run_local(TARGET, str(project.root), run, planned, workers=1)
-    for error in problems.values():
-        raise error
-    return unit_summary(run, unit)
 
 
 def _carry_out(project: Project, run: Run, executor: Executor) -> Result:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +20,8 @@ from opsef_bridge.execute import (
     fail_item,
     forget_failures,
     run_local,
+    run_named,
     run_unit,
-    snakefile,
     unit_kind,
     unit_summary,
 )
@@ -131,6 +130,13 @@ def test_a_plan_comes_back_as_it_was():
     assert Unit.from_json(json.loads(json.dumps(asdict(unit)))) == unit
 
 
+def test_resources_are_no_part_of_what_a_unit_is():
+    unit = Unit("u0001", "k", "t", resources={"mem_mb": 500})
+    assert unit.identity() == Unit("u0001", "k", "t").identity()
+    older = {name: value for name, value in asdict(unit).items() if name != "resources"}
+    assert Unit.from_json(older) == Unit("u0001", "k", "t")
+
+
 # The rest runs in worker processes: they import this file's neighbour by its name.
 
 WORK = """
@@ -189,6 +195,35 @@ def test_a_unit_that_failed_takes_those_along_that_need_it(tmp_path, target, mon
     assert run.done_file("u0002").is_file()
 
 
+DEADLY = """
+import os, signal
+
+def work(project, run, unit, progress):
+    progress("i", 0, 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_death_is_no_outcome_where_it_is_tried_again(tmp_path, target, monkeypatch):
+    (tmp_path / "trial_work.py").write_text(DEADLY)
+    run = write_plan(tmp_path, chain()[:1])
+    with pytest.raises(WorkerDied):
+        run_named(target, str(tmp_path), run, ["u0001"], tried_again=True)
+    assert run.outcomes() == []
+    with pytest.raises(WorkerDied):  # again, and on an item that has failed: it gives up
+        run_named(target, str(tmp_path), run, ["u0001"])
+    assert [outcome["status"] for outcome in run.outcomes()] == ["failed"]
+
+
+def test_named_units_are_done_in_the_order_of_the_plan(tmp_path, target):
+    run = write_plan(tmp_path, chain())
+    run_named(target, str(tmp_path), run, ["u0003", "u0001", "u0002"])
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["u0001", "u0002", "u0003"]
+    with pytest.raises(NotFoundError, match="u0009"):
+        run_named(target, str(tmp_path), run, ["u0001", "u0009"])
+
+
 def test_nothing_to_do_starts_no_process(tmp_path, monkeypatch):
     run = write_plan(tmp_path, chain())
     for unit in chain():
@@ -200,22 +235,6 @@ def test_nothing_to_do_starts_no_process(tmp_path, monkeypatch):
 
     monkeypatch.setattr(local_module, "Worker", refuse)
     assert run_local("no:where", str(tmp_path), run, chain()) == {}
-
-
-def test_a_snakefile_knows_needs_and_quotes():
-    text = snakefile("/a b/{c}/it's", "run-0001", chain())
-    rules: dict[str, Any] = {}
-    for block in text.split("rule ")[1:]:
-        name, _, body = block.partition(":")
-        lines = dict(line.strip().split(": ", 1) for line in body.strip().splitlines())
-        rules[name] = {key: eval(value) for key, value in lines.items()}
-    assert rules["all"]["input"] == tuple(f"units/u000{k}.done" for k in (1, 2, 3, 4))
-    assert rules["u0003"]["input"] == ("units/u0001.done", "units/u0002.done")
-    assert "input" not in rules["u0001"]
-    command = rules["u0001"]["shell"].format()  # as Snakemake undoes the braces
-    words = shlex.split(command)
-    assert words[words.index("-p") + 1] == "/a b/{c}/it's"
-    assert words[-5:] == ["run-0001", "||", "test", "-f", "units/u0001.done"]
 
 
 def test_an_error_keeps_its_words(made):

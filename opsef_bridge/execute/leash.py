@@ -1,0 +1,59 @@
+"""Snakemake on a leash: it ends with the process that started it, however that ended.
+
+Without it, Snakemake would outlive an ``opsef`` that was killed, and give out jobs beside
+the next one. The parent holds the other end of our stdin; when that closes, all of our
+process group ends, the local jobs too. Jobs of a cluster go on: the next start takes what
+they made.
+
+The plugin for SLURM asks for its jobs ever more seldom, up to every third minute. Jobs of
+minutes would wait longer than they work, so here it asks every `LONGEST` seconds at least.
+
+Run as ``python -m opsef_bridge.execute.leash OPTIONS OF SNAKEMAKE``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+__all__ = ["main"]
+
+LONGEST = 15
+"""Seconds between two questions for the state of all jobs."""
+
+
+def main() -> None:
+    """Run Snakemake with the options of the command line."""
+    leash = os.dup(0)  # which children do not get
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=_end_with_parent, args=(leash,), daemon=True).start()
+    if "slurm" in sys.argv:
+        _ask_often()
+    from snakemake.cli import main as snakemake
+
+    snakemake(sys.argv[1:])
+
+
+def _ask_often() -> None:
+    from snakemake_executor_plugin_slurm import Executor
+
+    asked = Executor.next_seconds_between_status_checks
+
+    def ask_at(executor: Executor, seconds: float) -> None:
+        asked.fset(executor, min(seconds, LONGEST))
+
+    Executor.next_seconds_between_status_checks = property(asked.fget, ask_at)
+
+
+def _end_with_parent(leash: int) -> None:
+    while os.read(leash, 1024):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
