@@ -30,6 +30,9 @@
     plots/                           figures of them; objects.html to explore
     notebooks/                       notebooks, conclusions.md, older opsef-*.yaml
     models/<name>/                   weights that were added
+    datasets/<dataset>/dataset.json, images/, labels/, known/   vouched labels to learn from
+    trainings/<training>/            as runs/: networks that were trained and judged
+    trainings/<training>/models/     candidates: weights with their cards
 
 Deleting ``runs/`` and ``cache/`` loses no work of a person; ``annotations/``, ``truth/``,
 ``notebooks/`` and what came back in ``exchange/`` are that work.
@@ -68,7 +71,7 @@ from opsef_bridge.preprocess.step_files import (
     whole_in,
 )
 
-__all__ = ["ImageEntry", "Project", "Run", "read_csv", "write_csv"]
+__all__ = ["ImageEntry", "Project", "Run", "read_csv", "read_csv_lines", "write_csv"]
 
 LENGTHS = ("pixel_size_x", "pixel_size_y", "pixel_size_z", "time_step")
 """Columns of the index that hold what cannot be negative."""
@@ -406,6 +409,8 @@ class Project:
         self.engines_file = self.root / "engines.json"
         self.cache_folder = self.root / "cache"
         self.models_folder = self.root / "models"
+        self.datasets_folder = self.root / "datasets"
+        self.trainings_folder = self.root / "trainings"
         self.runs_folder = self.root / "runs"
         self.annotations_folder = self.root / "annotations"
         self.blind_file = self.annotations_folder / "blind.json"
@@ -530,7 +535,9 @@ class Project:
         return sorted(names, key=lambda name: int(name[4:]))
 
     def run(self, run: str | None = None) -> Run:
-        """Return the run of that id; with None, the newest."""
+        """Return the run or training of that id; with None, the newest run."""
+        if run is not None and run.startswith("train-"):
+            return self.training(run)
         known = self.runs()
         if run is None and known:
             run = known[-1]
@@ -545,6 +552,56 @@ class Project:
         """Return the next free run; its folder is made by the first file in it."""
         last = max((int(name[4:]) for name in self.runs()), default=0)
         return Run(self.runs_folder / f"run-{last + 1:04d}")
+
+    def trainings(self) -> list[str]:
+        """Return the ids of the trainings, oldest first."""
+        if not self.trainings_folder.is_dir():
+            return []
+        names = [p.parent.name for p in self.trainings_folder.glob("train-*/plan.json")]
+        known = filter(re.compile(r"train-\d{4,}").fullmatch, names)
+        return sorted(known, key=lambda name: int(name[6:]))
+
+    def training(self, training: str | None = None) -> Run:
+        """Return the training of that id; with None, the newest."""
+        known = self.trainings()
+        if training is None and known:
+            training = known[-1]
+        if training not in known:
+            raise NotFoundError(
+                f"there is no training {training!r}" if training else "there is no training yet",
+                hint="Known: " + ", ".join(known) if known else "Start one: `opsef train run`",
+            )
+        return Run(self.trainings_folder / training)
+
+    def new_training(self) -> Run:
+        """Return the next free training; its folder is made by the first file in it."""
+        last = max((int(name[6:]) for name in self.trainings()), default=0)
+        return Run(self.trainings_folder / f"train-{last + 1:04d}")
+
+    def datasets(self) -> list[str]:
+        """Return the ids of the datasets, oldest first."""
+        if not self.datasets_folder.is_dir():
+            return []
+        names = [p.parent.name for p in self.datasets_folder.glob("d*/dataset.json")]
+        return sorted(filter(re.compile(r"d\d{4,}").fullmatch, names), key=lambda n: int(n[1:]))
+
+    def dataset_folder(self, dataset: str | None = None) -> Path:
+        """Return the folder of the dataset of that id; with None, of the newest."""
+        known = self.datasets()
+        if dataset is None and known:
+            dataset = known[-1]
+        if dataset not in known:
+            raise NotFoundError(
+                f"there is no dataset {dataset!r}" if dataset else "there is no dataset yet",
+                hint="Known: " + ", ".join(known) if known else "Make one: `opsef train dataset`",
+            )
+        return self.datasets_folder / dataset
+
+    def new_dataset_folder(self) -> Path:
+        """Return the next free folder of a dataset; it is not made."""
+        names = [p.name for p in self.datasets_folder.glob("d*")]
+        last = max((int(n[1:]) for n in names if re.fullmatch(r"d\d{4,}", n)), default=0)
+        return self.datasets_folder / f"d{last + 1:04d}"
 
     def labels(self, run: str | None, variant: str, image: str) -> np.ndarray:
         """Return the labels of an image in a run: int32, 0 is background.
@@ -622,6 +679,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     ProjectError
         It is of another encoding, or damaged.
     """
+    return [row for _, row in read_csv_lines(path)[1]]
+
+
+def read_csv_lines(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the names of the columns of a CSV file, and its rows with the lines they end on.
+
+    All else is as in `read_csv`.
+    """
     data = path.read_bytes()
     try:
         text = data.decode("utf-16" if data[:2] in UTF_16 else "utf-8-sig")
@@ -634,12 +699,13 @@ def read_csv(path: Path) -> list[dict[str, str]]:
     delimiter = max(",;\t", key=header.count)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter, restkey="", restval="")
     try:
-        rows = [{name: cell for name, cell in row.items() if name} for row in reader]
+        names = [name for name in reader.fieldnames or () if name]
+        rows = [(reader.line_num, {name: row[name] for name in names}) for row in reader]
     except csv.Error as error:  # a quotation mark that is never closed
         raise ProjectError(
             f"{path} cannot be read ({error})", hint="Look for a single quotation mark in a cell"
         ) from None
-    return [row for row in rows if any(row.values())]
+    return names, [(line, row) for line, row in rows if any(row.values())]
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:

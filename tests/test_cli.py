@@ -120,6 +120,8 @@ WORKS: dict[tuple[str, ...], tuple[str, ...]] = {
 
 APART = {("demo",), ("new",), ("batch",)} | {
     ("models", "bundle"), ("models", "publish"), ("models", "fetch"), ("models", "convert"),
+    ("models", "promote"), ("project", "bundle"), ("project", "unbundle"), ("train", "next"),
+    ("sweep", "cancel"),
     ("engines", "add"), ("rois", "import"), ("rois", "log"), ("rois", "show"),
     ("rois", "restore"), ("annotatorj", "export"), ("annotatorj", "import"), ("truth", "add"),
     ("truth", "list"), ("truth", "ask"), ("truth", "answer"), ("import-legacy",), ("serve",),
@@ -128,12 +130,15 @@ APART = {("demo",), ("new",), ("batch",)} | {
     ("fiji", "check"), ("show",), ("images", "stitch"), ("evaluate",), ("sweep", "refine"),
     ("consensus",), ("report",), ("compare",), ("review",), ("analyse",), ("classify",),
     ("notebook",), ("verdicts", "add"), ("verdicts", "list"),
-    ("verdicts", "import"),
+    ("verdicts", "import"), ("train", "dataset"), ("train", "datasets"),
+    ("train", "augment"), ("train", "run"), ("train", "grid"), ("train", "status"),
+    ("train", "resume"),
 }  # fmt: skip
 """Commands that have a test of their own (tests/test_objects_cli.py, test_evaluate_cli.py,
-test_service_cli.py, test_truth_cli.py; tests/service/test_show.py, test_fiji_check.py;
-tests/sweep/test_tiled.py, test_refine.py, test_consensus_run.py, test_comparing.py,
-test_review.py; tests/analysis/test_analyse.py, test_classify.py; tests/test_notebooks.py)."""
+test_service_cli.py, test_truth_cli.py, test_train_cli.py; tests/service/test_show.py,
+test_fiji_check.py; tests/sweep/test_tiled.py, test_refine.py, test_consensus_run.py,
+test_comparing.py, test_review.py; tests/analysis/test_analyse.py, test_classify.py;
+tests/test_notebooks.py)."""
 
 
 def test_every_listed_command_is_tried_here():

@@ -16,11 +16,12 @@ from types import MappingProxyType
 from typing import Any
 
 from choosing_tables import consensus_tables, refine_tables
+from corrections_tables import corrections_table
 from pydantic import BaseModel
 from ranking_tables import ranking_tables
 
 import opsef_bridge.compare
-from opsef_bridge.config import Analyse, Compare, Config, Images, Sweep
+from opsef_bridge.config import Analyse, Compare, Config, Images, Sweep, Train
 from opsef_bridge.config.images import Measure, Segment, Substacks, Tiles
 from opsef_bridge.engines import engine_class, engine_names, list_weights
 from opsef_bridge.postprocess import ClassMask, Postprocess
@@ -77,6 +78,12 @@ Tables, statistics, plots: [analysis.md](analysis.md).
 
 {analyse}
 
+### train
+
+What `opsef train grid` trains and compares: [train.md](train.md).
+
+{train}
+
 ### postprocess
 
 {postprocess}
@@ -118,8 +125,9 @@ def main() -> int:
         "preprocessing.md": preprocessing(),
         "models.md": models(),
         "ranking.md": ranking(),
-        "consensus.md": _filled("consensus.md", consensus_tables(_choosing())),
-        "refine.md": _filled("refine.md", refine_tables(_choosing())),
+        "consensus.md": _filled("consensus.md", consensus_tables(_figures("choosing"))),
+        "refine.md": _filled("refine.md", refine_tables(_figures("choosing"))),
+        "train.md": _filled("train.md", corrections_table(_figures("corrections"))),
     }
     stale = [n for n, text in texts.items() if not (DOCS / n).is_file() or _read(n) != text]
     if "--check" in sys.argv[1:]:
@@ -137,7 +145,8 @@ def configuration() -> str:
         "config": Config, "images": Images, "segment": Segment, "measure": Measure,
         "substacks": Substacks, "tiles": Tiles, "class_mask": ClassMask, "sweep": Sweep,
     }  # fmt: skip
-    sections |= {"compare": Compare, "analyse": Analyse, "postprocess": Postprocess}
+    sections |= {"compare": Compare, "analyse": Analyse, "train": Train}
+    sections |= {"postprocess": Postprocess}
     return CONFIGURATION.format(
         **{name: _table(model) for name, model in sections.items()},
         steps="\n".join(["| step | what it does |", "|---|---|", *map(_step_line, _steps())]),
@@ -162,8 +171,8 @@ def ranking() -> str:
     return _filled("ranking.md", ranking_tables(figures, json.loads(constants.read_text("utf-8"))))
 
 
-def _choosing() -> dict[str, Any]:
-    return json.loads((DOCS / "choosing.json").read_text("utf-8"))
+def _figures(name: str) -> dict[str, Any]:
+    return json.loads((DOCS / f"{name}.json").read_text("utf-8"))
 
 
 def _filled(file: str, made: Mapping[str, str]) -> str:
@@ -242,6 +251,8 @@ def _table(model: type[BaseModel], meanings: Mapping[str, str] = MappingProxyTyp
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for name, field in schema["properties"].items():
         default = field.get("default", "needed" if name in schema.get("required", ()) else "")
+        if isinstance(default, list) and len(default) == 1:
+            default = default[0]  # an axis of one value
         shown = "" if isinstance(default, (dict, list)) and name != "source" else f"`{default}`"
         meaning = " ".join(field.get("description", meanings.get(name, "")).split())
         rows.append(f"| `{name}` | {_values(field, definitions)} | {shown} | {meaning} |")

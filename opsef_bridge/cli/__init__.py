@@ -15,6 +15,7 @@ import typer
 
 from opsef_bridge.cli import (  # noqa: F401  (make commands)
     analyse,
+    bundling,
     classify,
     compare,
     consensus,
@@ -28,6 +29,9 @@ from opsef_bridge.cli import (  # noqa: F401  (make commands)
     review,
     service,
     sweeps,
+    train,
+    train_next,
+    train_run,
     truth,
     verdicts,
 )
@@ -55,8 +59,9 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != STOPPED:
             raise
+        again = command("train resume" if "train" in sys.argv else "sweep resume")
         print(
-            f"\nopsef: stopped. What was finished stays; `{command('sweep resume')}` goes on",
+            f"\nopsef: stopped. What was finished stays; `{again}` goes on",
             file=sys.stderr,
         )
         sys.exit(STOPPED)

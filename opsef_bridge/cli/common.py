@@ -32,6 +32,7 @@ __all__ = [
     "models_app",
     "rois_app",
     "sweep_app",
+    "train_app",
     "truth_app",
     "unit_app",
 ]
@@ -52,6 +53,7 @@ truth_app = typer.Typer(help="What a person vouches for.", **_OPTIONS)
 inbox_app = typer.Typer(help="Requests that lie in the project, from Fiji.", **_OPTIONS)
 fiji_app = typer.Typer(help="The menu in Fiji and ImageJ.", **_OPTIONS)
 models_app = typer.Typer(help="Weights.", **_OPTIONS)
+train_app = typer.Typer(help="Corrections become a better model.", **_OPTIONS)
 engines_app = typer.Typer(help="Engines.", **_OPTIONS)
 for _name, _group in {
     "images": images_app,
@@ -63,6 +65,7 @@ for _name, _group in {
     "inbox": inbox_app,
     "fiji": fiji_app,
     "models": models_app,
+    "train": train_app,
     "engines": engines_app,
 }.items():
     app.add_typer(_group, name=_name)
@@ -76,7 +79,12 @@ class Executing(StrEnum):
 
 
 EngineName = Annotated[Executing, typer.Option("--engine", help="Who does the units.")]
-Profile = Annotated[Path | None, typer.Option("--profile", help="Snakemake profile of a cluster.")]
+Profile = Annotated[
+    Path | None,
+    typer.Option(
+        "--profile", help="Of Snakemake: local, slurm-cpu, slurm-gpu, or a folder of your own."
+    ),
+]
 RunId = Annotated[str | None, typer.Option("--run", help="Id of the run (newest).")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Processes at a time (free cores).")

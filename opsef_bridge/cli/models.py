@@ -198,6 +198,46 @@ def models_publish(
     _say_added(publish(folder, [models], names or (), warn=warn))
 
 
+@models_app.command("promote")
+def models_promote(
+    name: Annotated[str, typer.Argument(help="Candidate of a training (opsef train status).")],
+    to: Annotated[str | None, typer.Option("--as", help="Its name in models/.")] = None,
+    training: Annotated[
+        str | None, typer.Option("--training", help="Id of its training (newest).")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also if it is worse than its parent.")
+    ] = False,
+) -> None:
+    """Compare a candidate with its parent on the same test images; then it is a model of the
+    project.
+    """
+    from dataclasses import asdict
+
+    from opsef_bridge.train.promote import promote
+
+    console = Context.console
+    with console.progress(name) as report:
+        done = promote(
+            Context.project(), name, training=training, to=to, force=force, report=report
+        )
+    shown = [
+        {
+            "IoU": row["threshold"],
+            "F1": f"{row['f1']:.3f}",
+            done.parent: f"{row['parent_f1']:.3f}",
+            "from": "" if row["low"] is None else f"{row['low']:+.3f}",
+            "to": "" if row["high"] is None else f"{row['high']:+.3f}",
+        }
+        for row in done.rows
+    ]
+    if shown:
+        console.table(shown, ("IoU", "F1", done.parent, "from", "to"))
+    news = "Wrote" if done.new else "Nothing to do, it is there:"
+    console.say(done.words, f"{news} {done.file}", f"In opsef.yaml: weights: {done.name}")
+    console.answer({**asdict(done), "file": str(done.file), "words": done.words})
+
+
 @models_app.command("verify")
 def models_verify() -> None:
     """Check the sha256 of all weights; exit code 2 if one is not as its card says."""

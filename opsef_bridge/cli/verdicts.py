@@ -1,4 +1,4 @@
-"""``opsef report``, ``opsef verdicts``: the page of a run, and what people think of variants."""
+"""``opsef report``, ``opsef verdicts``: pages in a browser, and what people think of variants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from opsef_bridge.cli.common import Context, app, command
-from opsef_bridge.errors import NotFoundError
+from opsef_bridge.errors import InputError, NotFoundError
+from opsef_bridge.project import Project
 
 verdicts_app = typer.Typer(
     help="What people think of variants, image by image.",
@@ -29,40 +30,66 @@ def report(
         typer.Option(
             "--invitation",
             metavar="NAME.opsef",
-            help="Open it by the service that this file is of: verdicts are saved there.",
+            help="Open it by the service that this file is of: what the page gives is saved there.",
         ),
     ] = None,
     at_service: Annotated[
         str | None,
         typer.Option("--id", help="Id of the project in that service (name of its folder)."),
     ] = None,
+    objects: Annotated[
+        bool,
+        typer.Option("--objects", help="Open the page of objects (`opsef analyse`) instead."),
+    ] = False,
     browser: Annotated[bool, typer.Option(help="Open it, besides printing where it is.")] = True,
 ) -> None:
-    """Open the report of a run in the browser."""
+    """Open the report of a run, or the page of objects, in the browser."""
     import webbrowser
 
+    if objects and run:
+        raise InputError(
+            f"the page of objects is of no run, and {run} was named",
+            hint=f"Leave {run} out; `opsef analyse` says of which objects the page is",
+        )
     if invitation is not None:
-        from opsef_bridge.service.visit import report_link
+        from opsef_bridge.service.visit import objects_link, report_link
 
-        address = report_link(invitation, at_service or Context.folder.resolve().name, run)
+        name = at_service or Context.folder.resolve().name
+        address = objects_link(invitation, name) if objects else report_link(invitation, name, run)
     else:
-        from opsef_bridge.sweep.reporting import run_to_report
-
         project = Context.project().must_exist()
-        purposes = {name: project.run(name).plan()["purpose"] for name in project.runs()}
-        folder = project.run(run_to_report(purposes, run))
-        if not folder.report_file.is_file():
-            raise NotFoundError(
-                f"{folder.id} has no report yet",
-                hint=f"`{command(f'sweep resume {folder.id}')}` finishes it",
-            )
-        address = folder.report_file.resolve().as_uri()
+        file = _page_of_objects(project) if objects else _report(project, run)
+        address = file.resolve().as_uri()
     Context.console.say(address)
     if invitation is not None:
         Context.console.say("The link opens once, within a minute")
     Context.console.answer({"address": address})
     if browser:
         webbrowser.open(address)
+
+
+def _report(project: Project, run: str | None) -> Path:
+    from opsef_bridge.sweep.reporting import run_to_report
+
+    purposes = {name: project.run(name).plan()["purpose"] for name in project.runs()}
+    folder = project.run(run_to_report(purposes, run))
+    if not folder.report_file.is_file():
+        raise NotFoundError(
+            f"{folder.id} has no report yet",
+            hint=f"`{command(f'sweep resume {folder.id}')}` finishes it",
+        )
+    return folder.report_file
+
+
+def _page_of_objects(project: Project) -> Path:
+    from opsef_bridge.analysis.page import PLACE
+
+    file = project.root.joinpath(*PLACE)
+    if not file.is_file():
+        raise NotFoundError(
+            f"{project.root.name} has no page of objects", hint=f"`{command('analyse')}` makes it"
+        )
+    return file
 
 
 @verdicts_app.command("add")

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -25,6 +25,7 @@ from pydantic import (
 
 from opsef_bridge.config.analyse import Analyse
 from opsef_bridge.config.images import Images, Section
+from opsef_bridge.config.train import Train
 from opsef_bridge.engines import Parameters, engine_class
 from opsef_bridge.errors import ConfigError, OpsefError
 from opsef_bridge.files import key_of
@@ -38,7 +39,9 @@ __all__ = [
     "Images",
     "ModelSettings",
     "Sweep",
+    "Train",
     "config_key",
+    "line_in",
     "load_config",
     "parse_config",
 ]
@@ -126,6 +129,8 @@ class Config(Section):
     sweep: Sweep = Sweep()
     compare: Compare = Compare()
     analyse: Analyse = Analyse()
+    train: Train | None = None
+    """What ``opsef train grid`` does."""
 
     @field_validator("preprocess")
     @classmethod
@@ -309,6 +314,14 @@ def load_config(path: str | Path) -> Config:
     return config.model_copy(update={"preprocess": recipes})
 
 
+def line_in(path: str | Path, *where: str | int) -> str:
+    """Return ``opsef.yaml: line 7: train.start`` for what is found wrong later than here."""
+    tree = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    line, depth = _line_of(tree, list(where))
+    shown = ".".join(str(part) for part in where[:depth] or where)
+    return f"{Path(path).name}: line {line}: {shown}"
+
+
 def config_key(config: Config) -> str:
     """Return a content key of the resolved configuration."""
     return key_of(config.model_dump(mode="json"))
@@ -339,9 +352,11 @@ def _siblings(where: list[str | int]) -> list[str]:
     model: Any = Config
     for part in where:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        kinds = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
+        models = [one for one in kinds if issubclass(one, BaseModel)]
+        if not models:
             break
-        model = annotation
+        model = models[0]
     return list(model.model_fields)
 
 

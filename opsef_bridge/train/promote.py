@@ -14,6 +14,7 @@ from opsef_bridge.engines.parameters import split_parameters, tuned
 from opsef_bridge.engines.staging import check_name, settle, stage, stage_weights, today
 from opsef_bridge.engines.trial import try_out
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError
+from opsef_bridge.execute import Event
 from opsef_bridge.project import Project, Run
 from opsef_bridge.train.bench import Item, items_of, read_item, segment
 from opsef_bridge.train.choices import weights_named
@@ -28,7 +29,7 @@ __all__ = ["DECIDES", "Promoted", "candidates", "promote"]
 DECIDES = 0.7
 """IoU at which a candidate must find at least as much as its parent."""
 
-Report = Callable[[str], None]
+Report = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def promote(
     to: str | None = None,
     force: bool = False,
     device: str = "auto",
-    report: Report = lambda message: None,
+    report: Report = lambda event: None,
 ) -> Promoted:
     """Compare a candidate with its parent on the same test images; then copy it to ``models/``.
 
@@ -117,7 +118,7 @@ def promote(
         Also if it is worse, or there is nothing to compare on.
     device : {"auto", "cpu", "cuda"}
     report : callable
-        Called with what is being done.
+        Called with the progress, by image and network.
 
     Raises
     ------
@@ -203,20 +204,24 @@ def _compared(
 ) -> list[dict[str, Any]]:
     """Segment the same images by both and compare them image by image."""
 
-    def cases(weights: Weights) -> Iterator[Case]:
+    def cases(weights: Weights, done: int) -> Iterator[Case]:
         kind = engine_class(weights.engine)
         verify(weights)
         passes, decode = split_parameters(kind, {**tuned(kind, weights), **predict})
         loaded = LoadedEngine.open(kind, weights, device)
-        for number, item in enumerate(items, 1):
-            report(f"{weights.name}: image {number} of {len(items)}")
+        for number, item in enumerate(items, done):
+            report(Event(number, 2 * len(items), f"{weights.name} on {item.name}"))
             truth = read_item(folder, item).labels
             labels = segment(loaded, folder, item, passes, decode)
             yield Case(item.name, truth.clip(0), labels, truth != UNKNOWN)
 
     # Names may be the same: a parent that was trained on.
     scored = {"candidate": mine, "parent": parent}
-    evaluated = {who: evaluate(cases(weights), THRESHOLDS) for who, weights in scored.items()}
+    evaluated = {
+        who: evaluate(cases(weights, number * len(items)), THRESHOLDS)
+        for number, (who, weights) in enumerate(scored.items())
+    }
+    report(Event(2 * len(items), 2 * len(items), "compared"))
     return [
         {
             "threshold": float(row.threshold),
@@ -240,6 +245,6 @@ def _refuse(done: Promoted, items: int) -> None:
     row = next(row for row in done.rows if row["threshold"] == DECIDES)
     if row["f1"] < row["parent_f1"]:
         raise InputError(
-            f"{done.name} is worse than its parent. {done.words}",
+            f"{done.name} is worse than its parent. {done.words.rstrip('.')}",
             hint="Correct more images and train again; --force promotes it all the same",
         )

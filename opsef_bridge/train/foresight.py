@@ -1,0 +1,137 @@
+"""How long a training will take: by what earlier ones took, else by what was measured once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from opsef_bridge.execute import free_cores
+from opsef_bridge.project import Project
+from opsef_bridge.train.choices import learner_of
+from opsef_bridge.train.dataset import read_card
+from opsef_bridge.train.judging import judged_items
+from opsef_bridge.train.networks import Network, TrainPlan
+from opsef_bridge.train.places import network_folder, networks_made, plan_of
+from opsef_bridge.train.planning import units_of
+
+__all__ = ["foresee", "unit_seconds"]
+
+PER_PIXEL = {
+    "unet": 2.3e-6,
+    "stardist": 1.0e-6,
+    "cellpose": 3.0e-6,
+    "fpn2ws": 2.0e-6,
+    "maskrcnn": 4.2e-6,
+}
+"""Seconds of a step by pixel of its crops, on one core of 2025, with the standard sizes."""
+
+PER_IMAGE, PER_SCORE, PER_REGION = 2.5, 0.5, 0.05
+"""Seconds to segment an image of a few hundred px, to score it, to draw a region."""
+
+TUNING, REPORT = 20.0, 5.0
+"""Seconds to choose thresholds of a network, and to write the report."""
+
+
+def foresee(project: Project, plan: TrainPlan, workers: int | None = None) -> dict[str, Any]:
+    """Say what a plan costs before it starts.
+
+    Returns
+    -------
+    dict
+        ``units``, ``networks``, ``new`` (that are not made yet), ``steps`` (of those),
+        ``seconds``, ``workers``, ``measured`` (whether all rates come from earlier trainings).
+    """
+    measured = _rates(project)
+    known, steps, longest, train = True, 0.0, 0.0, 0.0
+    new = [one for one in plan.networks if one.trained and not _is_made(project, one)]
+    for one in new:
+        rate = measured.get(_size(one))
+        known = known and (rate is not None or "minutes" in one.cycles)
+        count, seconds = _cost(one, rate)
+        steps, train, longest = steps + count, train + seconds, max(longest, seconds)
+    images = sum(
+        len(items)
+        for one in plan.networks
+        if not one.trained or one in new
+        for items in judged_items(read_card(project.dataset_folder(one.dataset)), one).values()
+    )
+    count = min(workers or free_cores(), max(len(plan.networks), 1))
+    train, longest = train + TUNING * len(new), longest + TUNING * bool(new)
+    judging = images * (PER_IMAGE + PER_SCORE) / count
+    seconds = max(train / count, longest) + judging + REPORT
+    return {
+        "units": len(units_of(plan)),
+        "networks": len(plan.networks),
+        "new": len(new),
+        "steps": round(steps),
+        "seconds": round(seconds, 1),
+        "workers": count,
+        "measured": known,
+    }
+
+
+def unit_seconds(project: Project, plan: TrainPlan) -> dict[str, float]:
+    """Return what each unit will take, by id: a cluster is asked for so much time."""
+    measured = _rates(project)
+    cards = {one.dataset: read_card(project.dataset_folder(one.dataset)) for one in plan.networks}
+    found = {}
+    for unit in units_of(plan):
+        if "network" not in unit.inputs:
+            continue
+        one = plan.network(unit.inputs["network"])
+        images = sum(map(len, judged_items(cards[one.dataset], one).values()))
+        seconds = {
+            "train": lambda one=one: _cost(one, measured.get(_size(one)))[1] + TUNING,
+            "train-augment": lambda one=one: one.regions * PER_REGION,
+            "train-infer": lambda images=images: images * PER_IMAGE,
+            "train-score": lambda images=images: images * PER_SCORE,
+        }[unit.kind]()
+        found[unit.id] = round(seconds, 1)
+    return found
+
+
+def _is_made(project: Project, one: Network) -> bool:
+    return any(done for _, _, done in networks_made(project, one.key))
+
+
+def _cost(one: Network, rate: float | None) -> tuple[float, float]:
+    """Return steps and seconds of a network."""
+    settings = _standard(one)
+    each = rate or PER_PIXEL.get(one.engine, 3e-6) * settings["batch"] * settings["crop"] ** 2
+    ((measure, amount),) = one.cycles.items()
+    if measure == "minutes":
+        return 60 * amount / each, 60 * amount
+    steps = amount
+    if measure == "passes":
+        steps = amount * (one.regions or len(one.images)) / settings["batch"]
+    return steps, steps * each
+
+
+def _standard(one: Network) -> Mapping[str, Any]:
+    """Return the settings of a network, those of its engine where it has none of its own."""
+    standard = learner_of(one.engine).Settings()
+    return {
+        "batch": standard.batch,
+        "crop": getattr(standard, "crop", 192),
+        **one.settings,
+    }
+
+
+def _size(one: Network) -> tuple[str, ...]:
+    """What the time of a step depends on."""
+    return (one.engine, *(f"{key}={value}" for key, value in sorted(one.settings.items())))
+
+
+def _rates(project: Project) -> dict[tuple[str, ...], float]:
+    """Return seconds per step that earlier trainings took, the newest first."""
+    from opsef_bridge.train.training import read_curves
+
+    found: dict[tuple[str, ...], float] = {}
+    for name in project.trainings():
+        run = project.training(name)
+        for one in plan_of(run).networks:
+            file = network_folder(run, one.id) / "curves.csv"
+            rows = read_curves(file) if one.trained and file.is_file() else []
+            if rows and rows[-1]["step"] and rows[-1]["seconds"]:
+                found[_size(one)] = rows[-1]["seconds"] / rows[-1]["step"]
+    return found

@@ -1,0 +1,351 @@
+"""The units in which networks are made: check the dataset, draw regions, train.
+
+Importing this module registers all kinds of units of a training. What a unit makes lies in the
+folder of the training; what another training has made by the same key is taken over.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from opsef_bridge.engines.base import Weights
+from opsef_bridge.engines.cards import card_file
+from opsef_bridge.errors import ProjectError, WeightsError
+from opsef_bridge.execute import Job, Outcome, run_unit, unit_kind
+from opsef_bridge.files import atomic_path, file_sha256, key_of, read_json, write_json
+from opsef_bridge.project import Project, Run
+from opsef_bridge.train import judging, reporting  # noqa: F401  (register their kinds)
+from opsef_bridge.train.bench import items_of, read_item
+from opsef_bridge.train.choices import learner_of, weights_named
+from opsef_bridge.train.data import Sample
+from opsef_bridge.train.dataset import open_dataset, read_card, verify_dataset
+from opsef_bridge.train.networks import VERSION, Network, TrainPlan
+from opsef_bridge.train.places import (
+    MADE,
+    network_folder,
+    networks_made,
+    regions_folder,
+    weights_of,
+)
+
+__all__ = ["run_unit"]
+
+FIRST_STEPS = 4
+"""That are timed where a training is by minutes; one goes before them."""
+
+FINER = 0.3
+"""Share of the standard learning rate for networks that start from weights: at the full rate
+they forget in a few steps what they know."""
+
+TOLD_EVERY = 1.0
+"""Seconds between two reports of a training."""
+
+
+@unit_kind("train-dataset")
+def dataset(job: Job) -> Iterator[list[Outcome]]:
+    """Check that every file of a dataset is as its card says."""
+    name = job.unit.inputs["dataset"]
+    job.report(name)
+    damaged = verify_dataset(job.project.dataset_folder(name))
+    if damaged:
+        raise ProjectError(
+            f"{name} is damaged: {damaged[0]}",
+            hint="Copy it again from where it is whole, or make it again",
+        )
+    yield []
+
+
+@unit_kind("train-augment")
+def augment(job: Job) -> Iterator[list[Outcome]]:
+    """Draw the regions that one or several networks learn from."""
+    from opsef_bridge.train.region_files import write_regions
+    from opsef_bridge.train.region_presets import preset_of
+    from opsef_bridge.train.regions import Regions
+
+    one = TrainPlan.from_json(job.plan).network(job.unit.inputs["network"])
+    key = one.regions_key()
+    folder = regions_folder(job.run, key)
+    if not folder.is_dir():
+        for name in job.project.trainings():
+            earlier = regions_folder(job.project.training(name), key)
+            if earlier.is_dir():
+                _copy_folder(earlier, folder)
+                break
+    if not folder.is_dir():
+        preset = preset_of(one.augmentation)
+        samples = _samples(job.project, one, "train")
+        regions = Regions(samples, one.regions, preset, one.seed)
+        origin = {"dataset": one.dataset, "key": one.content, "images": list(one.images)}
+        # A report is where a unit can be stopped.
+        write_regions(
+            folder, regions, preset, one.seed, origin,
+            lambda done: job.report(f"region {done} of {one.regions}"),
+        )  # fmt: skip
+    yield []
+
+
+@unit_kind("train")
+def train_network(job: Job) -> Iterator[list[Outcome]]:
+    """Train a network, choose its thresholds, write weights and card as a candidate."""
+    one = TrainPlan.from_json(job.plan).network(job.unit.inputs["network"])
+    folder = network_folder(job.run, one.id)
+    if not (folder / MADE).is_file() and not _take_over(job, one):
+        _train(job, one)
+    yield []
+
+
+def _train(job: Job, one: Network) -> None:
+    made = learner_of(one.engine)
+    folder = network_folder(job.run, one.id)
+    settings = replace(_settings(made, one), device=_device(str(job.plan["device"])))
+    weights = weights_named(job.project, one.engine, one.weights) if one.weights else None
+    if weights is not None and weights.key != one.weights_key:
+        raise WeightsError(
+            f"the weights {one.weights} are not those that were planned with",
+            hint="Bring them back, or plan anew: run the command again",
+        )
+    if weights is not None:
+        settings = made.load(weights, settings)[1]
+    colour = getattr(settings, "channels", 1) == 3  # of H&E; tuples are widths
+    samples = _samples(job.project, one, "train", colour)
+    if one.regions:
+        from opsef_bridge.train.region_files import read_regions
+
+        samples = read_regions(regions_folder(job.run, one.regions_key()))
+    val = _samples(job.project, one, "val", colour)
+    settings = replace(settings, steps=_steps(made, one, settings, samples, folder))
+    if type(getattr(settings, "warm_up", None)) is int and "warm_up" not in one.settings:
+        # A short training would be over before it is warm.
+        settings = replace(settings, warm_up=min(settings.warm_up, settings.steps // 10))
+    start = (lambda: made.load(weights, settings)[0]) if weights is not None else None
+    trained = _stages(made, one, samples, val, settings, folder, start, _teller(job, folder))
+    told = _card(job, one, trained, samples)
+    _write_candidate(job, one, made, trained, told, colour)
+
+
+def _settings(made: Any, one: Network) -> Any:
+    """Return the settings of the learner for this network."""
+    settings = replace(made.Settings(), **_tuples(made, one.settings), seed=one.seed)
+    if one.weights and "rate" not in one.settings:
+        settings = replace(settings, rate=FINER * settings.rate)
+    if one.augmentation == "opsef":
+        return settings
+    still = replace(
+        settings.augmentation, scale=(1.0, 1.0), gamma=(1.0, 1.0), gain=(1.0, 1.0), blur=0.0,
+        noise=0.0,
+    )  # fmt: skip
+    return replace(settings, augmentation=still)
+
+
+def _tuples(made: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where settings have tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _device(wanted: str) -> str:
+    """Return the device of torch that ``auto`` is here."""
+    from opsef_bridge.engines.devices import torch_devices
+
+    return torch_devices()[0] if wanted == "auto" else wanted
+
+
+def _samples(project: Project, one: Network, split: str, colour: bool = False) -> list[Sample]:
+    """Return the samples of a split; of those to learn from only the network's."""
+    samples = open_dataset(project.dataset_folder(one.dataset), split, colour=colour, planes=True)
+    if split != "train":
+        return list(samples)
+    mine = set(one.images)
+    return [sample for sample in samples if _of(sample.name) in mine or sample.name in mine]
+
+
+def _of(name: str) -> str:
+    """Name of the sample that a plane is of."""
+    return name.rpartition("_z")[0]
+
+
+def _steps(made: Any, one: Network, settings: Any, samples: Sequence[Sample], folder: Path) -> int:
+    """Return how many steps there are; of minutes they are measured once and then kept."""
+    (measure, amount), file = next(iter(one.cycles.items())), folder / "steps.json"
+    if measure == "steps":
+        return int(amount)
+    if measure == "passes":
+        return max(1, math.ceil(amount * len(samples) / settings.batch))
+    if not file.is_file():
+        seconds = _seconds_per_step(made, settings, samples)
+        steps = max(1, int(60 * amount / seconds))
+        write_json(file, {"steps": steps, "minutes": amount, "seconds_per_step": seconds})
+    return int(read_json(file)["steps"])
+
+
+def _seconds_per_step(made: Any, settings: Any, samples: Sequence[Sample]) -> float:
+    """Measure the first steps of a network that is then thrown away."""
+    from opsef_bridge.train.training import fit
+
+    ends: list[float] = []
+    short = replace(settings, steps=FIRST_STEPS + 1)
+    fit(made, samples, short, lambda step, loss: ends.append(time.perf_counter()))
+    return max((ends[-1] - ends[0]) / FIRST_STEPS, 1e-4)
+
+
+def _stages(
+    made: Any,
+    one: Network,
+    samples: Sequence[Sample],
+    val: Sequence[Sample],
+    settings: Any,
+    folder: Path,
+    start: Callable[[], Any] | None,
+    report: Callable[[int, int, float], None],
+) -> Any:
+    """Train on all kinds at once, or on one after the other, each for its share of the steps."""
+    from opsef_bridge.train.training import train
+
+    kinds = sorted({sample.kind for sample in samples}) if one.order == "sequential" else [""]
+    share = replace(settings, steps=max(1, settings.steps // len(kinds)))
+    origin, seconds, trained = one.weights_key, 0.0, None
+    for number, kind in enumerate(kinds):
+        mine, judges = samples, val
+        if one.order == "sequential":
+            mine = [sample for sample in samples if sample.kind == kind]
+            judges = [sample for sample in val if sample.kind == kind] or val
+        before = number * share.steps
+        trained = train(
+            made, mine, share, folder / f"stage-{number + 1}" if len(kinds) > 1 else folder,
+            val=judges, start=start, origin=origin, every=one.every, patience=one.patience,
+            loaders=2 if settings.device == "cuda" else 0,
+            report=lambda step, loss, before=before: report(
+                before + step, share.steps * len(kinds), loss
+            ),
+        )  # fmt: skip
+        seconds += trained.seconds
+        network = trained.network
+        start, origin = (lambda network=network: network), key_of(origin, kind)
+    return replace(trained, seconds=seconds)
+
+
+def _teller(job: Job, folder: Path) -> Callable[[int, int, float], None]:
+    """Return what tells of steps, now and then: to the executor, and in ``progress.json``."""
+    last, first = 0.0, (0, time.monotonic())
+
+    def tell(step: int, of: int, loss: float) -> None:
+        nonlocal last, first
+        now = time.monotonic()
+        if not first[0]:
+            first = (step, now)
+        if now - last < TOLD_EVERY and step < of:
+            return
+        last = now
+        done = step - first[0]
+        left = (now - first[1]) / done * (of - step) if done else None
+        told = {"step": step, "steps": of, "loss": loss, "seconds_left": left}
+        if loss == loss:  # JSON has no NaN
+            write_json(folder / "progress.json", told)
+        job.report(f"{job.unit.inputs['network']} step {step} of {of}, loss {loss:.4g}")
+
+    return tell
+
+
+def _card(job: Job, one: Network, trained: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return what the card says of where the weights come from."""
+    from opsef_bridge.train.card import describe_data
+
+    card = read_card(job.project.dataset_folder(one.dataset))
+    config = asdict(one)
+    del config["images"]
+    return {
+        "data": {
+            **describe_data(samples),
+            "dataset": one.dataset,
+            "dataset_key": one.content,
+            "licence": card.get("licence", ""),
+            "split": card["split"],
+            "of_images": list(one.images),
+        },
+        "parent": {"name": one.weights, "key": one.weights_key} if one.weights else None,
+        "training": {
+            "id": job.run.id,
+            "key": one.key,
+            "version": VERSION,
+            "steps": trained.steps,
+            "best_step": trained.best_step,
+            "val_loss": trained.val_loss,
+            "ended_early": trained.early,
+            "seconds": round(trained.seconds, 1),
+            "device": trained.settings.device,
+            "config": config,
+        },
+    }
+
+
+def _write_candidate(
+    job: Job, one: Network, made: Any, trained: Any, told: dict[str, Any], colour: bool
+) -> None:
+    """Write weights and card, with thresholds tuned on val."""
+    from opsef_bridge.train.tuning import tune
+
+    job.report(f"{one.id} writes its weights")
+    models = job.run.root / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    path = made.save(trained.network, trained.settings, models, one.candidate)
+    told = made.card(one.candidate, trained.settings, told["data"], file_sha256(path)) | told
+    weights = Weights(one.candidate, one.engine, path, told["sha256"], told)
+    place = job.project.dataset_folder(one.dataset)
+    items = items_of(read_card(place), "val")
+    tuned = tune(
+        weights, [read_item(place, item, colour) for item in items],
+        predict=one.predict, device=str(job.plan["device"]),
+        report=lambda message: job.report(f"{one.id} tunes on val: {message}"),
+    )  # fmt: skip
+    told["thresholds"] = tuned.values
+    told["tuned"] = {"on": f"val of {one.dataset}", "f1": tuned.f1, "before": tuned.before}
+    write_json(models / f"{one.candidate}.json", told)
+    made_file = network_folder(job.run, one.id) / MADE
+    write_json(made_file, {"key": one.key, "name": one.candidate, "file": path.name})
+
+
+def _take_over(job: Job, one: Network) -> bool:
+    """Take weights, curves or at least checkpoints of this key over from another training."""
+    mine = network_folder(job.run, one.id)
+    for run, other, done in networks_made(job.project, one.key):
+        if run.id == job.run.id:
+            continue
+        theirs = network_folder(run, other.id)
+        if not done:
+            if not mine.is_dir():  # a training that was killed: go on with it
+                _copy_folder(theirs, mine)
+            continue
+        _copy_folder(theirs, mine, without=MADE)
+        _copy_candidate(run, other, job.run, one)
+        return True
+    return False
+
+
+def _copy_candidate(run: Run, other: Network, to: Run, one: Network) -> None:
+    """Copy weights and card, under the name that they have here."""
+    weights = weights_of(run, other)
+    card = dict(weights.card)
+    assert weights.path is not None
+    name = weights.path.name.replace(other.candidate, one.candidate)
+    with atomic_path(to.root / "models" / name) as partial:
+        shutil.copyfile(weights.path, partial)
+    family = str(card.get("family", "")).replace(other.candidate, one.candidate)
+    card |= {"name": one.candidate, "file": name, "family": family}
+    write_json(to.root / "models" / card_file(weights).name.replace(
+        other.candidate, one.candidate), card)  # fmt: skip
+    write_json(network_folder(to, one.id) / MADE,
+               {"key": one.key, "name": one.candidate, "file": name})  # fmt: skip
+
+
+def _copy_folder(source: Path, target: Path, without: str = "") -> None:
+    """Copy a folder, file by file, each at once; what says that it is whole comes last."""
+    files = [file for file in sorted(source.rglob("*")) if file.is_file()]
+    for file in files:
+        if file.name != without and ".partial" not in file.name:
+            with atomic_path(target / file.relative_to(source)) as partial:
+                shutil.copyfile(file, partial)

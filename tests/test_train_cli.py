@@ -1,0 +1,83 @@
+"""``opsef train run``, ``grid``, ``status``, ``resume`` as a person types them."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tests.running import run_opsef
+
+pytest.importorskip("torch")
+
+from tests.train.training_project import dataset_project, write_train
+
+TINY = ("batch=2", "crop=64", "width=8", "depth=2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return dataset_project(tmp_path_factory.mktemp("train") / "p").root
+
+
+def test_a_network_is_trained_judged_and_told_of(folder, monkeypatch, capfd):
+    words = ("-p", folder, "train", "run", "--engine", "unet", "--from", "random", "--name", "mine",
+             "--steps", 2, "--workers", 1, *TINY)  # fmt: skip
+    code, out, err = run_opsef(monkeypatch, capfd, *words)
+    assert code == 0, err
+    assert "1 network to train, of which 1 are new" in out
+    assert "models promote mine" in out and "train-0001/report.html" in out
+    assert (folder / "trainings" / "train-0001" / "models" / "mine.onnx").is_file()
+    code, out, _ = run_opsef(monkeypatch, capfd, *words, "--json")
+    told = json.loads(out)
+    assert (code, told["new"], told["candidates"]) == (0, False, ["mine"])
+    code, out, _ = run_opsef(monkeypatch, capfd, "-p", folder, "train", "status", "--json")
+    told = json.loads(out)
+    assert told["done"] == told["of"] == 5
+    assert next(row for row in told["units"] if row["kind"] == "train")["steps"] == 2
+    code, out, _ = run_opsef(monkeypatch, capfd, "-p", folder, "train", "resume")
+    assert code == 0 and "nothing has changed" in out
+
+
+def test_a_plan_is_told_and_nothing_is_done(folder, monkeypatch, capfd, tmp_path):
+    project = dataset_project(tmp_path / "p")
+    write_train(project, "train:\n  networks: {u: {engine: unet}}\n  start: [random, shipped]\n")
+    code, out, _ = run_opsef(monkeypatch, capfd, "-p", project.root, "train", "grid", "--plan")
+    assert code == 0 and "2 networks to train" in out and "beside 1 as they are" in out
+    assert not project.trainings_folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("run",), "The option --engine|--engine is missing"),
+        (("run", "--engine", "unit"), "Choose one of unet"),
+        (("run", "--engine", "unet", "--from", "nuclei-stardist"), "'stardist', not 'unet'"),
+        (("run", "--engine", "unet", "--dataset", "d0042"), "Known: d0001"),
+        (("run", "--engine", "unet", "width"), "KEY=VALUE"),
+        (("run", "--engine", "unet", "widht=3"), "width"),
+        (("run", "--engine", "unet", "--device", "tpu"), "auto, cpu, cuda"),
+        (("grid",), "no section 'train'"),
+        (("status", "train-0099"), "train-0099"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_way_out(folder, monkeypatch, capfd, words, told):
+    code, _, err = run_opsef(monkeypatch, capfd, "-p", folder, "train", *words)
+    assert code == 2
+    assert any(one in err for one in told.split("|")), err
+
+
+def test_without_torch_the_extra_is_named(folder, monkeypatch, capfd):
+    monkeypatch.delitem(sys.modules, "opsef_bridge.train.learner", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    code, _, err = run_opsef(monkeypatch, capfd, "-p", folder, "train", "run", "--engine", "unet")
+    assert code == 1 and "opsef_bridge[train]" in err
+
+
+def test_a_disk_that_cannot_be_written_is_named(monkeypatch, capfd, tmp_path):
+    project = dataset_project(tmp_path / "p")
+    project.trainings_folder.write_text("in the way")
+    words = ("run", "--engine", "unet", "--from", "random", "--steps", 1, *TINY)
+    code, _, err = run_opsef(monkeypatch, capfd, "-p", project.root, "train", *words)
+    assert code == 2 and "trainings" in err and "allow writing" in err

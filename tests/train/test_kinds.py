@@ -1,0 +1,181 @@
+"""Units of a training: regions, kinds one after the other, time, sparse truth, damage."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from opsef_bridge.errors import InputError, ProjectError, WeightsError, WorkerError  # noqa: E402
+from opsef_bridge.files import read_json  # noqa: E402
+from opsef_bridge.project import read_csv  # noqa: E402
+from opsef_bridge.rois.truth import Box, Whole, add_truth  # noqa: E402
+from opsef_bridge.train import judging, kinds  # noqa: E402
+from opsef_bridge.train.corrections import (  # noqa: E402
+    CorrectionWish,
+    dataset_of_corrections,
+    summary,
+)
+from opsef_bridge.train.dataset import read_card  # noqa: E402
+from opsef_bridge.train.places import network_folder, weights_of  # noqa: E402
+from opsef_bridge.train.planning import RunWish, plan_grid, plan_run  # noqa: E402
+from opsef_bridge.train.running import training_status  # noqa: E402
+from tests.train.labelled_project import project_of, save, squares  # noqa: E402
+from tests.train.training_project import (  # noqa: E402
+    TINY,
+    carry_out,
+    dataset_project,
+    write_train,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return dataset_project(tmp_path / "p")
+
+
+def wish(**more) -> RunWish:
+    return RunWish("unet", start="random", settings=TINY, every=2, train_images=1, **more)
+
+
+def test_regions_and_kinds_one_after_the_other(project):
+    write_train(
+        project,
+        "train:\n  networks:\n    u: {engine: unet, batch: 2, crop: 64, width: 8, depth: 2}\n"
+        "  augmentation: elastic\n  regions: 4\n  passes: 2\n  order: sequential\n"
+        "  train_images: 1\n",
+    )
+    plan = plan_grid(project)
+    run = carry_out(project, plan)
+    (one,) = plan.networks
+    folder = network_folder(run, one.id)
+    assert sorted(file.name for file in folder.glob("stage-*")) == ["stage-1", "stage-2"]
+    card = weights_of(run, one).card
+    # Four regions twice, two at a time, are four steps: two for each kind.
+    assert card["training"]["steps"] == 2 and card["data"]["images"] == 4
+    steps = [float(row["step"]) for row in read_csv(run.root / "tables" / "curves.csv")]
+    assert steps == sorted(steps) and steps[-1] == 4
+    assert card["recipe"]["augmentation"]["blur"] == 0
+
+
+def test_minutes_are_measured_once(project):
+    plan = plan_run(project, wish(cycles={"minutes": 0.002}))
+    run = carry_out(project, plan)
+    (one,) = plan.networks
+    told = read_json(network_folder(run, one.id) / "steps.json")
+    assert told["minutes"] == 0.002 and told["steps"] >= 1
+    assert weights_of(run, one).card["recipe"]["steps"] == told["steps"]
+
+
+def test_a_damaged_dataset_stops_before_the_first_step(project):
+    file = next((project.dataset_folder() / "images").glob("*.tif"))
+    pixels = tifffile.imread(file)
+    tifffile.imwrite(file, pixels + 1)
+    with pytest.raises(ProjectError, match="is damaged"):
+        carry_out(project, plan_run(project, wish(cycles={"steps": 2})))
+
+
+class Stop(Exception):
+    """What ends a unit in its middle."""
+
+
+def test_status_of_a_training_that_was_stopped(project):
+    def stop(message: str, *_: int) -> None:
+        if "infers" in message:
+            raise Stop
+
+    with pytest.raises(Stop):
+        carry_out(project, plan_run(project, wish(cycles={"steps": 2})), stop)
+    status = training_status(project.training())
+    assert status.exit_code == 1
+    assert {row["kind"]: row["state"] for row in status.units} == {
+        "dataset": "done", "train": "done", "infer": "waiting", "score": "waiting",
+        "report": "waiting",
+    }  # fmt: skip
+    train = next(row for row in status.units if row["kind"] == "train")
+    assert (train["step"], train["steps"], train["seconds_left"]) == (2, 2, 0)
+
+
+def test_an_image_that_fails_counts_as_if_nothing_were_found(project, monkeypatch):
+    real = judging.segment
+
+    def fail_once(loaded, place, item, *parameters):
+        if item.name == tests[0]:
+            raise WorkerError("no memory")
+        return real(loaded, place, item, *parameters)
+
+    card = read_card(project.dataset_folder())
+    tests = sorted(one["name"] for one in card["samples"] if one["split"] == "test")
+    monkeypatch.setattr(judging, "segment", fail_once)
+    run = carry_out(project, plan_run(project, wish(cycles={"steps": 2})))
+    rows = [row for row in read_csv(run.root / "tables" / "scores.csv")
+            if row["image"] == tests[0] and row["threshold"] == "0.5"]  # fmt: skip
+    assert [(row["tp"], row["fp"], row["fn"]) for row in rows] == [("0", "0", "12")]
+    assert f"n0001 on {tests[0]}: no memory" in run.report_file.read_text()
+    assert training_status(run).failed == 1
+
+
+def test_weights_that_changed_since_are_refused(project):
+    run = carry_out(project, plan_run(project, wish(cycles={"steps": 2}, name="first")))
+    shutil.copytree(run.root / "models", project.models_folder / "first")
+    plan = plan_run(project, RunWish("unet", start="first", settings=TINY, cycles={"steps": 2}))
+    card = project.models_folder / "first" / "first.json"
+    card.write_text(card.read_text().replace('"input": {', '"input": {"more": 1,'))
+    with pytest.raises(WeightsError, match="planned with"):
+        carry_out(project, plan)
+
+
+@pytest.fixture
+def corrected(tmp_path):
+    """Six images; three are vouched for in a box only, the others as a whole."""
+    made = project_of(tmp_path / "c", {f"s{n}.tif": squares(n)[0] for n in range(6)})
+    for number, entry in enumerate(made.images()):
+        revision = save(made, entry.id, squares(number)[1])
+        scope = Box(0, 0, 40, 24) if number < 3 else Whole()
+        add_truth(made, entry.id, revision, scope, author="ada")
+    return made
+
+
+def test_corrections_become_a_candidate_that_is_judged_beside_its_parent(corrected):
+    made = dataset_of_corrections(corrected, CorrectionWish(author="ada"))
+    assert dataset_of_corrections(corrected, CorrectionWish(author="ada")).new is False
+    plan = plan_run(
+        corrected,
+        RunWish("unet", made.card["id"], "nuclei-unet", {"steps": 2}, settings={"batch": 1,
+                "crop": 64}, every=2, train_images=1),
+    )  # fmt: skip
+    run = carry_out(corrected, plan)
+    told = summary(corrected, run.id)
+    assert told["parent"] == "nuclei-unet" and told["dataset"] == made.card["id"]
+    value = told["scores"]["candidate"]["0.7"]["value"] - told["scores"]["parent"]["0.7"]["value"]
+    assert told["gain"]["0.7"]["value"] == pytest.approx(value, abs=2e-4)
+    assert told["words"] and told["candidate"] in told["words"][0]
+
+
+def test_sparse_truth_and_a_network_that_cannot_mask_it(corrected, monkeypatch):
+    made = dataset_of_corrections(corrected, CorrectionWish(author="ada", shares=(0.2, 0.2)))
+    part = {one["name"] for one in made.card["samples"]
+            if one["known_pixels"] < np.prod(one["shape"]) and one["split"] == "train"}  # fmt: skip
+    assert part
+    monkeypatch.setattr(type(kinds.learner_of("unet")), "masks_loss", False)
+    with pytest.raises(InputError, match="only a part"):
+        carry_out(corrected, plan_run(corrected, wish(cycles={"steps": 2})))
+
+
+def test_nothing_is_vouched_for(tmp_path):
+    empty = project_of(tmp_path / "e", {"s.tif": squares(0)[0]})
+    with pytest.raises(InputError, match="vouched"):
+        dataset_of_corrections(empty)
