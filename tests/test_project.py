@@ -14,7 +14,7 @@ import pytest
 from opsef_bridge.errors import NotFoundError, ProjectError
 from opsef_bridge.files import write_json
 from opsef_bridge.images import write_labels
-from opsef_bridge.project import ImageEntry, Project, read_csv, write_csv
+from opsef_bridge.project import ImageEntry, Project, read_csv, read_csv_lines, write_csv
 
 ENTRIES = [
     ImageEntry(
@@ -102,6 +102,16 @@ def test_csv_numbers_are_exact(tmp_path):
     again = read_csv(tmp_path / "t.csv")
     assert [float(row["a"]) for row in again] == [0.1 + 0.2, 1e-300]
     assert again[1] == {"a": "1e-300", "b": ""}
+
+
+def test_rows_of_a_csv_file_know_their_lines(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text('a;b;\n1;"x\ny"\n\n;;\n2;z;3\n', "utf-16")
+    rows = [(3, {"a": "1", "b": "x\ny"}), (6, {"a": "2", "b": "z"})]
+    assert read_csv_lines(file) == (["a", "b"], rows)
+    assert read_csv(file) == [row for _, row in rows]
+    file.write_text("a,b\n", "utf-8")
+    assert read_csv_lines(file) == (["a", "b"], []) and read_csv(file) == []
 
 
 def test_runs_come_in_their_order_and_get_the_next_number(project):

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from opsef_bridge.analysis.clusters import Kind, cluster
-from opsef_bridge.analysis.conditions import read_conditions
+from opsef_bridge.analysis.conditions import add_conditions
 from opsef_bridge.analysis.dictionary import describe, units_shown
 from opsef_bridge.analysis.embedding import Method, embed
 from opsef_bridge.analysis.exploring import write_page
 from opsef_bridge.analysis.features import features
-from opsef_bridge.analysis.gather import Gathered, Tell, gather_tables
+from opsef_bridge.analysis.gather import (
+    Gathered,
+    Tell,
+    dimensions_of,
+    gather_tables,
+    refuse_mixed,
+)
 from opsef_bridge.analysis.plate import plate_grid, well_summary
 from opsef_bridge.analysis.statistics import (
     as_sentences,
@@ -33,15 +39,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Analysed", "Wish", "add_conditions", "analyse", "explored"]
+__all__ = ["Analysed", "Wish", "analyse", "explored"]
 
 SHOWN = ("area", "circularity", "mean_intensity")
 """Columns that are plotted where none are named; ratios come along."""
 
 MOST_PLATES = 12
-
-OURS = re.compile(r"cluster|predicted_class|probability|(pca|tsne|umap)_[12]")
-"""Columns that an analysis adds."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Wish:
     unit : str
         What counts once in statistics: ``image``, or for example ``well``.
     reference : str, optional
-        Condition that the others are compared with; the first in alphabetical order.
+        Condition that the others are compared with; the first in alphabetical order, of numbers
+        the smallest.
     columns : sequence of str
         Columns that are plotted and compared.
     embed : sequence of {"pca", "tsne", "umap"}
@@ -132,22 +136,29 @@ def analyse(
     Raises
     ------
     InputError
-        A column that is asked for is not there, or too few objects; the tables are written
-        before.
+        A column that is asked for is not there, or too few objects; or planes and volumes are to
+        be compared. The tables are written before.
+
+    Notes
+    -----
+    Where some images are planes and some are volumes, the tables hold both, and it is said that
+    nothing else is made.
     """
     wish = wish or Wish()
     found = gather_tables(project, images, variant=variant, revision=revision, tell=tell)
-    found, said = add_conditions(project, found)
-    if project.config.analyse.background != "none" and not _has_background(found.objects):
-        said.append("No background is taken off: images.measure names no channel to measure.")
+    found, said, conditions = add_conditions(project, found)
     tell(Event(0, 1, "comparing"))
-    objects, more, axes = explored(found.objects, wish)
-    by = wish.by or _default_by(project, objects)
-    tables = {"objects": objects, "images": found.images}
-    if "well" in found.images:
-        tables["wells"] = well_summary(found.images)
+    ndim = dimensions_of(found.objects)
+    if ndim == 0:
+        return _only_tables(project, found, wish, said)
+    try:
+        objects, more, axes = explored(found.objects, wish, conditions)
+    except InputError:
+        _write(project, _first_tables(found.objects, found.images), ndim)
+        raise
+    by = wish.by or _default_by(conditions, objects)
+    tables = _first_tables(objects, found.images)
     columns = list(wish.columns) or [name for name in objects if _is_shown(name)]
-    ndim = 3 if "centroid_z" in objects else 2
     files = _write(project, tables, ndim)
     compared, summary, told = _compared(objects, columns, by, wish)
     more_tables = {"conditions": summary, "comparison": compared}
@@ -168,6 +179,28 @@ def analyse(
     return Analysed(objects, found.images, compared, tuple(files), sentences, found.failed)
 
 
+def _only_tables(project: Project, found: Gathered, wish: Wish, said: Sequence[str]) -> Analysed:
+    """Write the tables of planes and volumes together; refuse any further wish."""
+    tables = _first_tables(found.objects, found.images)
+    files = _write(project, tables, 0)
+    files.append(write_columns(project.tables_folder, tables, 0))
+    default = Wish()
+    embed = tuple(wish.embed) not in ((), default.embed)
+    try:
+        refuse_mixed(found.objects)
+    except InputError as error:
+        if embed or wish.by or wish.columns or wish.cluster or wish.of:
+            raise
+        said = [*said, f"Only tables, no comparison and no plots: {error}"]
+    sentences = (*found.said, *said)
+    return Analysed(found.objects, found.images, None, tuple(files), sentences, found.failed)
+
+
+def _first_tables(objects: pd.DataFrame, images: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    tables = {"objects": objects, "images": images}
+    return tables | ({"wells": well_summary(images)} if "well" in images else {})
+
+
 def _write(project: Project, tables: dict[str, pd.DataFrame], ndim: int) -> list[Path]:
     files: list[Path] = []
     for name, table in tables.items():
@@ -176,35 +209,17 @@ def _write(project: Project, tables: dict[str, pd.DataFrame], ndim: int) -> list
     return files
 
 
-def add_conditions(project: Project, found: Gathered) -> tuple[Gathered, list[str]]:
-    """Join the file of ``analyse.conditions`` to both tables, and the names of the classes.
-
-    Returns
-    -------
-    Gathered
-    list of str
-        Sentences.
-    """
-    found = _named_classes(found, project.config.classes)
-    name = project.config.analyse.conditions
-    if name is None:
-        return found, []
-    images, said = read_conditions(project.root / name).join(found.images)
-    new = [column for column in images if column not in found.images]
-    at = {image: number for number, image in enumerate(images["image"])}
-    rows = [at[image] for image in found.objects["image"]]
-    objects = found.objects.copy()
-    for column in new:
-        taken = column in objects or OURS.fullmatch(column)
-        name = f"condition_{column}" if taken else column
-        objects[name] = images[column].to_numpy(object)[rows]
-    return replace(found, objects=objects, images=images), said
-
-
 def explored(
-    objects: pd.DataFrame, wish: Wish
+    objects: pd.DataFrame, wish: Wish, conditions: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, list[str], dict[str, tuple[str, str]]]:
     """Add embeddings and clusters to the table of objects.
+
+    Parameters
+    ----------
+    objects : DataFrame
+    wish : Wish
+    conditions : sequence of str
+        Columns of `objects` that are no features unless they are asked for.
 
     Returns
     -------
@@ -219,7 +234,7 @@ def explored(
         return objects, [], {}
     asked = wish.of is not None or wish.cluster is not None or tuple(wish.embed) != Wish().embed
     try:
-        made = features(objects, wish.of)
+        made = features(objects, wish.of, without=conditions)
         said, axes = list(made.said), {}
         objects = objects.copy()
         for method in wish.embed:
@@ -251,28 +266,11 @@ def _spread(values: np.ndarray, rows: np.ndarray, objects: pd.DataFrame) -> np.n
     return column
 
 
-def _named_classes(found: Gathered, names: dict[int, str]) -> Gathered:
-    """Add the names of the classes, where opsef.yaml has any."""
-    if not names:
-        return found
-    objects = found.objects.copy()
-    named = [names.get(int(number), "") for number in objects["class"]]
-    objects.insert(objects.columns.get_loc("class") + 1, "class_name", np.array(named, object))
-    return replace(found, objects=objects)
-
-
-def _default_by(project: Project, objects: pd.DataFrame) -> str | None:
-    name = project.config.analyse.conditions
-    told = read_conditions(project.root / name).columns if name else []
-    given = [column for name in told for column in (f"condition_{name}", name)]
-    for column in [*given, "class", "group"]:
+def _default_by(conditions: Sequence[str], objects: pd.DataFrame) -> str | None:
+    for column in (*conditions, "class", "group"):
         if column in objects and objects[column].nunique() > 1:
             return column
     return None
-
-
-def _has_background(objects: pd.DataFrame) -> bool:
-    return any(name.startswith("background_") for name in objects)
 
 
 def _is_shown(name: str) -> bool:
@@ -296,7 +294,7 @@ def _compared(
         summary = summarise_conditions(values, seed=wish.seed)
         summaries.append(summary.assign(column=column))
         if len(summary) > 1:
-            table = compare_conditions(values, wish.reference, seed=wish.seed)
+            table = compare_conditions(values, wish.reference, seed=wish.seed, unit=wish.unit)
             said += as_sentences(table, column, wish.unit)
             tables.append(table.assign(column=column))
     return _below(tables), _below(summaries), said

@@ -7,13 +7,12 @@ so that ROI zips, Fiji and AnnotatorJ show them, and nothing of an edit is lost.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opsef_bridge.analysis.conditions import read_cells
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError
 from opsef_bridge.exchange.saving import How, Imported, save_objects
 from opsef_bridge.exchange.sources import Subject, subject_of, variant_of
@@ -21,14 +20,18 @@ from opsef_bridge.files import key_of
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.rois.objects import LARGEST_CLASS, Objects
 from opsef_bridge.rois.records import Source
+from opsef_bridge.rois.revisions import History
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["class_number", "read_classes", "save_classes"]
+__all__ = ["GIVEN", "LEARNED", "class_number", "learned_labels", "read_classes", "save_classes"]
 
-KIND = "classes"
-"""What the record of a revision calls this way."""
+GIVEN, LEARNED = "classes", "learned"
+"""What the record of a revision calls classes that a person decided on, and learned ones."""
+
+NOTES_OF_LEARNED = ("Classes by a random forest",)
+"""Of learned classes in records that do not tell them from others yet."""
 
 WANTED = ("image", "label", "class")
 ORIGIN = ("run", "variant", "revision")
@@ -71,7 +74,7 @@ def read_classes(file: Path) -> pd.DataFrame:
     Parameters
     ----------
     file : Path
-        UTF-8, columns parted by comma, semicolon or tab, with ``image``, ``label`` and ``class``.
+        As `opsef_bridge.project.read_csv` reads it, with ``image``, ``label`` and ``class``.
         ``revision``, or ``run`` and ``variant``, say which objects the labels are of; without
         them the newest.
 
@@ -87,26 +90,16 @@ def read_classes(file: Path) -> pd.DataFrame:
     """
     import pandas as pd
 
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            f"{file} cannot be read: {error.strerror}", hint="Name a CSV file"
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{file.name} is no UTF-8 text", hint="Save it as CSV UTF-8") from None
-    first = text.partition("\n")[0]
-    sign = max(",;\t", key=first.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=sign)
-    lacking = [name for name in WANTED if name not in (reader.fieldnames or ())]
+    names, lines = read_cells(file, hint="Name a CSV file")
+    lacking = [name for name in WANTED if name not in names]
     if lacking:
         raise InputError(
             f"{file.name} has no column {', '.join(lacking)}",
-            hint=f"It needs {', '.join(WANTED)}; its first line is {first!r}",
+            hint=f"It needs {', '.join(WANTED)}; it has {', '.join(names) or 'none'}",
         )
-    rows = [_row(file, number, row) for number, row in enumerate(reader, start=2)]
+    rows = [_row(file, number, cells) for number, cells in lines]
     said: dict[tuple[str, ...], int] = {}
-    for number, row in enumerate(rows, start=2):
+    for (number, _), row in zip(lines, rows, strict=True):
         key = (row["image"], str(row["label"]), *(row[name] for name in ORIGIN))
         if said.setdefault(key, row["class"]) != row["class"]:
             raise InputError(
@@ -118,7 +111,7 @@ def read_classes(file: Path) -> pd.DataFrame:
 
 
 def save_classes(
-    project: Project, table: pd.DataFrame, *, author: str, why: str
+    project: Project, table: pd.DataFrame, *, author: str, why: str, kind: str = GIVEN
 ) -> Iterator[Imported]:
     """Give objects classes: one revision per image in which a class changes.
 
@@ -131,6 +124,8 @@ def save_classes(
     author : str
     why : str
         What gave the classes, for the record.
+    kind : {"classes", "learned"}
+        Kind of source in the record: whether a person decided, or a classifier did.
 
     Yields
     ------
@@ -141,13 +136,49 @@ def save_classes(
     for image, some in table.groupby("image", sort=True):
         name = str(image)
         try:
-            yield _save(project, project.image(name), some, author, why)
+            yield _save(project, project.image(name), some, author, why, kind)
         except OpsefError as error:
             yield Imported(name, "", error=error)
 
 
+def learned_labels(project: Project, image: str, revision: str) -> frozenset[int]:
+    """Return the objects of a revision whose class was learned, and nobody changed it since.
+
+    Parameters
+    ----------
+    project : Project
+    image, revision : str
+        Ids.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such revision.
+
+    Notes
+    -----
+    Of gates, clusters and files a person decided; those are not learned. A revision that was
+    restored has what it had.
+    """
+    history = History(project, image)
+    history.get(revision)
+    by_revision: dict[str, frozenset[int]] = {}
+    learned: frozenset[int] = frozenset()
+    for one in history.revisions():
+        gone = {*one.changes.deleted, *one.changes.reclassified}
+        if one.source.kind == "restore":
+            learned = by_revision.get(Path(one.source.file).stem, frozenset())
+        elif one.source.kind == LEARNED or set(NOTES_OF_LEARNED) & set(one.notes):
+            given = {label for label, (_, new) in one.changes.reclassified.items() if new}
+            learned = (learned - gone) | given
+        else:
+            learned = learned - gone
+        by_revision[one.id] = learned
+    return by_revision[revision]
+
+
 def _save(
-    project: Project, entry: ImageEntry, table: pd.DataFrame, author: str, why: str
+    project: Project, entry: ImageEntry, table: pd.DataFrame, author: str, why: str, kind: str
 ) -> Imported:
     subject = _subject(project, entry, table)
     objects = subject.objects
@@ -165,8 +196,8 @@ def _save(
     new = Objects(objects.labels, {label: number for label, number in classes.items() if number})
     if new.classes == objects.classes:
         return Imported(entry.id, "", said=(f"no class changes of {subject.base}",))
-    digest = key_of(KIND, entry.id, str(subject.base), sorted(new.classes.items()), why)
-    source = Source("", hashlib.sha256(digest.encode()).hexdigest(), KIND)
+    digest = key_of(kind, entry.id, str(subject.base), sorted(new.classes.items()), why)
+    source = Source("", hashlib.sha256(digest.encode()).hexdigest(), kind)
     how = How(author=author)
     saved = save_objects(
         project, entry, new, how, base=subject.base, source=source, notes=[f"Classes by {why}"]
@@ -198,8 +229,8 @@ def _subject(project: Project, entry: ImageEntry, table: pd.DataFrame) -> Subjec
     return subject
 
 
-def _row(file: Path, number: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    cells = {name: str(row.get(name) or "").strip() for name in (*WANTED, *ORIGIN)}
+def _row(file: Path, number: int, given: Mapping[str, str]) -> dict[str, Any]:
+    cells = {name: given.get(name, "") for name in (*WANTED, *ORIGIN)}
     for name in ("label", "class"):
         text = cells[name].removesuffix(".0")
         if not text.isdecimal() or int(text) > LARGEST[name]:

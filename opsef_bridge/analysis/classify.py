@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from opsef_bridge.analysis.classes import ORIGIN, class_number, read_classes
+from opsef_bridge.analysis.classes import (
+    GIVEN,
+    LEARNED,
+    ORIGIN,
+    class_number,
+    learned_labels,
+    read_classes,
+)
 from opsef_bridge.analysis.clusters import Kind, cluster
 from opsef_bridge.analysis.features import features
 from opsef_bridge.analysis.gates import parse_gate
+from opsef_bridge.analysis.gather import refuse_mixed
 from opsef_bridge.analysis.learned import learn
 from opsef_bridge.analysis.writing import write_table
 from opsef_bridge.errors import InputError
@@ -49,6 +58,8 @@ class Classified:
         Tables that were written.
     uncertain, report : DataFrame or None
         Of learned classes: the objects to classify next, and precision and recall by class.
+    kind : {"classes", "learned"}
+        Whether a person decided, as `opsef_bridge.analysis.classes.save_classes` takes it.
     """
 
     classes: pd.DataFrame
@@ -57,6 +68,7 @@ class Classified:
     files: tuple[Path, ...] = ()
     uncertain: pd.DataFrame | None = None
     report: pd.DataFrame | None = None
+    kind: str = GIVEN
 
 
 def by_gate(project: Project, objects: pd.DataFrame, gate: str, number: str) -> Classified:
@@ -92,16 +104,33 @@ def by_gate(project: Project, objects: pd.DataFrame, gate: str, number: str) -> 
 
 
 def by_clusters(
-    objects: pd.DataFrame, kind: Kind, count: int | None, of: Sequence[str] | None, seed: int
+    objects: pd.DataFrame,
+    kind: Kind,
+    count: int | None,
+    of: Sequence[str] | None,
+    seed: int,
+    conditions: Sequence[str] = (),
 ) -> Classified:
     """Give objects the number of their cluster as class, the largest 1; noise gets none.
+
+    Parameters
+    ----------
+    objects : DataFrame
+    kind, count, seed
+        As `opsef_bridge.analysis.clusters.cluster`.
+    of : sequence of str, optional
+        Features.
+    conditions : sequence of str
+        Columns of `objects` that are no features unless `of` names them.
 
     Raises
     ------
     InputError
-        As `opsef_bridge.analysis.features` and `clusters`; or more than 255 clusters.
+        As `opsef_bridge.analysis.features` and `clusters`; or more than 255 clusters; or objects
+        of planes and of volumes.
     """
-    made = features(objects, of)
+    refuse_mixed(objects)
+    made = features(objects, of, without=conditions)
     parted = cluster(made.values, kind, count, seed=seed)
     if parted.numbers.max() > LARGEST_CLASS:
         raise InputError(
@@ -121,31 +150,35 @@ def by_learning(
     of: Sequence[str] | None,
     least: float | None,
     seed: int,
+    conditions: Sequence[str] = (),
 ) -> Classified:
-    """Learn from the objects that have a class; say how well, and which to classify next.
+    """Learn from the objects that a person classified; say how well, and which to do next.
 
     Parameters
     ----------
     project : Project
         Gets ``tables/learned.csv`` (the report), ``tables/confusion.csv`` and
-        ``tables/uncertain.csv``, the objects without a class, the least certain first.
+        ``tables/uncertain.csv``, the other objects, the least certain first. Classes that were
+        learned before are no person's: they are not learned from, and they are learned anew.
     objects : DataFrame
     of : sequence of str, optional
         Features.
     least : float or None
         Share of the trees from which on an object gets the learned class; None gives none.
     seed : int
+    conditions : sequence of str
+        Columns of `objects` that are no features unless `of` names them.
 
     Raises
     ------
     InputError
-        As `opsef_bridge.analysis.learned.learn`.
+        As `opsef_bridge.analysis.learned.learn`; or objects of planes and of volumes.
     """
-    made = features(objects, of)
+    refuse_mixed(objects)
+    made = features(objects, of, without=conditions)
     some = objects.iloc[made.rows].reset_index(drop=True)
-    found = learn(
-        made.values, some["class"].to_numpy(), made.names, images=some["image"], seed=seed
-    )
+    classes, learned = _by_people(project, some)
+    found = learn(made.values, classes, made.names, images=some["image"], seed=seed)
     some = some.assign(predicted_class=found.predicted, probability=found.probability)
     shown = [*KEYS, "predicted_class", "probability"]
     shown += [name for name in found.importance["feature"][:3] if name not in shown]
@@ -170,7 +203,8 @@ def by_learning(
             f"{row['precision']:.2f}, recall {row['recall']:.2f}"
             for row in found.report.to_dict("records")
         ),
-        f"{len(sure)} of {len(found.uncertain)} objects without a class get one"
+        *([f"{learned} objects have a learned class; they teach nothing."] if learned else []),
+        f"{len(sure)} of {len(found.uncertain)} objects that nobody classified get a class"
         + (
             "; --least 0.8 gives it to those of which 80 % of the trees are sure"
             if least is None
@@ -181,7 +215,19 @@ def by_learning(
     ]
     classes = sure[list(KEYS)].assign(**{"class": sure["predicted_class"]})
     why = "a random forest"
-    return Classified(classes, why, tuple(said), tuple(files), uncertain, found.report)
+    return Classified(classes, why, tuple(said), tuple(files), uncertain, found.report, LEARNED)
+
+
+def _by_people(project: Project, objects: pd.DataFrame) -> tuple[NDArray[np.int64], int]:
+    """Return the classes, 0 where a classifier gave it, and how many those are."""
+    classes = objects["class"].to_numpy(np.int64).copy()
+    of_machine = np.zeros(len(classes), bool)
+    for (image, revision), rows in objects.groupby(["image", "revision"]).indices.items():
+        if revision:
+            known = learned_labels(project, str(image), str(revision))
+            of_machine[rows] = objects["label"].iloc[rows].isin(known)
+    of_machine &= classes > 0
+    return np.where(of_machine, 0, classes), int(of_machine.sum())
 
 
 def by_file(project: Project, file: Path) -> Classified:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from opsef_bridge.errors import InputError
+import numpy as np
+from numpy.typing import NDArray
+
+from opsef_bridge.analysis.gather import Gathered
+from opsef_bridge.errors import InputError, ProjectError
+from opsef_bridge.project import Project, read_csv_lines
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Conditions", "read_conditions"]
+__all__ = ["Conditions", "add_conditions", "read_cells", "read_conditions"]
 
 JOINED_BY = (("image",), ("id",), ("file",), ("plate", "well"), ("well",))
 """Columns that say what a row is about; the first of these that the file has counts."""
+
+NAMES = ("plate", "well")
+WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
+NUMBER = re.compile(rf"(?:{WHOLE.pattern}(?:\.[0-9]*)?|[+-]?\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+LARGEST = 2.0**53
+"""From here on whole numbers that differ may be one float: such ids stay text."""
+
+OURS = re.compile(r"cluster|predicted_class|probability|(pca|tsne|umap)_[12]")
+"""Columns that an analysis adds."""
 
 
 class Conditions:
@@ -64,9 +78,10 @@ class Conditions:
         Returns
         -------
         DataFrame
-            With the columns of the conditions behind its own; empty text where there is no row
-            about an image. A column that the table has already gets ``condition_`` before its
-            name.
+            With the columns of the conditions behind its own; empty where there is no row about
+            an image. A column that the table has already gets ``condition_`` before its name.
+            Those in which all cells are numbers are numbers (int64, or float64 with NaN for
+            empty), others are text: ``007``, and plates and wells.
         list of str
             Sentences: which images have no condition, which rows no image.
         """
@@ -81,9 +96,13 @@ class Conditions:
         table = table.copy()
         for name in self.columns:
             new = f"condition_{name}" if name in table else name
-            table[new] = [str(one.get(name, "")) for one in told]
+            everywhere = {row.get(name, "") for row in self.rows.values()}
+            table[new] = _as_numbers(name, [one.get(name, "") for one in told], everywhere)
         if lacking:
-            said.append(f"No condition is known of {_some(lacking)}.")
+            said.append(
+                f"{len(lacking)} of {len(told)} images have no condition and are left out of "
+                f"comparisons: {_some(lacking)}."
+            )
         left = [" ".join(key) for key in self.rows if key not in used]
         if left:
             said.append(f"Conditions of what is not in the tables: {_some(left)}.")
@@ -96,7 +115,7 @@ def read_conditions(file: Path) -> Conditions:
     Parameters
     ----------
     file : Path
-        UTF-8; columns parted by comma, semicolon or tab. A column ``image``, ``id`` or ``file``
+        As `opsef_bridge.project.read_csv` reads it. A column ``image``, ``id`` or ``file``
         names the image, by its id or its file; or ``plate`` and ``well``, or ``well``, by the
         columns of that name in ``images/index.csv``.
 
@@ -105,20 +124,9 @@ def read_conditions(file: Path) -> Conditions:
     InputError
         There is no such file; it lacks these columns; or says two things of one image.
     """
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(
-            f"{file.name} cannot be read: {error.strerror}",
-            hint="analyse.conditions names a CSV file, seen from the project folder",
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{file.name} is no UTF-8 text", hint="Save it as CSV UTF-8") from None
-    first = text.partition("\n")[0]
-    sign = max(",;\t", key=first.count)
-    reader = csv.DictReader(io.StringIO(text), delimiter=sign)
-    names = [name.strip() for name in reader.fieldnames or ()]
-    rows = list(reader)
+    names, rows = read_cells(
+        file, hint="analyse.conditions names a CSV file, seen from the project folder"
+    )
     by = next((by for by in JOINED_BY if set(by) <= set(names)), None)
     if by is None:
         raise InputError(
@@ -127,15 +135,14 @@ def read_conditions(file: Path) -> Conditions:
             hint="Name one of them image, file, or well",
         )
     found: dict[tuple[str, ...], dict[str, str]] = {}
-    for number, row in enumerate(rows, start=2):
-        cells = {(name or "").strip(): (value or "").strip() for name, value in _pairs(row)}
+    for number, cells in rows:
         if not all(cells.get(name) for name in by):
             raise InputError(
                 f"{file.name} line {number} has no {' and no '.join(by)}",
                 hint="Each row says which image it is about",
             )
         key = tuple(_well(cells[name]) if "well" in by else cells[name] for name in by)
-        rest = {name: value for name, value in cells.items() if name and name not in by}
+        rest = {name: value for name, value in cells.items() if name not in by}
         if found.setdefault(key, rest) != rest:
             raise InputError(
                 f"{file.name} line {number} says something else of {' '.join(key)} than a line "
@@ -145,9 +152,96 @@ def read_conditions(file: Path) -> Conditions:
     return Conditions(by, found)
 
 
-def _pairs(row: Mapping[str | None, str | list[str] | None]) -> list[tuple[str, str]]:
-    """Cells beyond the last heading have none, and are left out."""
-    return [(name, value) for name, value in row.items() if name and isinstance(value, str)]
+def add_conditions(project: Project, found: Gathered) -> tuple[Gathered, list[str], list[str]]:
+    """Join the file of ``analyse.conditions`` to both tables, and the names of the classes.
+
+    Returns
+    -------
+    Gathered
+    list of str
+        Sentences.
+    list of str
+        The columns of the conditions in the table of objects.
+    """
+    found = _named_classes(found, project.config.classes)
+    name = project.config.analyse.conditions
+    if name is None:
+        return found, [], []
+    images, said = read_conditions(project.root / name).join(found.images)
+    new = [column for column in images if column not in found.images]
+    at = {image: number for number, image in enumerate(images["image"])}
+    rows = [at[image] for image in found.objects["image"]]
+    objects, columns = found.objects.copy(), []
+    for column in new:
+        taken = column in objects or OURS.fullmatch(column)
+        columns.append(f"condition_{column}" if taken else column)
+        objects[columns[-1]] = images[column].to_numpy()[rows]
+    return replace(found, objects=objects, images=images), said, columns
+
+
+def read_cells(file: Path, *, hint: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the columns of a CSV file of a person, and its rows by line, without outer blanks.
+
+    Parameters
+    ----------
+    file : Path
+    hint : str
+        What to do where there is no such file.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    try:
+        names, rows = read_csv_lines(file)
+    except OSError as error:
+        raise InputError(f"{file.name} cannot be read: {error.strerror}", hint=hint) from None
+    except ProjectError as error:
+        raise InputError(error.message, hint=error.hint) from None
+    cells = [(line, {k.strip(): value.strip() for k, value in row.items()}) for line, row in rows]
+    return [name.strip() for name in names], cells
+
+
+def _named_classes(found: Gathered, names: dict[int, str]) -> Gathered:
+    """Add the names of the classes, where opsef.yaml has any."""
+    if not names:
+        return found
+    objects = found.objects.copy()
+    named = [names.get(int(number), "") for number in objects["class"]]
+    objects.insert(objects.columns.get_loc("class") + 1, "class_name", np.array(named, object))
+    return replace(found, objects=objects)
+
+
+def _as_numbers(name: str, texts: Sequence[str], everywhere: Collection[str]) -> NDArray[Any]:
+    """Return a column as numbers, NaN where it is empty, if all its cells are some.
+
+    Parameters
+    ----------
+    name : str
+        Plates and wells have names, also where those are numbers.
+    texts : sequence of str
+        Of the images that are measured.
+    everywhere : collection of str
+        All cells of the file, so that the kind of a column is the same for any images.
+    """
+    known = {text for text in everywhere if text}
+    if name in NAMES or not known or not all(map(_is_number, known)):
+        return np.array(texts, object)
+    if all(map(WHOLE.fullmatch, known)) and all(texts):
+        return np.array([int(text) for text in texts], np.int64)
+    return np.array([float(text or "nan") for text in texts])
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether a text is a number that says no more than its value.
+
+    Examples
+    --------
+    >>> [_is_number(text) for text in ("0.5", "-3", "1e-6", "007", "1e999", "nan", "5 nM")]
+    [True, True, True, False, False, False, False]
+    """
+    return bool(NUMBER.fullmatch(text)) and abs(float(text)) < LARGEST
 
 
 def _well(text: str) -> str:

@@ -55,8 +55,10 @@ MEANINGS: tuple[tuple[str, str, str], ...] = (
     ("euler_number", "", "pieces less holes"),
     ("touches_border", "", "has a pixel on the border of the image: it may be cut off there"),
     ("mean_intensity(_median|_mean)?", "grey values", "mean of what was segmented"),
+    ("mean_intensity_background", "grey values", "level of the same outside of all objects"),
+    ("mean_intensity_corrected(_median)?", "grey values", "mean_intensity without that level"),
     ("background_.+", "grey values", "level of the channel outside of all objects of the image"),
-    ("intensity_(mean|median|sum)_corrected_.+", "grey values", "without the background"),
+    ("intensity_[^_]+_corrected_.+", "grey values", "without the background"),
     ("intensity_sum_.+", "grey values", "sum over the pixels of the object"),
     ("intensity_.+", "grey values", "of the pixels of the object in that channel"),
     ("ratio_.+", "", "mean of the first channel by mean of the second"),
@@ -93,8 +95,8 @@ def describe(dtypes: Mapping[str, object], units: Iterable[str], ndim: int = 2) 
     units : iterable of str
         All values of its column ``unit``. With several, lengths have none of their own, and the
         row says which.
-    ndim : {2, 3}
-        Of the images.
+    ndim : {2, 3, 0}
+        Of the images; 0 where some are planes and some are volumes.
 
     Examples
     --------
@@ -103,7 +105,8 @@ def describe(dtypes: Mapping[str, object], units: Iterable[str], ndim: int = 2) 
     """
     known = set(units)
     unit = known.pop() if len(known) == 1 else "`unit`" if known else "pixel"
-    shown = {LENGTH: unit, SIZE: f"{unit}^{ndim}", DENSITY: f"1/{unit}^{ndim}"}
+    size = f"{unit}^{ndim}" if ndim else f"`{unit.strip('`')}`^2, of volumes ^3"
+    shown = {LENGTH: unit, SIZE: size, DENSITY: f"1/{size}"}
     found = []
     for name, dtype in dtypes.items():
         kind, meaning = next(

@@ -11,6 +11,7 @@ import numpy as np
 
 from opsef_bridge.analysis.dictionary import describe, units_shown
 from opsef_bridge.analysis.embedding import drawn_rows
+from opsef_bridge.analysis.gather import dimensions_of
 from opsef_bridge.analysis.page import MOST_POINTS, PageData, number_columns, render_page
 from opsef_bridge.analysis.thumbnails import STEPS, Sheet, make_sheets, places_on
 from opsef_bridge.errors import OpsefError
@@ -69,7 +70,7 @@ def write_page(
     rows, _ = drawn_rows(len(objects), MOST_POINTS, seed)
     some = objects.iloc[rows].reset_index(drop=True)
     cut = _thumbnails(project, some)
-    ndim = 3 if "centroid_z" in some else 2
+    ndim = dimensions_of(some)
     units = units_shown(describe(some.dtypes.to_dict(), set(some["unit"]), ndim))
     x, y = _axes(some)
     page = PageData(

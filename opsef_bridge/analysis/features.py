@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,7 @@ __all__ = ["Features", "feature_names", "features"]
 
 NO_FEATURE = re.compile(
     r"label|class|class_name|centroid_.+|bbox_.+|pixel_size_.+|[zyx]_from|time(_point)?|orientation|"
-    r"touches_border|cluster|predicted_class|probability|background_.+|"
+    r"touches_border|cluster|predicted_class|probability|background_.+|mean_intensity_background|"
     r"(pca|tsne|umap)_[12]"
 )
 """Where an object is and what it is called says nothing of what it looks like; the angle of an
@@ -52,8 +52,14 @@ class Features:
     said: tuple[str, ...] = ()
 
 
-def feature_names(table: pd.DataFrame) -> list[str]:
+def feature_names(table: pd.DataFrame, without: Collection[str] = ()) -> list[str]:
     """Return the columns of numbers that describe what objects look like.
+
+    Parameters
+    ----------
+    table : DataFrame
+    without : collection of str
+        Columns that are none: conditions, which are known of images.
 
     Examples
     --------
@@ -64,18 +70,23 @@ def feature_names(table: pd.DataFrame) -> list[str]:
     return [
         name
         for name in table
-        if table[name].dtype.kind in "iuf" and not NO_FEATURE.fullmatch(str(name))
+        if table[name].dtype.kind in "iuf"
+        and not NO_FEATURE.fullmatch(str(name))
+        and name not in without
     ]
 
 
-def features(table: pd.DataFrame, columns: Sequence[str] | None = None) -> Features:
+def features(
+    table: pd.DataFrame, columns: Sequence[str] | None = None, *, without: Collection[str] = ()
+) -> Features:
     """Standardise features of the objects of a table.
 
     Parameters
     ----------
     table : DataFrame
     columns : sequence of str, optional
-        Columns of numbers; by default those of `feature_names`.
+        Columns of numbers; by default those of `feature_names`, which takes `without`.
+    without : collection of str
 
     Raises
     ------
@@ -95,7 +106,7 @@ def features(table: pd.DataFrame, columns: Sequence[str] | None = None) -> Featu
     >>> found.names, found.values.ravel().round(2).tolist()
     (('area',), [-1.22, 0.0, 1.22])
     """
-    names = list(columns) if columns is not None else feature_names(table)
+    names = list(columns) if columns is not None else feature_names(table, without)
     for name in names:
         if name not in table:
             near = difflib.get_close_matches(name, [str(one) for one in table], 3)

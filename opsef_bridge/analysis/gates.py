@@ -7,7 +7,7 @@ tightest binding:
 ``a or b``                            one of both
 ``a and b``                           both
 ``not a``                             the opposite
-``< <= > >= == !=``, chained          ``10 < area <= 200``; ``=`` is ``==``
+``< <= > >= == !=``, chained          ``10 < area <= 200``; a single ``=`` is refused
 ``in``, ``not in``                    ``class in (1, 2)``, ``well not in ("A1", "B2")``
 ``+ -``, then ``* /``, then ``-a``    arithmetic
 ====================================  ==========================================
@@ -56,6 +56,7 @@ COMPARED: dict[str, Callable[[Any, Any], Any]] = {
 COMPUTED: dict[str, Callable[[Any, Any], Any]] = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide,
 }  # fmt: skip
+EXAMPLE = "Write it like: area > 200 and (class == 1 or not touches_border)"
 KEYWORDS = ("and", "or", "not", "in")
 
 
@@ -127,9 +128,9 @@ def parse_gate(text: str) -> Gate:
     >>> gate = parse_gate("area > 200 and solidity < 0.9")
     >>> gate.select(table)
     array([False,  True, False])
-    >>> parse_gate("area >").select(table)
+    >>> parse_gate("area >").select(table)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    opsef_bridge.errors.InputError: the gate ends where a value should stand: area > <here>
+    opsef_bridge.errors.InputError: the gate ends where a value should stand: area > <here>...
     """
     if len(text) > LONGEST:
         raise InputError(
@@ -176,10 +177,11 @@ class _Parser:
     def comparison(self) -> tuple[Any, ...]:
         parts: list[Any] = [self.total()]
         while True:
-            sign = self.take(*COMPARED, "=")
-            if sign:
-                parts += ["==" if sign == "=" else sign, self.total()]
+            if sign := self.take(*COMPARED):
+                parts += [sign, self.total()]
                 continue
+            if self.peek() == "=":
+                self.fail("compares nothing", hint="Two signs compare: area == 200")
             negated = self.peek() == "not" and self.peek(1) == "in"
             if len(parts) > 1 or not (negated or self.peek() == "in"):
                 return ("compare", *parts) if len(parts) > 1 else parts[0]
@@ -216,7 +218,9 @@ class _Parser:
 
     def atom(self) -> tuple[Any, ...]:
         if self.at == len(self.tokens):
-            raise InputError(f"the gate ends where a value should stand: {self.text} <here>")
+            raise InputError(
+                f"the gate ends where a value should stand: {self.text} <here>", hint=EXAMPLE
+            )
         kind, value, _ = self.tokens[self.at]
         if kind in ("number", "text", "column"):
             self.at += 1
@@ -230,7 +234,7 @@ class _Parser:
     def deeper(self, part: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         self.depth += 1
         if self.depth > DEEPEST:
-            self.fail(f"lies within more than {DEEPEST} brackets and signs")
+            self.fail(f"lies within more than {DEEPEST} brackets and signs", hint="Write less")
         tree = part()
         self.depth -= 1
         return tree
@@ -253,12 +257,14 @@ class _Parser:
         if not self.take(sign):
             self.fail(f"should be {sign}")
 
-    def fail(self, problem: str) -> NoReturn:
+    def fail(self, problem: str, hint: str = EXAMPLE) -> NoReturn:
         if self.at == len(self.tokens):
-            raise InputError(f"the gate ends too early, what follows {problem}: {self.text} <here>")
+            raise InputError(
+                f"the gate ends too early, what follows {problem}: {self.text} <here>", hint=hint
+            )
         start = self.tokens[self.at][2]
         rest = self.text[start:]
-        raise InputError(f"{rest!r} {problem}: {self.text[:start]}<here>{rest}")
+        raise InputError(f"{rest!r} {problem}: {self.text[:start]}<here>{rest}", hint=hint)
 
 
 def _tokens(text: str) -> Iterator[tuple[str, Any, int]]:
@@ -354,7 +360,9 @@ def _condition(tree: tuple[Any, ...], table: pd.DataFrame, text: str) -> np.ndar
 def _number(tree: tuple[Any, ...], table: pd.DataFrame, text: str) -> Any:
     found = _value(tree, table, text)
     if _kind(found) != "number":
-        raise InputError(f"{_shown(tree)} is no number, in the gate {text!r}")
+        raise InputError(
+            f"{_shown(tree)} is no number, in the gate {text!r}", hint="Compute with numbers only"
+        )
     return found
 
 

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from opsef_bridge.analysis.tables import object_table, spacing_of
-from opsef_bridge.errors import ImageError, NotFoundError, OpsefError
-from opsef_bridge.exchange.sources import Subject, chosen_images, subject_of
+from opsef_bridge.analysis.tables import made_from, object_table, spacing_of
+from opsef_bridge.errors import ImageError, InputError, NotFoundError, OpsefError
+from opsef_bridge.exchange.sources import chosen_images, subject_of
 from opsef_bridge.execute import Event
 from opsef_bridge.project import ImageEntry, Project, Run
 from opsef_bridge.rois.records import Base
-from opsef_bridge.rois.revisions import History
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Gathered", "gather_tables", "image_summary", "joined"]
+__all__ = ["Gathered", "dimensions_of", "gather_tables", "image_summary", "joined", "refuse_mixed"]
 
 KEYS = ("image", "label", "run", "variant", "revision", "class")
 
@@ -34,6 +33,7 @@ SUMMARIES = {
     "circularity": ("median",),
     "solidity": ("median",),
     "mean_intensity": ("median", "mean"),
+    "mean_intensity_corrected": ("median",),
 }
 """Columns of objects and what the table of images tells of them."""
 
@@ -112,7 +112,7 @@ def gather_tables(
             said.append(f"{entry.id}: not measured: {error}")
             failed.append(entry.id)
             continue
-        of = _made_from(project, subject)
+        of = made_from(project, subject)
         if of.box:
             table = _cut_by_box(table, of.box)
             y, x, height, width = of.box
@@ -180,6 +180,42 @@ def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def dimensions_of(objects: pd.DataFrame) -> int:
+    """Return whether objects are of planes (2), of volumes (3), or of both (0).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> dimensions_of(pd.DataFrame({"area": [4.0, 8.0], "centroid_z": [np.nan, 1.0]}))
+    0
+    """
+    if "centroid_z" not in objects:
+        return 2
+    flat = objects["centroid_z"].isna()
+    return 2 if len(flat) and flat.all() else 0 if flat.any() else 3
+
+
+def refuse_mixed(objects: pd.DataFrame) -> None:
+    """Refuse objects of planes together with objects of volumes.
+
+    Parameters
+    ----------
+    objects : DataFrame
+
+    Raises
+    ------
+    InputError
+        There are both. An area is no volume, though both stand in the column ``area``.
+    """
+    if dimensions_of(objects) == 0:
+        flat = objects["centroid_z"].isna()
+        plane, volume = (objects.loc[here, "image"].iloc[0] for here in (flat, ~flat))
+        raise InputError(
+            f"{plane} has planes and {volume} volumes, whose sizes cannot be compared",
+            hint="Choose images of one kind: --image ID, once for each",
+        )
+
+
 def image_summary(
     table: pd.DataFrame, entry: ImageEntry, of: Base, labels: np.ndarray
 ) -> dict[str, object]:
@@ -223,21 +259,8 @@ def image_summary(
     means = {name: ("median",) for name in table if name.startswith(("intensity_mean_", "ratio_"))}
     for name, statistics in (SUMMARIES | means).items():
         for statistic in statistics if name in table else ():
-            row[f"{name}_{statistic}"] = float(getattr(table[name], statistic)())
+            row[f"{name}_{statistic}"] = float(getattr(table[name].dropna(), statistic)())
     return row | {name: value for name, value in entry.more.items() if name not in row}
-
-
-def _made_from(project: Project, subject: Subject) -> Base:
-    """What objects are made from; of a revision also the variant that its chain began with."""
-    base = subject.base
-    if not base.revision:
-        return base
-    history, seen = History(project, subject.image.id), set()
-    at = base
-    while at.revision and at.revision not in seen:
-        seen.add(at.revision)
-        at = history.get(at.revision).base
-    return Base(revision=base.revision, run=at.run, variant=at.variant, box=at.box)
 
 
 def _cut_by_box(table: pd.DataFrame, box: tuple[int, ...]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ Pure functions on arrays and tables of one image.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -92,15 +93,15 @@ def corrected(
     Returns
     -------
     dict
-        ``background_<ending>`` and for mean, median, sum, if they are there,
+        ``background_<ending>`` and for each statistic but ``std``, which no level shifts,
         ``intensity_<statistic>_corrected_<ending>``.
     """
     found = {f"background_{ending}": np.full(len(pixels), level)}
-    shifts = {"mean": level, "median": level, "sum": level * pixels}
-    for name, shift in shifts.items():
-        column = columns.get(f"intensity_{name}_{ending}")
-        if column is not None:
-            found[f"intensity_{name}_corrected_{ending}"] = np.asarray(column) - shift
+    known = re.compile(rf"intensity_(mean|median|sum|min|max|p[\d.]+)_{re.escape(ending)}")
+    for column, values in columns.items():
+        if match := known.fullmatch(column):
+            shift = level * pixels if match[1] == "sum" else level
+            found[f"intensity_{match[1]}_corrected_{ending}"] = np.asarray(values) - shift
     return found
 
 

@@ -4,13 +4,13 @@ Pure: a table and thumbnails in, the text of the page out; equal data give equal
 needs no network and no library: its policy forbids every connection, and only its own script
 runs. ``page.js`` reads the table and finds points, ``page_draw.js`` draws and shows the card of a
 point, ``page_select.js`` selects, ``page_classes.js`` has the legend and controls, gives classes
-and writes the file that ``opsef classify --from`` takes.
+and writes the file that ``opsef classify --from`` takes. ``page_save.js`` sends the classes to the
+service that shows the page, if one does: `for_service` and `service_policy` are for that one.
 """
 
 from __future__ import annotations
 
 import base64
-import colorsys
 import hashlib
 import json
 import re
@@ -21,22 +21,34 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from opsef_bridge.analysis.page_colours import class_colours, kind_colours, scale
 from opsef_bridge.analysis.thumbnails import Sheet
 from opsef_bridge.compare.markup import Html, element
 from opsef_bridge.compare.words import count_of
+from opsef_bridge.errors import InputError
 from opsef_bridge.files import key_of
-from opsef_bridge.rois.objects import LARGEST_CLASS
-from opsef_bridge.rois.palette import colour_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MOST_POINTS", "PageData", "number_columns", "render_page", "word_columns"]
+__all__ = [
+    "MOST_POINTS",
+    "PLACE",
+    "PageData",
+    "for_service",
+    "number_columns",
+    "render_page",
+    "service_policy",
+    "word_columns",
+]
+
+PLACE = ("plots", "objects.html")
+"""Where `opsef analyse` writes the page, below the folder of the project."""
 
 MOST_POINTS = 20_000
 """Points that the page is made for: it answers at once."""
 
-SCRIPTS = ("page.js", "page_draw.js", "page_select.js", "page_classes.js")
+SCRIPTS = ("page.js", "page_draw.js", "page_select.js", "page_save.js", "page_classes.js")
 """Parts of the script, in the order in which they run."""
 
 KEYS = ("image", "run", "variant", "revision")
@@ -48,11 +60,6 @@ NO_WORD = re.compile(r"class_name|unit")
 
 KINDS = ("cluster", "predicted_class")
 """Columns of whole numbers whose values are kinds."""
-
-OKABE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31")
-VIRIDIS = ("#440154", "#472d7b", "#3b528b", "#2c728e", "#21918c", "#28ae80", "#5ec962", "#addc30",
-           "#fde725")  # fmt: skip
-NONE = "#9a9a9a"
 
 
 @dataclass(frozen=True)
@@ -131,17 +138,10 @@ def word_columns(table: pd.DataFrame) -> list[str]:
 
 def render_page(page: PageData) -> str:
     """Return the text of the page."""
-    script = "".join(map(_asset, SCRIPTS))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    )
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        # Quotes of the policy stay as they are: the page is its only reader.
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        _own_policy(),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("title", f"{page.project} · objects"),
         element("style", Html(_asset("page.css"))),
@@ -155,9 +155,62 @@ def render_page(page: PageData) -> str:
         # No text of a file can end this element.
         element("script", Html(_as_json(_payload(page)).replace("<", "\\u003c")), id="data",
                 type="application/json"),
-        element("script", Html(script)),
+        element("script", Html(_script())),
     )  # fmt: skip
     return f'<!DOCTYPE html>\n<html lang="en">{head}{body}</html>\n'
+
+
+def for_service(text: str, told: Mapping[str, Any]) -> str:
+    """Return a page as a service shows it: it is told where classes go.
+
+    Its own policy, which forbids every connection, is taken out: the service must send the
+    `service_policy`.
+
+    Parameters
+    ----------
+    text : str
+        Of `render_page`.
+    told : mapping
+        ``project``, the id of the project in the service; ``author``, who looks at it; ``key``,
+        which the page sends along; ``newest``, the newest revision of images by id.
+
+    Raises
+    ------
+    InputError
+        The page is of another version: its script would not run.
+    """
+    own = str(_own_policy())
+    if own not in text[:4096]:
+        raise InputError(
+            "the page of objects is of another version of this program",
+            hint="Make it anew: opsef analyse",
+        )
+    return text.replace(own, element("meta", name="opsef-service", content=_as_json(told)), 1)
+
+
+def service_policy() -> str:
+    """Return the Content-Security-Policy of a page that a service shows.
+
+    Only this version's script runs, whatever the file holds, and it reaches that service only.
+    """
+    return f"{_policy()}; connect-src 'self'; frame-ancestors 'none'"
+
+
+def _own_policy() -> Html:
+    # Quotes of the policy stay as they are: the page is its only reader.
+    return Html(f'<meta http-equiv="Content-Security-Policy" content="{_policy()}">')
+
+
+def _policy() -> str:
+    digest = base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _script() -> str:
+    return "".join(map(_asset, SCRIPTS))
 
 
 def _payload(page: PageData) -> dict[str, Any]:
@@ -180,9 +233,9 @@ def _payload(page: PageData) -> dict[str, Any]:
         "sheets": [vars(sheet) for sheet in page.sheets],
         "units": {name: page.units.get(name, "") for name in numbers},
         "classNames": {str(number): name for number, name in page.class_names.items()},
-        "classColours": [_rgb(NONE), *(list(colour_of(k)) for k in range(1, LARGEST_CLASS + 1))],
-        "kindColours": _kind_colours(),
-        "scale": _scale(),
+        "classColours": class_colours(),
+        "kindColours": kind_colours(),
+        "scale": scale(),
         "x": page.x if page.x in numbers else first,
         "y": page.y if page.y in numbers else (numbers[1] if len(numbers) > 1 else first),
         "colour": page.colour if page.colour in colours else "class",
@@ -212,29 +265,6 @@ def _told(value: Any) -> str:
 
 def _as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _rgb(colour: str) -> list[int]:
-    return [int(colour[k : k + 2], 16) for k in (1, 3, 5)]
-
-
-def _kind_colours() -> list[list[int]]:
-    """Colours that everyone can tell apart first, then some that all differ."""
-    more = (
-        colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.65, (0.85, 0.6)[k % 2])
-        for k in range(len(OKABE), 256)
-    )
-    parts = ([round(255 * part) for part in colour] for colour in more)
-    return [*(_rgb(one) for one in OKABE), *parts]
-
-
-def _scale() -> list[list[int]]:
-    """256 colours from low to high."""
-    stops = np.array([_rgb(one) for one in VIRIDIS])
-    at = np.linspace(0, len(stops) - 1, 256)
-    return np.rint(
-        np.column_stack([np.interp(at, range(len(stops)), stops[:, k]) for k in range(3)])
-    ).astype(int).tolist()  # fmt: skip
 
 
 def _asset(name: str) -> str:
@@ -317,10 +347,12 @@ def _side_panel() -> Html:
                         element("button", "Set class", id="set"), id="give", class_="tools"),
                 element("p", _button("No class", id="unset"), _button("Undo", id="undo"),
                         class_="tools"),
-                element("p", _button("Export classes", id="export"), class_="tools"),
+                element("p", _button("Export classes", id="export"),
+                        _button("Save classes", id="save", hidden=True), class_="tools"),
+                element("ul", id="outcome", class_="cautions", role="status", hidden=True),
                 element("p", "Classes stay in this browser. To bring them to the objects, export "
                         "them, then: ", element("code", "opsef classify --from FILE"),
-                        class_="hint"),
+                        class_="hint", id="keeping"),
                 element("p", id="new-names", class_="hint")),
         element("section", element("h2", "Pictures"),
                 element("label", element("input", type="checkbox", id="outlines", checked=True),

@@ -112,6 +112,7 @@ function paintClasses() {
     paintLegend();
   }
   const changed = changes().length;
+  paintSave(changed);
   at("export").disabled = !changed;
   at("export").textContent = `Export classes (${changed.toLocaleString("en")})`;
   at("undo").disabled = !history.length;
@@ -129,6 +130,7 @@ function paintClasses() {
   paintSoon();
 }
 function keep() {
+  if (service) return;
   try {
     const told = { changes: changes().map((i) => [i, classes[i]]), names: [...named] };
     localStorage.setItem(place, JSON.stringify(told));
@@ -137,6 +139,7 @@ function keep() {
   }
 }
 function restore() {
+  if (service) return;
   try {
     const found = JSON.parse(localStorage.getItem(place) ?? "{}");
     for (const [number, name] of found.names ?? []) {
@@ -166,7 +169,7 @@ function exportClasses() {
   say(`Exported ${rows.length - 1}; opsef classify --from takes the file`);
 }
 addEventListener("beforeunload", (event) => {
-  if (!keeps && !exported) event.preventDefault();
+  if (service ? changes().length : !keeps && !exported) event.preventDefault();
 });
 
 // The controls.
@@ -182,7 +185,7 @@ fill("colour", ["class", ...Object.keys(data.words), ...columns], data.colour);
 for (const id of ["x", "y", "log-x", "log-y"]) at(id).addEventListener("change", () => choose("axes"));
 at("colour").addEventListener("change", () => choose("colour"));
 const clicks = {
-  in: () => zoom(0.7), out: () => zoom(1 / 0.7), home, undo, export: exportClasses,
+  in: () => zoom(0.7), out: () => zoom(1 / 0.7), home, undo, export: exportClasses, save,
   "in-view": () => select(inView()), clear: () => select([]), unset: () => give(0),
   invert: () => {
     for (let i = 0; i < count; i++) selected[i] = shown[i] && !selected[i] ? 1 : 0;
@@ -212,6 +215,7 @@ new ResizeObserver(([entry]) => {
 }).observe(at("plot"));
 
 restore();
+startSaving();
 readTheme();
 if (columns.length) choose("all");
 paintChosen();

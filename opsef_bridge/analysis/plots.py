@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsef_bridge.analysis.embedding import drawn_rows
+from opsef_bridge.analysis.statistics import shown
 from opsef_bridge.errors import InputError
 from opsef_bridge.files import atomic_path
 
@@ -25,8 +26,15 @@ if TYPE_CHECKING:
 __all__ = ["box_plot", "histogram", "plate_map", "save_figure", "scatter"]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.")
+"""When the colours are used up they begin anew, with the next marker or kind of line."""
+
 NONE = "#9a9a9a"
 """Of what has no class, no cluster or no condition."""
+
+NONE_IS_0 = ("class", "cluster")
+"""Columns in which 0 says that there is none; a dose of 0 is one."""
 
 MOST_POINTS = 50_000
 """Points of a scatter plot; of more a sample is drawn, and the title says so."""
@@ -75,9 +83,9 @@ def scatter(
     how: dict[str, Any] = {
         "s": size, "alpha": 0.7, "linewidths": 0, "rasterized": len(some) > 5_000,
     }  # fmt: skip
-    for name, paint, here in _parts(some, colour):
-        part = some[here]
-        axes.scatter(part[x], part[y], color=paint, label=name, **how)
+    for number, (name, paint, here) in enumerate(_parts(some, colour)):
+        part, marker = some[here], MARKERS[number // len(COLOURS) % len(MARKERS)]
+        axes.scatter(part[x], part[y], color=paint, marker=marker, label=name, **how)
     first, second = labels or (x, y)
     axes.set(xlabel=first, ylabel=second)
     _legend(axes, colour)
@@ -112,11 +120,14 @@ def histogram(table: pd.DataFrame, column: str, by: str | None = None, *, unit: 
         low, high = np.percentile(known, [0, 99.5])
         count = int(np.clip(np.sqrt(len(known)), 8, 60))
         edges = np.linspace(low, high if high > low else low + 1, count + 1)
-        for name, paint, here in _parts(table, by):
+        for number, (name, paint, here) in enumerate(_parts(table, by)):
+            line = LINES[number // len(COLOURS) % len(LINES)]
             some = values[here]
             some = np.clip(some[np.isfinite(some)], edges[0], edges[-1])
             how: dict[str, Any] = (
-                {"histtype": "step", "linewidth": 1.6, "density": True} if by else {"alpha": 0.85}
+                {"histtype": "step", "linewidth": 1.6, "linestyle": line, "density": True}
+                if by
+                else {"alpha": 0.85}
             )
             if len(some):
                 axes.hist(some, edges, color=paint, label=name, **how)
@@ -262,12 +273,14 @@ def _parts(table: pd.DataFrame, by: str | None) -> Iterator[tuple[str, str, NDAr
     if by not in table:
         raise InputError(f"the table has no column {by!r}", hint="See tables/columns.md")
     column = table[by]
-    empty = (column.isna() | column.astype(str).isin(["", "0"])).to_numpy()
+    empty = (column.isna() | (column.astype(str) == "")).to_numpy()
+    if by in NONE_IS_0:
+        empty |= (column == 0).to_numpy()
     if empty.any():
         yield "none", NONE, empty
     for number, kind in enumerate(sorted(column[~empty].unique())):
         here = (column == kind).to_numpy() & ~empty
-        yield str(kind), COLOURS[number % len(COLOURS)], here
+        yield shown(kind), COLOURS[number % len(COLOURS)], here
 
 
 def _check(table: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "compare_conditions",
     "hedges_g",
     "image_values",
+    "shown",
     "summarise_conditions",
 ]
 
@@ -90,7 +91,7 @@ def image_values(
     mixed = some.groupby(unit)[by].nunique()
     if (mixed > 1).any():
         raise InputError(
-            f"{unit} {mixed[mixed > 1].index[0]} is in {mixed.max()} conditions by {by}",
+            f"{unit} {shown(mixed[mixed > 1].index[0])} is in {mixed.max()} conditions by {by}",
             hint="Choose a smaller unit, such as image",
         )
     grouped = some.groupby([by, unit], sort=True)[column]
@@ -143,7 +144,7 @@ def summarise_conditions(values: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame
 
 
 def compare_conditions(
-    values: pd.DataFrame, reference: str | None = None, *, seed: int = 0
+    values: pd.DataFrame, reference: str | None = None, *, seed: int = 0, unit: str = "image"
 ) -> pd.DataFrame:
     """Compare each condition with a reference.
 
@@ -152,8 +153,10 @@ def compare_conditions(
     values : DataFrame
         As `image_values` returns it.
     reference : str, optional
-        The first in alphabetical order by default.
+        The first in alphabetical order by default, of numbers the smallest.
     seed : int
+    unit : str
+        What counts once, for `said`.
 
     Returns
     -------
@@ -176,25 +179,38 @@ def compare_conditions(
     """
     import pandas as pd
 
-    conditions = sorted(values["condition"].astype(str).unique())
+    column = values["condition"]
+    column = column if column.dtype.kind in "iuf" else column.astype(str)
+    conditions = {shown(one): one for one in sorted(column.unique())}
     if len(conditions) < 2:
         raise InputError(
             f"there {'is one condition' if conditions else 'are no conditions'}",
             hint="Say the condition of each image: analyse.conditions names a CSV file",
         )
-    reference = conditions[0] if reference is None else reference
+    reference = next(iter(conditions)) if reference is None else reference
     if reference not in conditions:
         raise InputError(
             f"there is no condition {reference!r}", hint=f"Choose of {', '.join(conditions)}"
         )
-    by = {str(name): some["value"].to_numpy(float) for name, some in values.groupby("condition")}
+    by = {shown(name): some["value"].to_numpy(float) for name, some in values.groupby(column)}
     rows = [
-        {"condition": name, "reference": reference}
-        | _compared(by[name], by[reference], np.random.default_rng(seed))
+        {"condition": conditions[name], "reference": conditions[reference]}
+        | _compared(by[name], by[reference], np.random.default_rng(seed), unit)
         for name in conditions
         if name != reference
     ]
     return pd.DataFrame(rows)
+
+
+def shown(kind: object) -> str:
+    """Write a value of a column of conditions for a person.
+
+    Examples
+    --------
+    >>> shown("taxol"), shown(10.0), shown(0.25), shown(np.int64(3))
+    ('taxol', '10', '0.25', '3')
+    """
+    return f"{kind:.12g}" if isinstance(kind, float) else str(kind)
 
 
 def hedges_g(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
@@ -207,7 +223,8 @@ def hedges_g(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
     Returns
     -------
     float
-        NaN where there are fewer than three values together, or none differ.
+        NaN where there are fewer than four values together, or none differ: of three the
+        correction leaves nothing.
 
     Notes
     -----
@@ -219,7 +236,7 @@ def hedges_g(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
     1.6
     """
     n, m = len(one), len(two)
-    if min(n, m) < 1 or n + m < 3:
+    if min(n, m) < 1 or n + m < 4:
         return float("nan")
     inside = ((one - one.mean()) ** 2).sum() + ((two - two.mean()) ** 2).sum()
     if inside <= 0:
@@ -229,7 +246,7 @@ def hedges_g(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:
 
 
 def _compared(
-    one: NDArray[np.float64], two: NDArray[np.float64], rng: np.random.Generator
+    one: NDArray[np.float64], two: NDArray[np.float64], rng: np.random.Generator, unit: str
 ) -> dict[str, object]:
     low = high = g_low = g_high = float("nan")
     few = min(len(one), len(two))
@@ -238,7 +255,7 @@ def _compared(
         low, high = _interval(ones.mean(axis=1) - twos.mean(axis=1))
         gs = np.array([hedges_g(a, b) for a, b in zip(ones, twos, strict=True)])
         g_low, g_high = _interval(gs[np.isfinite(gs)])
-    said = "" if few >= 4 else f"only {few} {'unit' if few == 1 else 'units'} on one side"
+    said = "" if few >= 4 else f"only {few} {unit if few == 1 else f'{unit}s'} on one side"
     return {
         "units": len(one), "reference_units": len(two),
         "difference": one.mean() - two.mean(), "low": low, "high": high,
@@ -270,8 +287,10 @@ def as_sentences(compared: pd.DataFrame, column: str, unit: str = "image") -> Se
             f" (95 % interval {row.low:.3g} to {row.high:.3g})" if np.isfinite(row.low) else ""
         )
         few = f"; {row.said}" if row.said else ""
+        effect = f", Hedges' g {row.hedges_g:.2f}" if np.isfinite(row.hedges_g) else ""
         said.append(
-            f"{column}: {row.condition} is {row.difference:+.3g} from {row.reference}{interval}, "
-            f"Hedges' g {row.hedges_g:.2f}; {row.units} and {row.reference_units} {unit}s{few}."
+            f"{column}: {shown(row.condition)} is {row.difference:+.3g} from "
+            f"{shown(row.reference)}{interval}{effect}; "
+            f"{row.units} and {row.reference_units} {unit}s{few}."
         )
     return said

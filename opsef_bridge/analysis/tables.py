@@ -25,9 +25,10 @@ Then those that there is something for:
   `unit`, boxes in pixels. What needs square pixels is NaN where they are not
 - intensity_mean_X, intensity_median_X, intensity_min_X, ... : float64, the statistics of
   ``analyse.intensities`` for each channel X of ``images.measure`` (see `channel_endings`)
-- background_X, intensity_mean_corrected_X, intensity_median_corrected_X,
-  intensity_sum_corrected_X : float64, with ``analyse.background``: the level of the channel in
-  the image, and intensities without it
+- mean_intensity_background, mean_intensity_corrected : float64, with ``analyse.background``: the
+  level of what is segmented outside of all objects, and mean_intensity without it
+- background_X, intensity_mean_corrected_X, intensity_median_corrected_X, ... : float64, the same
+  for each channel X; of all its statistics but the standard deviation, which no level shifts
 - ratio_X_Y : float64, for each pair of ``analyse.ratios``: mean of X by mean of Y, without
   their backgrounds if there is ``analyse.background``; NaN where that of Y is not above 0
 - nearest_distance (float64, `unit`), touching, neighbours_within (int64): with
@@ -58,16 +59,19 @@ from opsef_bridge.measure import region_table
 from opsef_bridge.measure.neighbours import neighbour_table
 from opsef_bridge.measure.regions import object_columns
 from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.rois.records import Base
+from opsef_bridge.rois.revisions import History
 from opsef_bridge.sweep.predict import segmented_array
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["channel_endings", "measured_channels", "object_table", "spacing_of"]
+__all__ = ["channel_endings", "made_from", "measured_channels", "object_table", "spacing_of"]
 
 COLOURS = ("red", "green", "blue")
 MEANT = re.compile(
     r"time(_point)?|[zyx]_from|centroid_z|pixel_size_z|(intensity|background|ratio)_.*|"
+    r"mean_intensity_(background|corrected)|"
     r"run|variant|revision|touching|nearest_distance|neighbours_within"
 )
 """Names that columns of other images of the project may have; a user's column has none of them,
@@ -127,7 +131,8 @@ def object_table(project: Project, config: Config, subject: Subject) -> pd.DataF
     columns |= {name: table[name].to_numpy() for name in order if name not in columns}
     columns |= {name: np.full(count, np.nan) for name in lacking}
     if how.background != "none":
-        columns |= _backgrounds(columns, labels, pixels[1:], endings, spacing, how.background)
+        box = made_from(project, subject).box
+        columns |= _backgrounds(columns, labels, pixels, endings, spacing, how.background, box)
     columns |= _ratios(columns, entry, how.ratios, dict(zip(numbers, endings, strict=True)))
     if how.neighbours != "none":
         near = neighbour_table(labels, spacing or None, within=how.neighbours)
@@ -135,6 +140,30 @@ def object_table(project: Project, config: Config, subject: Subject) -> pd.DataF
     for name, text in _own_columns(entry, list(columns)).items():
         columns[name] = _column(text, count)
     return pd.DataFrame(columns)
+
+
+def made_from(project: Project, subject: Subject) -> Base:
+    """Return what objects are made from.
+
+    Parameters
+    ----------
+    project : Project
+    subject : Subject
+
+    Returns
+    -------
+    Base
+        Of a revision with the run, variant and box that its chain began with.
+    """
+    base = subject.base
+    if not base.revision:
+        return base
+    history, seen = History(project, subject.image.id), set()
+    at = base
+    while at.revision and at.revision not in seen:
+        seen.add(at.revision)
+        at = history.get(at.revision).base
+    return Base(revision=base.revision, run=at.run, variant=at.variant, box=at.box)
 
 
 def spacing_of(entry: ImageEntry, ndim: int) -> dict[str, float]:
@@ -262,12 +291,20 @@ def _backgrounds(
     endings: Sequence[str],
     spacing: dict[str, float],
     percent: float,
+    box: tuple[int, ...] | None,
 ) -> dict[str, np.ndarray]:
-    """Return the background of each channel, and the intensities without it."""
+    """Return the backgrounds of what is segmented and of each channel, intensities without."""
     pixels = columns["area"] / math.prod(spacing.values())
-    found: dict[str, np.ndarray] = {}
-    for channel, ending in zip(channels, endings, strict=True):
-        level = background_level(channel, labels, percent)
+    y, x, height, width = box or (0, 0, *labels.shape[-2:])
+    # Outside of the box nobody looked for objects: what lies there may be some.
+    seen = (..., slice(y, y + height), slice(x, x + width))
+    of_all = background_level(channels[0][seen], labels[seen], percent)
+    found = {
+        "mean_intensity_background": np.full(len(pixels), of_all),
+        "mean_intensity_corrected": columns["mean_intensity"] - of_all,
+    }
+    for channel, ending in zip(channels[1:], endings, strict=True):
+        level = background_level(channel[seen], labels[seen], percent)
         found |= corrected(columns, pixels, level, ending)
     return found
 

@@ -29,8 +29,8 @@ def write_table(
     table : DataFrame
     decimal : {".", ","}
         Decimal sign of the CSV; with a comma columns are parted by semicolons.
-    ndim : {2, 3}
-        Of the images: the unit of areas.
+    ndim : {2, 3, 0}
+        Of the images: the unit of areas; 0 where there are planes and volumes.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def write_columns(folder: Path, tables: dict[str, pd.DataFrame], ndim: int = 2) 
     folder : Path
     tables : dict
         By the name of their file.
-    ndim : {2, 3}
+    ndim : {2, 3, 0}
     """
     parts = [
         as_markdown(f"{name}.csv", describe(table.dtypes.to_dict(), _units(table), ndim))

@@ -40,7 +40,7 @@ def classify(
     ] = None,
     clusters: Annotated[int | None, typer.Option("--clusters", min=2, help="How many.")] = None,
     learn: Annotated[
-        bool, typer.Option("--learn", help="Learn from the objects that have a class.")
+        bool, typer.Option("--learn", help="Learn from the objects that people classified.")
     ] = False,
     least: Annotated[
         float | None,
@@ -90,19 +90,22 @@ def classify(
         found = by_file(project, source)
     else:
         with console.progress("Measuring") as tell:
-            table = _objects(project, image or (), chosen, tell)
+            table, conditions = _objects(project, image or (), chosen, tell)
         if where is not None:
             found = by_gate(project, table, where, number or "")
         elif cluster is not None:
-            found = by_clusters(table, cluster.value, clusters, feature or None, seed)
+            found = by_clusters(table, cluster.value, clusters, feature or None, seed, conditions)
         else:
-            found = by_learning(project, table, feature or None, least, seed)
+            found = by_learning(project, table, feature or None, least, seed, conditions)
     console.say(*found.said)
     done = []
     if not dry_run:
         done = list(
-            save_classes(project, found.classes, author=author or getpass.getuser(), why=found.why)
-        )
+            save_classes(
+                project, found.classes, author=author or getpass.getuser(), why=found.why,
+                kind=found.kind,
+            )
+        )  # fmt: skip
     for one in done:
         if isinstance(one.error, StaleError):
             console.say(
@@ -125,11 +128,13 @@ def classify(
     raise typer.Exit(1 if any(one.error for one in done) else 0)
 
 
-def _objects(project: Project, images: list[str] | tuple[()], chosen, tell) -> pd.DataFrame:  # type: ignore[no-untyped-def]
-    from opsef_bridge.analysis.analyse import add_conditions
+def _objects(
+    project: Project, images: list[str] | tuple[()], chosen, tell
+) -> tuple[pd.DataFrame, list[str]]:  # type: ignore[no-untyped-def]
+    from opsef_bridge.analysis.conditions import add_conditions
     from opsef_bridge.analysis.gather import gather_tables
 
     gathered = gather_tables(project, images, variant=chosen, tell=tell)
-    found, _ = add_conditions(project, gathered)
+    found, _, conditions = add_conditions(project, gathered)
     Context.console.warn(*gathered.said)
-    return found.objects
+    return found.objects, conditions

@@ -23,7 +23,7 @@ from opsef_bridge.measure.intensities import (
     quantile_columns,
     quantiles,
 )
-from opsef_bridge.measure.moments import boxes, second_moments
+from opsef_bridge.measure.moments import boxes, covariances, second_moments
 from opsef_bridge.measure.outlines import euler_numbers, perimeters, traced_perimeters
 from opsef_bridge.measure.overlap import Runs, label_runs
 
@@ -34,13 +34,14 @@ __all__ = ["object_columns", "object_properties", "region_table"]
 
 DEFAULT = ("area", "centroid", "bbox", "equivalent_diameter", "touches_border")
 BOX = ("centroid", "bbox", "extent", "touches_border")
-ELLIPSE = ("axis_major_length", "axis_minor_length", "eccentricity", "orientation")
+AXES = ("axis_major_length", "axis_minor_length")
+ELLIPSE = (*AXES, "eccentricity", "orientation")
 OUTLINE = ("perimeter", "circularity")
 SHAPE = ("solidity", "euler_number", "feret_diameter_max")
 IMAGEJ = ("perimeter_imagej", "circularity_imagej")
 WIDTH = "feret_diameter_min"
 PROPERTIES = (*DEFAULT, "extent", *ELLIPSE, *OUTLINE, *IMAGEJ, *SHAPE, WIDTH)
-FLAT_ONLY = (*ELLIPSE, *OUTLINE, *IMAGEJ, WIDTH)
+FLAT_ONLY = ("eccentricity", "orientation", *OUTLINE, *IMAGEJ, WIDTH)
 
 Columns = dict[str, np.ndarray]
 Spacing = Mapping[str, float] | Sequence[float] | None
@@ -81,9 +82,10 @@ def region_table(
         - equivalent_diameter : of the circle or ball with that area
         - extent : share of the bounding box that is filled
         - touches_border : has a pixel on the border of the image
-        - axis_major_length, axis_minor_length, eccentricity, orientation : 2D, of the
-          ellipse with the same second moments; orientation in radians from the Y axis, 0
-          for a round object
+        - axis_major_length, axis_minor_length : longest and shortest axis of the ellipse (3D:
+          ellipsoid) with the same second moments, as scikit-image's
+        - eccentricity, orientation : 2D, of that ellipse; orientation in radians from the Y axis,
+          0 for a round object
         - perimeter : 2D, square pixels, as scikit-image's
         - circularity : 2D, square pixels, ``4 pi area / perimeter**2`` as ImageJ defines it,
           with this perimeter; 1 for a disk. As in ImageJ, small objects that come out above 1
@@ -132,7 +134,8 @@ def region_table(
     }
     found = cache(lambda: boxes(runs))
     makers |= dict.fromkeys(BOX, lambda: _boxes(runs, size, *found()))
-    makers |= dict.fromkeys(ELLIPSE, lambda: _ellipse(runs, size, found()[2]))
+    ellipse = _ellipse if len(size) == 2 else _ellipsoid
+    makers |= dict.fromkeys(ELLIPSE, lambda: ellipse(runs, size, found()[2]))
     makers |= dict.fromkeys(OUTLINE, lambda: _outline(runs, size))
     makers |= dict.fromkeys(IMAGEJ, lambda: _imagej(runs, size))
     makers |= dict.fromkeys(SHAPE, lambda: _shape(runs, size, list(wanted)))
@@ -259,6 +262,13 @@ def _ellipse(runs: Runs, size: np.ndarray, centre: np.ndarray) -> Columns:
         "eccentricity": np.sqrt(1 - ratio),
         "orientation": np.arctan2(2 * xy, yy - xx) / 2,
     }
+
+
+def _ellipsoid(runs: Runs, size: np.ndarray, centre: np.ndarray) -> Columns:
+    """Longest and shortest axis of the ellipsoid with an object's second moments."""
+    spread = np.linalg.eigvalsh(covariances(runs, centre) * np.outer(size, size))
+    lengths = np.sqrt(20 * np.maximum(spread, 0))  # of a ball: a fifth of its radius squared
+    return dict(zip(AXES, (lengths[:, -1], lengths[:, 0]), strict=True))
 
 
 def _outline(runs: Runs, size: np.ndarray) -> Columns:

@@ -72,8 +72,8 @@ class Source:
     """Where objects came from: the file's name without its folder, its sha256, and its kind.
 
     Kinds are ``imagej-zip``, ``labels``, ``annotatorj``, ``opsef-run-folder``, ``legacy``,
-    ``classes``, ``restore`` and ``empty``. Without a file `file` is empty, and so is `sha256`, but
-    for classes: what they are, and of which objects.
+    ``classes``, ``learned``, ``restore`` and ``empty``. Without a file `file` is empty, and so is
+    `sha256`, but for classes and learned: what they are, and of which objects.
     """
 
     file: str

@@ -84,7 +84,9 @@ def told_of_classes(
     found = _classes(project, given, tell)
     done = []
     if not given.dry_run:
-        done = list(save_classes(project, found.classes, author=author, why=found.why))
+        done = list(
+            save_classes(project, found.classes, author=author, why=found.why, kind=found.kind)
+        )
     failed = [one for one in done if one.error]
     if failed and len(failed) == len(done):
         raise failed[0].error
@@ -106,7 +108,7 @@ def told_of_classes(
 
 def _classes(project: Project, given: ClassifyParameters, tell: Tell) -> Classified:
     from opsef_bridge.analysis import classify
-    from opsef_bridge.analysis.analyse import add_conditions
+    from opsef_bridge.analysis.conditions import add_conditions
     from opsef_bridge.analysis.gather import gather_tables
 
     if given.rows is not None:
@@ -114,12 +116,17 @@ def _classes(project: Project, given: ClassifyParameters, tell: Tell) -> Classif
     gathered = gather_tables(
         project, given.images, variant=_variant(project, given), revision=given.revision, tell=tell
     )
-    objects = add_conditions(project, gathered)[0].objects
+    found, _, conditions = add_conditions(project, gathered)
+    objects = found.objects
     if given.where is not None:
         return classify.by_gate(project, objects, given.where, given.class_ or "")
     if given.cluster is not None:
-        return classify.by_clusters(objects, given.cluster, given.count, given.features, given.seed)
-    return classify.by_learning(project, objects, given.features, given.least, given.seed)
+        return classify.by_clusters(
+            objects, given.cluster, given.count, given.features, given.seed, conditions
+        )
+    return classify.by_learning(
+        project, objects, given.features, given.least, given.seed, conditions
+    )
 
 
 def _by_rows(given: ClassifyParameters) -> Classified:

@@ -20,10 +20,12 @@ from opsef_bridge.service import (
     analysis_api,
     jobs_api,
     objects,
+    pages_api,
     projects,
     questions_api,
     runs,
     segment_api,
+    training_api,
 )
 from opsef_bridge.service.guard import Guard
 from opsef_bridge.service.jobs import Jobs
@@ -123,7 +125,8 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
-    parts = projects, runs, objects, questions_api, analysis_api, jobs_api, segment_api
+    parts = (projects, runs, objects, questions_api, analysis_api, training_api, pages_api,
+             jobs_api, segment_api)  # fmt: skip
     for part in parts:
         app.include_router(part.router)
     app.include_router(fiji)

@@ -28,7 +28,9 @@ from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.revisions import Source
 from opsef_bridge.rois.sets import read_roi_set, write_roi_set
 from opsef_bridge.rois.truth import add_truth, parse_scope
+from opsef_bridge.service import trained
 from opsef_bridge.service.analysed import told_of_analysis, told_of_classes
+from opsef_bridge.service.chosen import ChosenParameters, told_of_chosen
 from opsef_bridge.service.parameters import (
     AdoptParameters,
     AnalyseParameters,
@@ -233,10 +235,6 @@ def _answer(task: Task, given: AnswerParameters) -> dict[str, Any]:
     return {**told, "said": [f"{said}; {told['answers']} so far", *told["words"]]}
 
 
-def _review(task: Task, given: ReviewParameters) -> dict[str, Any]:
-    return told_of_review(task.project, given, task.tell)
-
-
 def subject_named(
     project: Project,
     entry: ImageEntry,
@@ -388,9 +386,12 @@ KINDS: Mapping[str, Kind] = {
     "verdict": Kind(VerdictParameters, _verdict, fast=True),
     "truth": Kind(TruthParameters, _truth, fast=True),
     "ask": Kind(AskParameters, _ask),
-    "review": Kind(ReviewParameters, _review),
+    "review": Kind(ReviewParameters, lambda t, given: told_of_review(t.project, given, t.tell)),
     "answer": Kind(AnswerParameters, _answer, fast=True, suffixes=(".roi", ".zip")),
     "table": Kind(TableParameters, _table, fast=True),
+    "classes": Kind(ChosenParameters, told_of_chosen, fast=True),
+    "train": Kind(trained.TrainParameters, trained.told_of_training),
+    "promote": Kind(trained.PromoteParameters, trained.told_of_promotion),
     "analyse": Kind(AnalyseParameters, lambda t, given: told_of_analysis(t.project, given, t.tell)),
     "classify": Kind(
         ClassifyParameters, lambda t, given: told_of_classes(t.project, given, t.author, t.tell)

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi import Path as InPath
 from fastapi.responses import FileResponse, HTMLResponse
 from pydantic import BaseModel, Field
 
-from opsef_bridge.compare.report import for_service, service_policy
 from opsef_bridge.errors import NotFoundError
 from opsef_bridge.files import read_json
 from opsef_bridge.project import Project, Run, read_csv
-from opsef_bridge.service.pages import PREFIX, TICKET_SECONDS
 from opsef_bridge.service.places import inside
 from opsef_bridge.service.web import (
     ID,
@@ -43,16 +40,6 @@ NUMBERS |= {"plain_mean_07", "score", "object_px", "scale"}
 TIFF = {200: {"content": {"image/tiff": {}}}, 206: {"description": "A part of it"}}
 TIFF |= {304: {"description": "The client has it already"}}
 
-PAGE_HEADERS = {
-    "Content-Security-Policy": service_policy(),
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-"""Of a page that may save verdicts: nobody frames it, keeps it, or learns its address."""
-
 Name = Annotated[str, Field(pattern=ID)]
 
 
@@ -72,13 +59,6 @@ class Adopt(BaseModel, extra="forbid"):
     variant: Annotated[str, Field(min_length=1, max_length=200)]
     group: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     run: Name | None = None
-
-
-class Link(BaseModel):
-    """An address below that of the service, and how long it may be opened."""
-
-    path: str
-    seconds: float
 
 
 class RunNames(BaseModel):
@@ -222,42 +202,6 @@ def report(run: Id, opened: InProject, request: Request) -> Response:
     safe = {"Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; "
             "style-src 'unsafe-inline'"}  # fmt: skip
     return file_answer(request, file, media="text/html; charset=utf-8", headers=safe)
-
-
-@router.post(
-    RUN + "/report/ticket",
-    status_code=201,
-    response_model=Link,
-    responses=problem_answers(404, 422),
-)
-def report_ticket(
-    project: Id, run: Id, opened: InProject, request: Request, state: State
-) -> dict[str, Any]:
-    """Return an address of this service that opens the report in a browser: once, and soon.
-
-    The page saves verdicts as those of the person who asked for it.
-    """
-    inside(opened, opened.run(run).report_file)
-    token = request.headers["authorization"].partition(" ")[2].strip()
-    name = state.pages.ticket(token, project, run)
-    return {"path": PREFIX + name, "seconds": TICKET_SECONDS}
-
-
-@router.get(PREFIX + "{ticket}", response_class=HTMLResponse, responses=problem_answers(404, 422))
-def open_report(ticket: Annotated[str, InPath(max_length=64)], state: State) -> Response:
-    """Return the report that a ticket is for, with buttons that work. Needs no token."""
-    taken = state.pages.take(ticket)
-    if taken is None:
-        raise NotFoundError(
-            "this link was used already, or is too old",
-            hint="A link opens once, within a minute: ask for a new one",
-        )
-    page, author, key = taken
-    project = state.jobs.project(page.project)
-    file = inside(project, project.run(page.run).report_file)
-    told = {"project": page.project, "author": author, "key": key}
-    text = for_service(file.read_text("utf-8", "replace"), told)
-    return Response(text, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
 
 
 @router.post("/v1/projects/{project}/adopt", responses=problem_answers(404, 409, 422))

@@ -1,4 +1,4 @@
-"""Ask a service, by an invitation, for a link that opens a report in a browser."""
+"""Ask a service, by an invitation, for a link that opens a page in a browser."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hmac
 import http.client
 import json
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,10 +16,13 @@ from opsef_bridge.errors import InputError, NotFoundError, OpsefError, WorkerErr
 from opsef_bridge.files import read_json
 from opsef_bridge.sweep.reporting import run_to_report
 
-__all__ = ["report_link"]
+__all__ = ["objects_link", "report_link"]
 
 SECONDS = 30.0
 """To wait for an answer."""
+
+Ask = Callable[[str, str], dict[str, Any]]
+"""Takes a method and a path; returns what the service answers."""
 
 
 def report_link(invitation: Path, project: str, run: str | None = None) -> str:
@@ -42,6 +46,40 @@ def report_link(invitation: Path, project: str, run: str | None = None) -> str:
     WorkerError
         The service cannot be reached, or is not the one that invited.
     """
+
+    def find(ask: Ask) -> str:
+        base = f"/v1/projects/{quote(project, safe='')}/runs"
+        purposes = {one["id"]: one["purpose"] for one in ask("GET", base)["runs"]}
+        name = quote(run_to_report(purposes, run), safe="")
+        return ask("POST", f"{base}/{name}/report/ticket")["path"]
+
+    return _link(invitation, find)
+
+
+def objects_link(invitation: Path, project: str) -> str:
+    """Return an address that opens the page of objects once, within a minute.
+
+    Parameters
+    ----------
+    invitation, project
+        As `report_link`.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such file or project, or the project has no page of objects (yet).
+    InputError
+        The file is no invitation, the service does not take its token, or the page is of another
+        version.
+    WorkerError
+        The service cannot be reached, or is not the one that invited.
+    """
+    path = f"/v1/projects/{quote(project, safe='')}/objects/ticket"
+    return _link(invitation, lambda ask: ask("POST", path)["path"])
+
+
+def _link(invitation: Path, find: Callable[[Ask], str]) -> str:
+    """Return the address of a path that a service tells."""
     if not invitation.is_file():
         raise NotFoundError(
             f"there is no invitation {invitation}", hint="Ask for one: opsef invite NAME"
@@ -54,12 +92,8 @@ def report_link(invitation: Path, project: str, run: str | None = None) -> str:
         raise InputError(
             f"{invitation} is no invitation", hint="Ask for a new one: opsef invite NAME"
         ) from None
-    base = f"/v1/projects/{quote(project, safe='')}/runs"
     try:
-        runs = _ask(address, port, pin, token, "GET", base)["runs"]
-        run = run_to_report({one["id"]: one["purpose"] for one in runs}, run)
-        path = f"{base}/{quote(run, safe='')}/report/ticket"
-        link = _ask(address, port, pin, token, "POST", path)["path"]
+        link = find(lambda method, path: _ask(address, port, pin, token, method, path))
     except OpsefError:
         raise
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:

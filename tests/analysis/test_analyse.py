@@ -215,6 +215,31 @@ def test_a_condition_may_have_any_name(project, name):
     assert done.objects["cluster"].dtype == np.int64
 
 
+def test_a_dose_is_a_number_in_tables_gates_and_comparisons(project, monkeypatch, capfd):
+    configured(project, "conditions: conditions.csv")
+    (project.root / "conditions.csv").write_text("image,dose\na,0\nb,10\nc,2\nd,10\n", "utf-8")
+    words = ("-p", project.root)
+    code, out, _ = run_opsef(monkeypatch, capfd, *words, "analyse", "v0001", "--no-page")
+    assert code == 0 and "area: 2 is " in out and "area: 10 is " in out and " from 0" in out
+    objects = pd.read_parquet(project.tables_folder / "objects.parquet")
+    assert objects["dose"].dtype == np.int64
+    found = pd.read_csv(project.tables_folder / "comparison.csv")
+    assert found.loc[found["column"] == "area", "condition"].tolist() == [2, 10]
+    gate = ("classify", "v0001", "--where", "dose > 2", "--class", "1", "--dry-run")
+    code, out, _ = run_opsef(monkeypatch, capfd, *words, *gate)
+    assert code == 0 and f"{(objects['dose'] > 2).sum()} of {len(objects)} objects" in out
+    learn = ("classify", "v0001", "--cluster", "ward", "--clusters", "2")
+    code, out, _ = run_opsef(monkeypatch, capfd, *words, "--json", *learn)
+    images = json.loads(out)["images"]
+    assert code == 0 and len(images) == 4
+    notes = (project.revisions_folder(images[0]["image"]) / "r0001.json").read_text("utf-8")
+    assert "area" in notes and "dose" not in notes
+    code, _, _ = run_opsef(monkeypatch, capfd, *words, "classify", "--learn")
+    importance = pd.read_csv(project.tables_folder / "importance.csv")
+    assert code == 0 and "area" in set(importance["feature"])
+    assert "dose" not in set(importance["feature"])
+
+
 def test_what_has_other_units_is_not_compared_and_it_is_said(project):
     sized = {"pixel_size_x": 0.5, "pixel_size_y": 0.5, "unit": "um"}
     entries = [replace(e, **sized) if n < 2 else e for n, e in enumerate(project.images())]
@@ -259,5 +284,7 @@ def test_too_few_objects_for_an_embedding_cost_only_that(project):
         write_labels(file, np.where(labels == 1, labels, 0) * (entry.id == "i00001-a"))
     done = analyse(project, variant=(run, "v0001"))
     assert len(done.objects) == 1 and any("No embedding" in line for line in done.said)
+    shutil.rmtree(project.tables_folder)
     with pytest.raises(InputError, match="too few"):
         analyse(project, Wish(embed=["umap"]), variant=(run, "v0001"))
+    assert (project.tables_folder / "objects.csv").is_file()

@@ -140,6 +140,17 @@ def test_a_file_gives_classes(project, opsef, tmp_path, sign):
     assert classes(project, "i00001-a") == {2: 3} and classes(project, "i00002-b") == {1: 4}
 
 
+def test_a_file_of_a_spreadsheet_gives_classes(tmp_path):
+    file = tmp_path / "classes.txt"
+    file.write_text(" image\tlabel\tclass\r\n\t\t\r\na\t1\t2\r\nb\t9\tx\r\n", "utf-16")
+    with pytest.raises(InputError, match="line 4: class is 'x'"):
+        read_classes(file)
+    file.write_text(file.read_text("utf-16").replace("x", "0"), "utf-16")
+    assert read_classes(file)[["image", "label", "class"]].to_numpy().tolist() == [
+        ["a", 1, 2], ["b", 9, 0],
+    ]  # fmt: skip
+
+
 def test_classes_of_an_old_revision_join_what_was_edited_since(project, opsef, tmp_path):
     opsef("classify", "v0001", "--where", "label == 1", "--class", "1")
     opsef("classify", "--where", "label == 2", "--class", "2")

@@ -47,7 +47,7 @@ def told(tmp_path, text: str, encoding: str = "utf-8"):
 def test_images_are_named_by_id_or_file(tmp_path, text):
     table, said = told(tmp_path, text)
     assert table["drug"].tolist() == ["none", "taxol", ""]
-    assert said == ["No condition is known of i00003-c."]
+    assert said == ["1 of 3 images have no condition and are left out of comparisons: i00003-c."]
 
 
 def test_wells_are_named_with_and_without_their_plate(tmp_path):
@@ -58,6 +58,50 @@ def test_wells_are_named_with_and_without_their_plate(tmp_path):
     assert table["drug"].tolist() == ["none", "", "taxol"]
     assert table["objects"].tolist() == [3, 4, 5]
     assert table["condition_objects"].tolist() == ["x", "", "y"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "kind"),
+    [
+        (["0", "10", "-2"], [0, 10, -2], "i"),
+        (["0", "0.5", "1e-3"], [0, 0.5, 0.001], "f"),
+        (["1", "", "2"], [1, np.nan, 2], "f"),
+        (["007", "8", "9"], ["007", "8", "9"], "O"),
+        (["5", "5 nM", "1"], ["5", "5 nM", "1"], "O"),
+        (["nan", "1", "2"], ["nan", "1", "2"], "O"),
+        (["1e999", "1", "2"], ["1e999", "1", "2"], "O"),
+        (["90071992547409931", "1", "2"], ["90071992547409931", "1", "2"], "O"),
+        (["", "", ""], ["", "", ""], "O"),
+    ],
+)
+def test_columns_of_numbers_are_numbers(tmp_path, cells, values, kind):
+    rows = "".join(f"{name},{cell}\n" for name, cell in zip("abc", cells, strict=True))
+    table, _ = told(tmp_path, f"image,dose\n{rows}")
+    assert table["dose"].dtype.kind == kind
+    pd.testing.assert_series_equal(
+        table["dose"], pd.Series(values), check_names=False, check_dtype=False
+    )
+
+
+def test_the_kind_of_a_column_does_not_hang_on_the_images_that_are_measured(tmp_path):
+    table, _ = told(tmp_path, "image,dose,more\na,1,1\nb,2,2\nx,high,3\n")
+    assert table["dose"].tolist() == ["1", "2", ""]
+    np.testing.assert_array_equal(table["more"], [1, 2, np.nan])
+
+
+def test_plates_and_wells_have_names(tmp_path):
+    file = tmp_path / "conditions.csv"
+    file.write_text("image,well,plate\na,1,7\nb,2,8\n", "utf-8")
+    table, _ = read_conditions(file).join(IMAGES[["image", "source"]])
+    assert table["plate"].tolist() == ["7", "8", ""] and table["well"].tolist() == ["1", "2", ""]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_any_table_of_a_spreadsheet_is_read_the_same_way(tmp_path, encoding):
+    table, _ = told(tmp_path, "image\tdrug\r\na\tµ\r\n\t\r\nb\tß\r\n", encoding)
+    assert table["drug"].tolist() == ["µ", "ß", ""]
+    with pytest.raises(InputError, match="line 5 has no image"):
+        told(tmp_path, "image\tdrug\r\na\tµ\r\n\r\nb\tß\r\n\tx\r\n", encoding)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +179,9 @@ def test_a_single_image_has_no_interval_and_it_is_said():
     table = measured(1, 30, 1.0, seed=0)
     values = image_values(table, "area", "treatment")
     [row] = compare_conditions(values).itertuples()
-    assert np.isnan([row.low, row.high, row.hedges_g]).all() and "only 1 unit" in row.said
+    assert np.isnan([row.low, row.high, row.hedges_g]).all() and "only 1 image on" in row.said
+    [sentence] = as_sentences(compare_conditions(values), "area")
+    assert "nan" not in sentence and "Hedges" not in sentence
     summary = summarise_conditions(values)
     assert summary["units"].tolist() == [1, 1] and summary["low"].isna().all()
 
@@ -144,6 +190,10 @@ def test_units_may_be_wells_and_must_be_in_one_condition():
     table = measured(4, 10, 1.0, seed=1)
     table["well"] = [f"{name[:2]}{int(name[-1]) // 2}" for name in table["image"]]
     assert len(image_values(table, "area", "treatment", unit="well")) == 4
+    [row] = compare_conditions(
+        image_values(table, "area", "treatment", unit="well"), unit="well"
+    ).itertuples()
+    assert row.said == "only 2 wells on one side"
     with pytest.raises(InputError, match="both 'image'"):
         image_values(table, "area", "image")
     table["well"] = "A1"
@@ -169,6 +219,22 @@ def test_rows_without_condition_or_value_are_left_out():
     assert values["unit"].tolist() == ["control-0", "control-1", "control-2", "drug-2"]
 
 
+def test_numbers_are_compared_in_their_order_and_zero_is_the_reference():
+    """As text 10 comes before 2, and 0.5 before 0."""
+    doses = [10.0, 2.0, 0.0, 0.5]
+    rows = [(f"i{n}-{k}", dose, n + 0.1 * k) for n, dose in enumerate(doses) for k in range(3)]
+    table = pd.DataFrame([*rows, ("i9", np.nan, 1.0)], columns=["image", "dose", "area"])
+    values = image_values(table, "area", "dose")
+    assert summarise_conditions(values)["condition"].tolist() == [0, 0.5, 2, 10]
+    found = compare_conditions(values)
+    assert found["condition"].tolist() == [0.5, 2, 10] and set(found["reference"]) == {0}
+    assert found["difference"].tolist() == pytest.approx([1.0, -1.0, -2.0])
+    assert "area: 10 is -2 from 0 (" in as_sentences(found, "area")[2]
+    assert set(compare_conditions(values, "10")["reference"]) == {10}
+    with pytest.raises(InputError, match=r"Choose of 0, 0\.5, 2, 10"):
+        compare_conditions(values, "3")
+
+
 @pytest.mark.parametrize(
     ("column", "by"), [("no", "treatment"), ("image", "treatment"), ("area", "no")]
 )
@@ -192,6 +258,8 @@ def test_hedges_g_against_its_definition():
     expected = (one.mean() - two.mean()) / pooled * (1 - 3 / (4 * 15 - 9))
     assert hedges_g(one, two) == pytest.approx(expected)
     assert np.isnan(hedges_g(np.ones(3), np.ones(3)))
+    assert np.isnan(hedges_g(np.array([1.0, 2.0]), np.array([5.0])))  # no 0 of a large difference
+    assert np.isfinite(hedges_g(np.array([1.0, 2.0]), np.array([5.0, 6.0])))
 
 
 @pytest.mark.parametrize(("text", "place"), [("H12", (7, 11)), ("p24", (15, 23)), ("A-1", (0, 0)),

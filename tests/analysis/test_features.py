@@ -45,6 +45,13 @@ def test_features_describe_objects_and_not_their_place():
     ]  # fmt: skip
 
 
+def test_conditions_are_no_features_unless_they_are_asked_for():
+    dosed = table(dose=range(5))
+    assert feature_names(dosed, ["dose"]) == ["area", "solidity"]
+    assert features(dosed, without=["dose"]).names == ("area", "solidity")
+    assert features(dosed, ["dose"], without=["dose"]).names == ("dose",)
+
+
 def test_features_are_standardised_and_say_what_they_leave_out():
     wanted = table(
         euler_number=[1] * 5, perimeter=[1.0, np.nan, np.nan, np.nan, 2.0],

@@ -31,7 +31,7 @@ TABLE = pd.DataFrame(
         ("area > 200 and solidity < 0.9", [4]),
         ("area>200 or(solidity<.6)", [2, 4, 6]),
         ("10 < area <= 201", [2, 3, 4]),
-        ("area = 200", [3]),
+        ("area == 200", [3]),
         ("not touches_border and class in (1, 2)", [2, 3]),
         ("class not in [1,2]", [1, 5, 6]),
         ("well == 'A1'", [1, 2]),
@@ -66,6 +66,8 @@ def test_a_gate_selects(gate, labels):
         ("class in ()", "should be a value"),
         ("area > 'big'", "compares text with numbers"),
         ("well > 'A1'", "no order"),
+        ("area = 200", "'= 200' compares nothing.*area == 200"),
+        ("area < 9 and class = 1", "area == 200"),
         ("area", "no condition"),
         ("area and class", "no condition"),
         ("(area > 2) + 1 > 2", "no number"),
@@ -81,8 +83,9 @@ def test_a_gate_selects(gate, labels):
     ],
 )
 def test_what_is_no_gate_is_refused_in_words(gate, told):
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=told) as caught:
         parse_gate(gate).select(TABLE)
+    assert caught.value.hint
 
 
 def test_a_message_marks_the_place():

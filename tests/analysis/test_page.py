@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 
@@ -11,7 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from opsef_bridge.analysis.page import PageData, number_columns, render_page, word_columns
+from opsef_bridge.analysis.page import (
+    PageData,
+    for_service,
+    number_columns,
+    render_page,
+    service_policy,
+    word_columns,
+)
+from opsef_bridge.errors import InputError
 
 EVIL = '</script><script>alert("x")</script>&<!--'
 
@@ -96,8 +105,11 @@ def test_only_its_own_script_runs_and_nothing_is_fetched():
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert "default-src 'none'" in policy and f"script-src 'sha256-{digest}'" in policy
     assert "unsafe-inline" not in policy.partition("script-src")[2]
-    outside = re.findall(r"(?:src|href)=|@import|url\(|https?:|fetch\(|XMLHttp", text)
+    outside = re.findall(r"(?:src|href)=|@import|url\(|https?:|XMLHttp", text)
     assert outside == []
+    # To a service that shows the page, by its own path; the policy of the file forbids even that.
+    assert re.findall(r"fetch\(.{14}", text) == ["fetch(`/v1/projects/"]
+    assert "connect-src" not in policy
 
 
 def test_equal_data_give_equal_pages_and_other_objects_another_memory():
@@ -119,3 +131,27 @@ def test_few_columns_and_no_objects(columns):
     table = objects(0)[["image", "label", "run", "variant", "revision", "class", *columns]]
     told = payload(render_page(PageData("p", table)))
     assert told["count"] == 0 and list(told["numbers"]) == columns
+
+
+def test_a_service_shows_the_page_with_a_policy_of_its_own():
+    text = render_page(PageData("p", objects()))
+    told = {"project": "p", "author": 'A"><script>', "key": "k", "newest": {"i00001-a": "r0001"}}
+    shown = for_service(text, told)
+    assert "http-equiv" not in shown and 'A"><script>' not in shown
+    [content] = re.findall('<meta name="opsef-service" content="(.*?)">', shown)
+    assert json.loads(html.unescape(content)) == told
+    policy = service_policy()
+    [script] = re.findall(r"<script>(.*?)</script>", shown, re.S)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy and "unsafe-inline'; script" in policy
+    for part in ("default-src 'none'", "connect-src 'self'", "frame-ancestors 'none'"):
+        assert part in policy
+    assert payload(shown) == payload(text)
+
+
+def test_a_page_of_another_version_is_not_shown():
+    text = render_page(PageData("p", objects()))
+    other = text.replace("script-src 'sha256-", "script-src 'sha256-x")
+    for bad in (other, "", "<!DOCTYPE html>", text.replace("<head>", "<head>" + " " * 5000)):
+        with pytest.raises(InputError, match="another version"):
+            for_service(bad, {})

@@ -46,6 +46,19 @@ def test_a_scatter_plot_holds_every_object_in_the_colour_of_its_kind():
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("area", "solidity")
 
 
+def test_many_clusters_look_different_each():
+    many = pd.DataFrame({"x": np.arange(40.0), "y": 0.0, "cluster": np.arange(40) % 20 + 1})
+    [axes] = scatter(many, "x", "y", "cluster").axes
+    looks = {
+        (tuple(part.get_facecolor()[0]), part.get_paths()[0].vertices.tobytes())
+        for part in axes.collections
+    }
+    assert len(axes.collections) == len(looks) == 20
+    [axes] = histogram(many, "x", "cluster").axes
+    lines = {(patch.get_edgecolor(), patch.get_linestyle()) for patch in axes.patches}
+    assert len(axes.patches) == len(lines) == 20
+
+
 def test_of_a_million_objects_a_sample_is_drawn_and_the_title_says_so():
     many = pd.DataFrame({"x": np.arange(MOST_POINTS + 1.0), "y": 0.0})
     [axes] = scatter(many, "x", "y", title="all").axes
@@ -73,6 +86,18 @@ def test_boxes_hold_the_middle_half_and_a_dot_stands_for_an_image():
     assert heights.min() == pytest.approx(low) and heights.max() == pytest.approx(high)
     dots = np.asarray(axes.collections[-1].get_offsets())[:, 1]
     np.testing.assert_allclose(dots, taxol.groupby("image")["area"].median())
+
+
+def test_a_dose_of_0_is_a_kind_as_any_other():
+    table = TABLE.assign(dose=[[10.0, 2.0, 0.0, np.nan][n % 4] for n in range(200)])
+    parts = [text.get_text().split("\n")[0] for text in
+             box_plot(table, "area", "dose").axes[0].get_xticklabels()]  # fmt: skip
+    assert parts == ["none", "0", "2", "10"]
+    [axes] = scatter(table, "area", "solidity", "dose").axes
+    looks = {part.get_label(): tuple(part.get_facecolor()[0][:3]) for part in axes.collections}
+    assert looks["none"] == pytest.approx((154 / 255,) * 3) and len(set(looks.values())) == 4
+    named = box_plot(table.assign(dose=table["dose"].astype(str)), "area", "dose").axes[0]
+    assert "none" not in [text.get_text().split("\n")[0] for text in named.get_xticklabels()]
 
 
 def test_violins_of_kinds_that_do_not_vary_are_boxes():

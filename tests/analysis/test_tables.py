@@ -264,6 +264,9 @@ def test_a_background_is_taken_off_and_ratios_are_without_it(project):
         "intensity_p5_DAPI": np.percentile(inside[0], 5),
         "intensity_median_corrected_DAPI": np.median(inside[0]) - level[0],
         "intensity_mean_corrected_Alexa_488": inside[1].mean() - level[1],
+        "intensity_p5_corrected_DAPI": np.percentile(inside[0], 5) - level[0],
+        "mean_intensity_background": level[0],
+        "mean_intensity_corrected": inside[0].mean() - level[0],
         "intensity_sum_corrected_DAPI": inside[0].sum() - level[0] * 285,
         "ratio_Alexa_488_DAPI": (inside[1].mean() - level[1]) / (inside[0].mean() - level[0]),
     }
@@ -273,6 +276,23 @@ def test_a_background_is_taken_off_and_ratios_are_without_it(project):
         analyse="properties: [], ratios: [[1, 0]]").analyse}), imported(project, how))  # fmt: skip
     assert plain["ratio_Alexa_488_DAPI"][1] == pytest.approx(inside[1].mean() / inside[0].mean())
     assert not [name for name in plain if "corrected" in name or "background" in name]
+
+
+def test_the_background_of_a_crop_is_that_of_the_crop(project):
+    live(project)
+    how = config(
+        ", times: [0], projection: max, measure: {channels: [Alexa 488]}",
+        "properties: [], intensities: [std, max], background: 50",
+    )
+    subject = Subject(imported(project, how), Objects(LABELS, {}), Base(box=(1, 2, 12, 15)))
+    found = object_table(project, how, subject)
+    flat, seen = DATA[0].max(axis=0).astype(float), np.s_[1:13, 2:17]
+    first, second = (np.median(one[seen][LABELS[seen] == 0]) for one in flat)
+    assert set(found["mean_intensity_background"]) == {first}
+    assert set(found["background_Alexa_488"]) == {second}
+    highest = flat[1][LABELS == 4].max()
+    assert found["intensity_max_corrected_Alexa_488"][0] == highest - second
+    assert "intensity_std_corrected_Alexa_488" not in found
 
 
 def test_a_ratio_of_a_channel_that_is_not_there(project):

@@ -41,11 +41,11 @@ def told_of(text: str) -> dict[str, str]:
 def test_a_ticket_is_good_once_and_soon() -> None:
     clock = Clock()
     pages = Pages({"t": "ada"}.get, clock)
-    ticket = pages.ticket("t", "demo", "run-0001")
+    ticket = pages.ticket("t", "demo", "report", "run-0001")
     page, author, key = pages.take(ticket)
     assert (page.project, page.run, author) == ("demo", "run-0001", "ada")
     assert pages.take(ticket) is None
-    late = pages.ticket("t", "demo", "run-0001")
+    late = pages.ticket("t", "demo", "report", "run-0001")
     clock.now += TICKET_SECONDS + 1
     assert pages.take(late) is None
     assert pages.take("") is None and pages.take(key) is None
@@ -58,7 +58,7 @@ def test_a_ticket_is_good_once_and_soon() -> None:
 def test_a_key_opens_one_door_and_ends_with_its_person() -> None:
     people = {"t": "ada"}
     pages = Pages(people.get)
-    key = pages.take(pages.ticket("t", "demo", "run-0001"))[2]
+    key = pages.take(pages.ticket("t", "demo", "report", "run-0001"))[2]
     path = "/v1/projects/demo/verdicts"
     assert pages.who("GET", path, key) == "ada"
     for method, other in [
@@ -68,14 +68,14 @@ def test_a_key_opens_one_door_and_ends_with_its_person() -> None:
     ]:  # fmt: skip
         assert pages.who(method, other, key) is None, other
     assert pages.who("POST", path, "x") is None and pages.who("POST", path, "t") is None
-    waiting = pages.ticket("t", "demo", "run-0001")
+    waiting = pages.ticket("t", "demo", "report", "run-0001")
     people.clear()
     assert pages.who("POST", path, key) is None and pages.take(waiting) is None
 
 
 def test_the_oldest_make_room() -> None:
     pages = Pages({"t": "ada"}.get)
-    tickets = [pages.ticket("t", "demo", "run-0001") for _ in range(MOST + 1)]
+    tickets = [pages.ticket("t", "demo", "report", "run-0001") for _ in range(MOST + 1)]
     assert pages.take(tickets[0]) is None and pages.take(tickets[-1]) is not None
 
 

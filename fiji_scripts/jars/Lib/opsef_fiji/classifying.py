@@ -80,7 +80,7 @@ def ask(work, way, group):
         form.choice("Method", METHODS)
         form.number("Number (0: as the silhouette says)", 0)
     else:
-        form.say("Learns from the objects that have a class, and says how well.\n"
+        form.say("Learns from the objects that people classified, and says how well.\n"
                  "What it is least sure of comes one after the other, to be classified next:\n"
                  "keys 0 to 9 give a class, n goes on, p goes back.")
         form.number("Least share of trees that agree, to give a class (0: give none)", 0, 2)
