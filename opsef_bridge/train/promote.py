@@ -76,7 +76,8 @@ class Promoted:
             if row["low"] <= 0 <= row["high"]:
                 interval += ": they cannot be told apart on these images"
         return (
-            f"F1 at an IoU of {DECIDES} on {self.images} test images of {self.dataset}: "
+            f"F1 at an IoU of {DECIDES} on {self.images} test "
+            f"{'image' if self.images == 1 else 'images'} of {self.dataset}: "
             f"{row['f1']:.3f}, its parent {self.parent} {row['parent_f1']:.3f} ({interval})."
         )
 

@@ -56,7 +56,7 @@ def new_project(window: Window, told: dict) -> str:
     window.settled()
     assert not window.errors, window.errors
     said = window.refused("Train From Corrections")
-    assert "not part of this service yet" in said and "revision" in said, said
+    assert "Nothing is corrected yet" in said and "Save Back asks" in said, said
     run("Help", "now")
     window.shot("help")
     window.IJ.run("Close All")

@@ -51,7 +51,7 @@ KINDS = ("tiny", "large", "U2OS", "tissue")
 1200 px, fields of 520 x 696 px (the screen of which BBBC039 is), stained tissue."""
 BASE = {"unet": {"steps": 1000}, "stardist": {"steps": 1500}, "cellpose": {"steps": 600},
         "fpn2ws": {"steps": 700}, "maskrcnn": {"steps": 700}}  # fmt: skip
-FINE = {"steps": 200, "rate": 0.3, "warm_up": 20}
+FINE = {"steps": 300, "rate": 1.0, "warm_up": 20}
 """Of the fine-tuning; `rate` is over that of a fresh network."""
 HELD = 12
 """Images of other fields on which the thresholds of a base are chosen."""

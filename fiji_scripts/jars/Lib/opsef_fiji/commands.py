@@ -21,7 +21,7 @@ PRESETS = ["fluorescence", "stained", "brightfield", "cobblestones", "leaves", "
 
 def run(name):
     """Do a command by the name of its script; what goes wrong is shown in plain words."""
-    from opsef_fiji import connecting, object_commands, offers, questions, saving
+    from opsef_fiji import connecting, object_commands, offers, questions, saving, training
 
     found = {
         "Connect": connecting.connect, "Segment_Image": segment_image, "New_Project": make_project,
@@ -30,7 +30,7 @@ def run(name):
         "Answer_Questions": questions.answer_questions,
         "Edit_Objects": object_commands.edit_objects,
         "Classify_Objects": object_commands.classify_objects,
-        "Train_From_Corrections": train_from_corrections,
+        "Train_From_Corrections": training.train_from_corrections,
         "Save_Back": saving.save_back, "Analyse": offers.analyse, "Help": offers.help,
     }
     guarded(name.replace("_", " "), found[name])
@@ -319,19 +319,6 @@ def reasons_of(source, open_one):
     except Trouble:  # of an older service; to adopt is possible all the same
         return None, []
     return run, reasons.sentences_of(groups, dict((r.get("id"), r.get("slug")) for r in rows))
-
-
-def train_from_corrections():
-    """Say what there is; the service will tell when it can train."""
-    about = session.source().about()
-    if about.get("train"):
-        raise Trouble("This service can train, but these scripts are too old to ask for it.",
-                      "Install the scripts of this service again (fiji.zip).")
-    raise Trouble(
-        "Training is not part of this service yet.",
-        "Your corrections are kept: each Save Back is a revision under your name, and what you "
-        "vouched for is truth. They correct the objects, tables and exports of the image today. "
-        "Go on correcting; this command opens when the service can train.")
 
 
 def jobs():

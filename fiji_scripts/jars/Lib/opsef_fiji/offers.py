@@ -246,7 +246,9 @@ Save Back\tsaves your corrections as a revision, under your name. Without an ans
 Analyse\ttable, plots, CSV; a click on a row selects the object, a click on the object its row.
 \tOf all images of the project: its tables, plots, statistics; a click on a row opens
 \tthe image at that object
-Train From Corrections\tsays whether the service can train a model from what you corrected
+Train From Corrections\tgoes on training a network on what you vouched for (Save Back),
+\tand compares both on images that the new one did not learn from; nothing changes
+\tuntil you say use it: then it is a model of the project
 Jobs\twhat runs, how far it is; stop it, or wait for it
 
 \tEsc stops what is waited for. A job goes on when the laptop sleeps; Jobs finds it again.

@@ -189,6 +189,16 @@ class Folder(object):
     def classify(self, **values):
         return self.ask("classify", filled(values))
 
+    def training(self):
+        """Return None: what can be trained is not known here."""
+        return None
+
+    def train(self, **values):
+        return self.ask("train", filled(values))
+
+    def promote(self, **values):
+        return self.ask("promote", filled(values))
+
     def made_stream(self, path):
         folder, _, name = path.partition("/")
         if folder not in ("tables", "plots"):

@@ -128,6 +128,18 @@ class Online(object):
         """Start giving classes by a gate, by clusters or by learning; return the id of the job."""
         return job_id(self.client.post(self.path("classify"), filled(values)))
 
+    def training(self):
+        """Return what can be trained, from which weights and on how many images."""
+        return self.client.get(self.path("train"))
+
+    def train(self, **values):
+        """Start a training; return the id of the job."""
+        return job_id(self.client.post(self.path("train"), filled(values)))
+
+    def promote(self, **values):
+        """Start making a candidate a model of the project; return the id of the job."""
+        return job_id(self.client.post(self.path("promote"), filled(values)))
+
     def made_stream(self, path):
         """Return a file that an analysis wrote: tables/objects.csv, plots/pca.png."""
         return self._stream(self.path("files", path=path))[0]
