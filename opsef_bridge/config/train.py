@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from opsef_bridge.config.images import Section
 
-__all__ = Field(["Train"])
+__all__ = ["Train"]
 
 
 def _as_list(value: Any) -> Any:

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
 from opsef_bridge.engines import Engine, LoadedEngine, Parameters
-from opsef_bridge.errors import ProjectError
-from opsef_bridge.images import read_labels, to_grey
+from opsef_bridge.images import to_grey
 from opsef_bridge.images.tiles import tile_boxes
 from opsef_bridge.measure.stitch import stitch
 from opsef_bridge.sweep.predict import wants_colour
-from opsef_bridge.train.data import UNKNOWN
+from opsef_bridge.train.dataset import read_entry
 from opsef_bridge.train.tuning import Looked
 
 __all__ = ["Item", "items_of", "read_item", "segment"]
@@ -80,23 +78,10 @@ def read_item(folder: Path, item: Item, colour: bool = False) -> Looked:
     Raises
     ------
     ProjectError
-        A file is gone, or cannot be read.
+        A file is gone, was changed, or cannot be read.
     """
-    file = f"{item.entry['name']}.tif"
-    shape = tuple(item.entry["shape"])
+    pixels, labels = read_entry(folder, item.entry)
     is_colour = bool(item.entry["colour"])
-    try:
-        pixels = tifffile.imread(folder / "images" / file)
-        pixels = pixels.reshape((*shape, 3) if is_colour else shape)
-        labels = read_labels(folder / "labels" / file).reshape(shape)
-        if (folder / "known" / file).is_file():
-            known = read_labels(folder / "known" / file).reshape(shape) > 0
-            labels = np.where(known, labels, UNKNOWN).astype(np.int32)
-    except (OSError, ValueError) as error:
-        raise ProjectError(
-            f"{file} of {folder} cannot be read ({error})",
-            hint="Make the dataset again (opsef train dataset), or copy it from where it is whole",
-        ) from error
     if item.plane is not None:
         pixels, labels = pixels[item.plane], labels[item.plane]
     if colour and not is_colour:

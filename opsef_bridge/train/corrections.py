@@ -126,7 +126,13 @@ def train_from_corrections(
         raise error
     if result.done < result.of:
         raise OpsefError(f"{result.training} is not done", hint="Go on: opsef train resume")
-    return summary(project, result.training) | {"remarks": list(made.remarks)}
+    remarks = list(made.remarks)
+    if result.failed:
+        remarks.append(
+            f"{result.failed} images could not be segmented and count as found nothing: see "
+            f"`opsef train status {result.training}`"
+        )
+    return summary(project, result.training) | {"remarks": remarks}
 
 
 def summary(project: Project, training: str) -> dict[str, Any]:

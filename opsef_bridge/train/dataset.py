@@ -40,6 +40,7 @@ __all__ = [
     "pixels_key",
     "read_card",
     "read_dataset",
+    "read_entry",
     "verify_dataset",
     "write_sample",
 ]
@@ -129,14 +130,14 @@ class DatasetSamples(Sequence[Sample]):
         if isinstance(index, slice):
             return DatasetSamples(self._folder, self._entries[index], self._colour)
         entry, plane = self._entries[index]
-        return self._sample(entry, *_read(self._folder, entry), plane)
+        return self._sample(entry, *read_entry(self._folder, entry), plane)
 
     def __iter__(self) -> Iterator[Sample]:
         """Yield the samples; the file of a volume is read once for all its planes."""
         held: tuple[str, np.ndarray, np.ndarray] | None = None
         for entry, plane in self._entries:
             if held is None or held[0] != entry["name"]:
-                held = (entry["name"], *_read(self._folder, entry))
+                held = (entry["name"], *read_entry(self._folder, entry))
             yield self._sample(entry, held[1], held[2], plane)
 
     def _sample(
@@ -240,8 +241,27 @@ def list_datasets(project: Project, *, verify: bool = False) -> list[dict[str, A
     return rows
 
 
-def _read(folder: Path, entry: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Read pixels and labels of a sample, each file once checked."""
+def read_entry(folder: Path, entry: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Read pixels and labels of a sample, each file once checked.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the dataset.
+    entry : mapping
+        Of the sample, from the card.
+
+    Returns
+    -------
+    pixels : ndarray, shape ([Z,] Y, X), or ([Z,] Y, X, 3) of colour
+    labels : ndarray of int32, shape ([Z,] Y, X)
+        `UNKNOWN` where nobody vouched.
+
+    Raises
+    ------
+    ProjectError
+        A file is gone, was changed, or cannot be read.
+    """
     for name, sha256 in entry["files"].items():
         file = folder / name
         if not file.is_file() or file_sha256(file) != sha256:
@@ -251,7 +271,7 @@ def _read(folder: Path, entry: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarra
     try:
         pixels = tifffile.imread(folder / "images" / name)
         labels = read_labels(folder / "labels" / name)
-        if (folder / "known" / name).is_file():
+        if f"known/{name}" in entry["files"]:
             known = read_labels(folder / "known" / name) > 0
             labels = np.where(known, labels, UNKNOWN).astype(np.int32)
         shape = tuple(entry["shape"])
@@ -314,16 +334,17 @@ def pixels_key(pixels: np.ndarray, colour: bool) -> str:
     --------
     >>> grey = np.arange(6, dtype=np.uint8).reshape(2, 3)
     >>> key = pixels_key(grey, False)
-    >>> key == pixels_key(grey.astype(np.int32), False)
+    >>> key == pixels_key(grey.astype(np.int32), False) == pixels_key(grey * 1.0, False)
     True
     >>> key == pixels_key(np.stack([grey] * 3, axis=-1), True), key == pixels_key(grey.T, False)
     (True, False)
     """
     if colour and (pixels == pixels[..., :1]).all():
         pixels = pixels[..., 0]
-    if pixels.dtype.kind in "iu" and pixels.size and pixels.min() >= 0 and pixels.max() < 2**16:
-        pixels = pixels.astype(np.uint16)
-    return _digest(pixels)
+    whole = pixels.dtype.kind in "iu" or bool((pixels == np.floor(pixels)).all())
+    if whole and pixels.size and pixels.min() >= 0 and pixels.max() < 2**16:
+        return _digest(pixels.astype(np.uint16))
+    return _digest(pixels.astype(np.float64))
 
 
 def _digest(array: np.ndarray) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from opsef_bridge.compare.evaluate import THRESHOLDS
 from opsef_bridge.engines import LoadedEngine, engine_class
 from opsef_bridge.engines.base import Weights
-from opsef_bridge.engines.cards import add_evaluation
+from opsef_bridge.engines.cards import card_file
 from opsef_bridge.engines.parameters import split_parameters, tuned
+from opsef_bridge.engines.registry import read_card as read_engine_card
 from opsef_bridge.engines.staging import today
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
@@ -165,13 +166,13 @@ def _write_on_card(job: Job, one: Network, told: Mapping[str, Any]) -> None:
         return
     weights: Weights = judged_weights(job.project, job.run, one)
     data = {"name": f"test of {one.dataset}", "sha256": one.content}
-    before: Sequence[Any] = weights.card.get("evaluations") or ()
-    if any(entry.get("data") == data for entry in before):
-        return
     places = [THRESHOLDS.index(threshold) for threshold in ON_CARD]
     counts = np.array(told["splits"]["test"]["counts"])[:, places, :3]
     entry = {"date": today(), "weights": weights.sha256, "data": data, **score_entry(counts)}
-    add_evaluation(weights, entry)
+    # An image that failed may have been tried again since: the newest score is the one.
+    others = [one for one in weights.card.get("evaluations") or () if one.get("data") != data]
+    file = card_file(weights)
+    write_json(file, (read_engine_card(file) or {}) | {"evaluations": [*others, entry]})
 
 
 def scores_of(run: Run, networks: Sequence[Network]) -> dict[str, dict[str, Any]]:

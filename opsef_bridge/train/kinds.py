@@ -244,7 +244,7 @@ def _teller(job: Job, folder: Path) -> Callable[[int, int, float], None]:
         done = step - first[0]
         left = (now - first[1]) / done * (of - step) if done else None
         told = {"step": step, "steps": of, "loss": loss, "seconds_left": left}
-        if loss == loss:  # JSON has no NaN
+        if math.isfinite(loss):  # JSON has neither NaN nor infinity
             write_json(folder / "progress.json", told)
         job.report(f"{job.unit.inputs['network']} step {step} of {of}, loss {loss:.4g}")
 

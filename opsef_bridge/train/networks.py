@@ -146,8 +146,8 @@ class Network:
         return cls(**{**value, "images": tuple(value["images"])})
 
 
-_NO_PART = {"id", "label", "dataset", "weights", "name", "predict", "judged", "all_images"}
-"""What does not decide the weights: where they come from is told by keys."""
+_NO_PART = {"id", "label", "dataset", "weights", "name", "judged", "all_images"}
+"""What does not decide the weights and their thresholds: where they come from is told by keys."""
 
 
 @dataclass(frozen=True)

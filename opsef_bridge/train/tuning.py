@@ -139,7 +139,7 @@ def tune(
         for name, values in AXES[weights.engine].items():
             now = best.get(name, getattr(standard, name))
             ways = [{**best, name: value} for value in dict.fromkeys([now, *values])]
-            ways = [way for way in ways if _is_possible(kind, way)]
+            ways = [way for way in ways if _is_possible(kind, standard.model_dump() | way)]
             # Of equal ones the first: what it is already.
             best = max(ways, key=lambda way: float(np.mean(score(way))))
         if best == start:

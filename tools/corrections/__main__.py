@@ -102,7 +102,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     if rows:
         known = read_json(DOCS)["rows"] if DOCS.is_file() else []
-        others = [row for row in known if row["engine"] != given.engine]
+        done = {(row["engine"], row["kind"]) for row in rows}
+        others = [row for row in known if (row["engine"], row["kind"]) not in done]
         write_json(DOCS, {"corrected": CORRECTED, "fine": FINE, "rows": [*others, *rows]})
 
 
