@@ -174,16 +174,15 @@ def correct(
     rest = [p for p in mine if p.group not in fields]
     old = [p for p in pictures if p.part == "val" and p.kind not in (kind, "tissue")]
     samples = [p.sample for p in chosen] + rehearsal(kind)
-    started = time.perf_counter()
     fresh = learns.Settings()
     how = FINE | {"rate": FINE["rate"] * fresh.rate}
     network, settings = learns.load(base, replace(fresh, **how, seed=seed))
     trained = train(
         learns, samples, settings, folder, start=lambda: network, origin=base.sha256, every=50
     )
-    name = f"{engine}-fine"
+    name, started = f"{engine}-fine", time.perf_counter()
     _save(learns, trained.network, settings, samples, chosen, folder, name)
-    seconds = time.perf_counter() - started
+    seconds = trained.seconds + time.perf_counter() - started
     fine = _weights(folder / f"{name}.json")
     row: dict[str, Any] = {
         "engine": engine, "kind": kind, "seed": seed, "seconds": round(seconds),
