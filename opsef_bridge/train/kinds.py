@@ -18,7 +18,14 @@ from opsef_bridge.engines.base import Weights
 from opsef_bridge.engines.cards import card_file
 from opsef_bridge.errors import ProjectError, WeightsError
 from opsef_bridge.execute import Job, Outcome, run_unit, unit_kind
-from opsef_bridge.files import atomic_path, file_sha256, key_of, read_json, write_json
+from opsef_bridge.files import (
+    atomic_folder,
+    atomic_path,
+    file_sha256,
+    key_of,
+    read_json,
+    write_json,
+)
 from opsef_bridge.project import Project, Run
 from opsef_bridge.train import judging, reporting  # noqa: F401  (register their kinds)
 from opsef_bridge.train.bench import items_of, read_item
@@ -208,7 +215,7 @@ def _stages(
 
     kinds = sorted({sample.kind for sample in samples}) if one.order == "sequential" else [""]
     share = replace(settings, steps=max(1, settings.steps // len(kinds)))
-    origin, seconds, trained = one.weights_key, 0.0, None
+    origin, seconds, steps, early, trained = one.weights_key, 0.0, 0, False, None
     for number, kind in enumerate(kinds):
         mine, judges = samples, val
         if one.order == "sequential":
@@ -223,10 +230,12 @@ def _stages(
                 before + step, share.steps * len(kinds), loss
             ),
         )  # fmt: skip
-        seconds += trained.seconds
+        best = steps + trained.best_step
+        seconds, steps = seconds + trained.seconds, steps + trained.steps
+        early |= trained.early
         network = trained.network
         start, origin = (lambda network=network: network), key_of(origin, kind)
-    return replace(trained, seconds=seconds)
+    return replace(trained, seconds=seconds, steps=steps, best_step=best, early=early)
 
 
 def _teller(job: Job, folder: Path) -> Callable[[int, int, float], None]:
@@ -343,9 +352,16 @@ def _copy_candidate(run: Run, other: Network, to: Run, one: Network) -> None:
 
 
 def _copy_folder(source: Path, target: Path, without: str = "") -> None:
-    """Copy a folder, file by file, each at once; what says that it is whole comes last."""
-    files = [file for file in sorted(source.rglob("*")) if file.is_file()]
-    for file in files:
-        if file.name != without and ".partial" not in file.name:
+    """Copy a folder: at once where there is none yet, else file by file."""
+    if not target.is_dir():
+        with atomic_folder(target) as place:
+            _copy_files(source, place, without)
+    else:
+        _copy_files(source, target, without)
+
+
+def _copy_files(source: Path, target: Path, without: str) -> None:
+    for file in sorted(source.rglob("*")):
+        if file.is_file() and file.name != without and ".partial" not in file.name:
             with atomic_path(target / file.relative_to(source)) as partial:
                 shutil.copyfile(file, partial)

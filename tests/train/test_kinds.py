@@ -65,7 +65,7 @@ def test_regions_and_kinds_one_after_the_other(project):
     assert sorted(file.name for file in folder.glob("stage-*")) == ["stage-1", "stage-2"]
     card = weights_of(run, one).card
     # Four regions twice, two at a time, are four steps: two for each kind.
-    assert card["training"]["steps"] == 2 and card["data"]["images"] == 4
+    assert card["training"]["steps"] == 4 and card["data"]["images"] == 4
     steps = [float(row["step"]) for row in read_csv(run.root / "tables" / "curves.csv")]
     assert steps == sorted(steps) and steps[-1] == 4
     assert card["recipe"]["augmentation"]["blur"] == 0
@@ -179,3 +179,26 @@ def test_nothing_is_vouched_for(tmp_path):
     empty = project_of(tmp_path / "e", {"s.tif": squares(0)[0]})
     with pytest.raises(InputError, match="vouched"):
         dataset_of_corrections(empty)
+
+
+def test_a_folder_whose_copy_was_killed_is_not_taken_for_whole(tmp_path, monkeypatch):
+    source, target = tmp_path / "earlier", tmp_path / "now" / "regions"
+    source.mkdir()
+    for name in ("a.npy", "b.npy"):
+        (source / name).write_text(name)
+    copied: list[str] = []
+
+    def copy(file, place):
+        if copied:
+            raise KeyboardInterrupt
+        copied.append(file.name)
+        place.write_bytes(file.read_bytes())
+
+    monkeypatch.setattr(kinds.shutil, "copyfile", copy)
+    with pytest.raises(KeyboardInterrupt):
+        kinds._copy_folder(source, target)
+    assert copied == ["a.npy"]
+    assert not target.exists()
+    monkeypatch.undo()
+    kinds._copy_folder(source, target)
+    assert sorted(file.name for file in target.iterdir()) == ["a.npy", "b.npy"]
