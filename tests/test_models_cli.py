@@ -237,7 +237,8 @@ def test_a_folder_that_is_no_project_gets_no_models(opsef, tmp_path, onnx_file):
 
 def test_the_commands_of_models():
     group = typer.main.get_command(cli.app).commands["models"]  # type: ignore[attr-defined]
-    commands = {"add", "bundle", "convert", "evaluate", "fetch", "list", "publish", "verify"}
+    commands = {"add", "bundle", "convert", "evaluate", "fetch", "list", "promote", "publish"}
+    commands |= {"verify"}
     assert set(group.commands) == commands
 
 

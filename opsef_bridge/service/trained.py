@@ -50,7 +50,24 @@ FIRST = "nuclei-unet"
 
 WeightsName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Setting = bool | int | float | str | list[int] | list[float]
+Finite = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)]
+
+
+class LearnerNumbers(BaseModel):
+    """Settings of a training that a request may name: numbers, no file to read.
+
+    What an engine does not have is refused when its training is planned.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch: Annotated[int, Field(ge=1, le=1024)] | None = None
+    crop: Annotated[int, Field(ge=16, le=4096)] | None = None
+    width: Annotated[int, Field(ge=1, le=1024)] | None = None
+    depth: Annotated[int, Field(ge=1, le=8)] | None = None
+    rate: Finite | None = None
+    warm_up: Annotated[int, Field(ge=0, le=1_000_000)] | Finite | None = None
+    weight_decay: Finite | None = None
 
 
 class TrainParameters(BaseModel):
@@ -71,7 +88,7 @@ class TrainParameters(BaseModel):
     val: Share = 0.2
     test: Share = 0.2
     augmentation: Words = "opsef"
-    settings: dict[Words, Setting] = {}
+    settings: LearnerNumbers = LearnerNumbers()
     name: WeightsName | None = None
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
     every: Annotated[int, Field(ge=1, le=1_000_000)] = 50
@@ -183,8 +200,8 @@ def told_of_training(task: Task, given: TrainParameters) -> dict[str, Any]:
     wish = CorrectionWish(
         start=given.start, engine=given.engine or "", cycles=given.cycles(),
         latest=given.latest, images=tuple(given.images), shares=(given.val, given.test),
-        augmentation=given.augmentation, settings=dict(given.settings), name=given.name or "",
-        seed=given.seed, every=given.every, device=given.device, workers=given.workers,
+        augmentation=given.augmentation, settings=given.settings.model_dump(exclude_none=True),
+        name=given.name or "", seed=given.seed, every=given.every, device=given.device, workers=given.workers,
         author=task.author,
     )  # fmt: skip
     told = train_from_corrections(task.project, wish, task.tell)

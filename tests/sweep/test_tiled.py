@@ -11,7 +11,8 @@ from opsef_bridge.config import Config, parse_config
 from opsef_bridge.engines import Weights
 from opsef_bridge.errors import ConfigError, NotFoundError
 from opsef_bridge.execute import run_local, run_unit
-from opsef_bridge.execute.snakemake import snakefile
+from opsef_bridge.execute.jobs import group_units
+from opsef_bridge.execute.snakefile import snakefile
 from opsef_bridge.files import read_json
 from opsef_bridge.images import read_labels
 from opsef_bridge.images.tiles import tile_boxes
@@ -72,10 +73,15 @@ def test_a_large_image_is_planned_in_ranges_of_tiles_and_merged():
 
 def test_the_snakefile_merges_after_the_tiles():
     plan = planned()
-    rules = snakefile("/p", "run-0001", plan.units).split("rule ")
+    jobs = group_units(plan.units, slots=len(plan.units), seconds=lambda unit: 1e6)
+    of = {unit: job for job in jobs for unit in job.units}
+    assert set(of) == {unit.id for unit in plan.units}
     for unit in plan.units:
-        rule = next(text for text in rules if text.startswith(f"{unit.id}:"))
-        assert all(f"'units/{need}.done'" in rule for need in unit.needs)
+        assert {of[need].name for need in unit.needs} <= set(of[unit.id].needs)
+    merges = [unit for unit in plan.units if unit.kind == "merge"]
+    assert merges and all(len(of[unit.id].needs) >= len(unit.needs) > 1 for unit in merges)
+    text = snakefile("/p", "run-0001", jobs)
+    assert all(repr(job.name) in text for job in jobs)
 
 
 def label_keys(text: str, image: ImageEntry) -> set[str]:

@@ -143,10 +143,18 @@ def test_too_little_is_vouched_for(site, tmp_path, vouched, why):
     assert project.trainings() == []
 
 
-def test_settings_that_are_not_there_are_named(site, cells):
-    job = done(site, cells, "train", **TINY | {"settings": {"depht": 2}})
+@pytest.mark.parametrize("settings", [{"depht": 2}, {"encoder_weights": "a.pt"}, {"depth": "2/3"}])
+def test_settings_that_are_no_numbers_of_a_training_are_named(site, cells, settings):
+    answer = site.ask("POST", "/projects/cells/train", json=TINY | {"settings": settings})
+    assert answer.status_code == 422
+    assert next(iter(settings)) in answer.json()["error"]["message"]
+
+
+def test_settings_that_the_engine_does_not_have_are_named(site, cells):
+    wish = TINY | {"engine": "cellpose", "start": "random", "settings": {"depth": 2}}
+    job = done(site, cells, "train", **wish)
     assert job["state"] == "failed"
-    assert "'depht'" in job["error"]["message"] and "depth" in job["error"]["hint"]
+    assert "'depth'" in job["error"]["message"] and "batch" in job["error"]["hint"]
 
 
 def test_a_request_that_is_sent_again_is_told_its_job(site, cells):
