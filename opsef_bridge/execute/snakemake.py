@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,8 @@ def run_snakemake(
     options, slots = _options(run, workers, profile, settings)
     on_slurm = "slurm" in options
     if "gpu_units" not in str(settings.get("set-resources", "")):
-        gpu = _never  # no job would get one
+        # No job would get one, so none is kept apart for it.
+        units = [replace(unit, resources=unit.resources | {"gpu": 0.0}) for unit in units]
     if on_slurm:
         _take_over(run, units, report)
     done = {unit.id for unit in units if run.done_file(unit.id).is_file()}
@@ -104,10 +106,6 @@ def run_snakemake(
     shutil.rmtree(run.root / "jobs", ignore_errors=True)
     said = log.read_bytes()[said_before:].decode("utf-8", "replace")
     return _problems(run, jobs, said, log)
-
-
-def _never(unit: Unit) -> bool:
-    return False
 
 
 def _options(

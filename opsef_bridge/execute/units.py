@@ -244,9 +244,10 @@ def forget_outcomes(run: Run, unit: str, which: Callable[[dict[str, Any]], bool]
 def _disk_error(run: Run, unit: str, error: OSError) -> WorkerError:
     """What is wrong with a file is often that the disk is full, and is seldom said so."""
     free = shutil.disk_usage(run.root).free
+    again = "train resume" if run.root.parent.name == "trainings" else "sweep resume"
     return WorkerError(
         f"{unit} could not read or write a file ({error}); {run.root} has {free / 1e6:.1f} MB free",
-        hint="Free some space there, or allow writing; `opsef sweep resume` goes on",
+        hint=f"Free some space there, or allow writing; `opsef {again}` goes on",
     )
 
 

@@ -201,8 +201,8 @@ def told_of_training(task: Task, given: TrainParameters) -> dict[str, Any]:
         start=given.start, engine=given.engine or "", cycles=given.cycles(),
         latest=given.latest, images=tuple(given.images), shares=(given.val, given.test),
         augmentation=given.augmentation, settings=given.settings.model_dump(exclude_none=True),
-        name=given.name or "", seed=given.seed, every=given.every, device=given.device, workers=given.workers,
-        author=task.author,
+        name=given.name or "", seed=given.seed, every=given.every, device=given.device,
+        workers=given.workers, author=task.author,
     )  # fmt: skip
     told = train_from_corrections(task.project, wish, task.tell)
     report = Path(told["report"]).relative_to(task.project.root).as_posix()

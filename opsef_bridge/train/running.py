@@ -21,7 +21,7 @@ from opsef_bridge.files import lock, read_json, write_json
 from opsef_bridge.project import Project, Run
 from opsef_bridge.sweep import Executor
 from opsef_bridge.sweep.record import now, versions
-from opsef_bridge.train.foresight import unit_seconds
+from opsef_bridge.train.foresight import unit_memory, unit_seconds
 from opsef_bridge.train.networks import TrainPlan
 from opsef_bridge.train.places import MADE, network_folder
 from opsef_bridge.train.planning import units_of
@@ -225,12 +225,15 @@ def _record(run: Run, started: str, result: TrainResult) -> dict[str, Any]:
 
 def _plan_json(project: Project, plan: TrainPlan) -> dict[str, Any]:
     """Return what ``plan.json`` holds: as that of a run, with networks for variants."""
-    seconds = unit_seconds(project, plan)
+    seconds, memory = unit_seconds(project, plan), unit_memory(plan)
     units = []
     for unit in units_of(plan):
-        resources: dict[str, float] = {"gpu": float(unit.turn not in LIGHT)}
+        gpu = unit.turn not in LIGHT and plan.device != "cpu"
+        resources: dict[str, float] = {"gpu": float(gpu)}
         if unit.id in seconds:
             resources["seconds"] = seconds[unit.id]
+        if unit.id in memory:
+            resources["mem_mb"] = memory[unit.id]
         units.append(asdict(replace(unit, resources=resources)))
     return {**asdict(plan), "config": {}, "images": [], "variants": [], "units": units}
 
