@@ -31,15 +31,6 @@ def ready(tmp_path_factory):
     return swept(tmp_path_factory.mktemp("analyse") / "project", FILES)
 
 
-@pytest.fixture
-def project(ready, tmp_path):
-    """A copy, since some tests write into it."""
-    from opsef_bridge.project import Project
-
-    shutil.copytree(ready.root, tmp_path / "project")
-    return Project(tmp_path / "project")
-
-
 def configured(project, more: str) -> None:
     file = project.root / "opsef.yaml"
     file.write_text(file.read_text("utf-8") + f"analyse: {{{more}}}\n", "utf-8")

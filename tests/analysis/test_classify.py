@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,10 +13,8 @@ from opsef_bridge.errors import InputError
 from opsef_bridge.exchange.sources import subject_of, variant_of
 from opsef_bridge.images import read_labels
 from opsef_bridge.measure import region_table
-from opsef_bridge.project import Project
 from opsef_bridge.rois.revisions import History
 from opsef_bridge.rois.zips import read_rois
-from tests.running import run_opsef
 from tests.small_projects import discs, swept
 
 FILES = {f"{name}.tif": discs(seed) for seed, name in enumerate("abc")}
@@ -27,20 +24,6 @@ IMAGES = ("i00001-a", "i00002-b", "i00003-c")
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     return swept(tmp_path_factory.mktemp("classify") / "project", FILES)
-
-
-@pytest.fixture
-def project(ready, tmp_path):
-    shutil.copytree(ready.root, tmp_path / "project")
-    return Project(tmp_path / "project")
-
-
-@pytest.fixture
-def opsef(project, monkeypatch, capfd):
-    def run(*words: object):
-        return run_opsef(monkeypatch, capfd, "-p", project.root, *words)
-
-    return run
 
 
 def areas(project, image: str) -> dict[int, int]:

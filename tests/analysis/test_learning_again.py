@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pandas as pd
 import pytest
 
 from opsef_bridge.analysis.classes import learned_labels
 from opsef_bridge.errors import NotFoundError
-from opsef_bridge.project import Project
 from opsef_bridge.rois.revisions import History
 from opsef_bridge.rois.zips import read_rois, write_rois
 from tests.analysis.test_classify import IMAGES, areas, classes
-from tests.running import run_opsef
 from tests.small_projects import discs, swept
 
 FILES = {f"{name}.tif": discs(seed) for seed, name in enumerate("abc")}
@@ -23,20 +20,6 @@ FILES = {f"{name}.tif": discs(seed) for seed, name in enumerate("abc")}
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     return swept(tmp_path_factory.mktemp("learning") / "project", FILES)
-
-
-@pytest.fixture
-def project(ready, tmp_path):
-    shutil.copytree(ready.root, tmp_path / "project")
-    return Project(tmp_path / "project")
-
-
-@pytest.fixture
-def opsef(project, monkeypatch, capfd):
-    def run(*words: object):
-        return run_opsef(monkeypatch, capfd, "-p", project.root, *words)
-
-    return run
 
 
 def taught_in_fiji(project, opsef, folder) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,6 @@ import pytest
 
 from opsef_bridge.analysis.dictionary import describe, units_shown
 from opsef_bridge.analysis.gather import dimensions_of
-from opsef_bridge.project import Project
-from tests.running import run_opsef
 from tests.small_projects import discs, swept
 
 FILES = {"flat.tif": discs(0), "deep.tif": np.stack([discs(1)] * 6)}
@@ -22,20 +19,6 @@ BOTH = "i00001-deep", "i00002-flat"
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     return swept(tmp_path_factory.mktemp("mixed") / "project", FILES)
-
-
-@pytest.fixture
-def project(ready, tmp_path):
-    shutil.copytree(ready.root, tmp_path / "project")
-    return Project(tmp_path / "project")
-
-
-@pytest.fixture
-def opsef(project, monkeypatch, capfd):
-    def run(*words: object):
-        return run_opsef(monkeypatch, capfd, "-p", project.root, *words)
-
-    return run
 
 
 def test_the_tables_are_written_and_the_rest_is_left_out(project, opsef):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import shutil
 
 import nbformat
 import numpy as np
@@ -44,12 +43,6 @@ IMAGES = {f"{name}.tif": discs(seed) for seed, name in enumerate("abc")}
 def ready(tmp_path_factory):
     """Three images, swept. Tests that write into it take a copy."""
     return swept(tmp_path_factory.mktemp("notebooks") / "project", IMAGES)
-
-
-@pytest.fixture
-def project(ready, tmp_path):
-    shutil.copytree(ready.root, tmp_path / "project")
-    return Project(tmp_path / "project")
 
 
 def conclusions(project):
