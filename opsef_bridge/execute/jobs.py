@@ -8,6 +8,7 @@ are one job at its end. A job is one process in which the engine of a turn stays
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -131,9 +132,10 @@ def _chunks(
 ) -> list[list[Unit]]:
     """Cut units of one level into chunks of about the same cost."""
     total = sum(map(cost, units))
-    count = min(len(units), max(1, min(slots, int(total / least) if least else slots)))
-    while total / count > most and count < len(units):
-        count += 1
+    count = max(1, min(slots, int(total / least) if least else slots))
+    if total / count > most:  # whole rounds: one more job would be a round more
+        count = slots * math.ceil(total / most / slots)
+    count = min(len(units), count)
     chunks: list[list[Unit]] = [[] for _ in range(count)]
     spent = 0.0
     for unit in units:

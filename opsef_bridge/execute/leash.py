@@ -6,22 +6,29 @@ process group ends, the local jobs too. Jobs of a cluster go on: the next start 
 they made.
 
 The plugin for SLURM asks for its jobs ever more seldom, up to every third minute. Jobs of
-minutes would wait longer than they work, so here it asks every `LONGEST` seconds at least.
+minutes would wait longer than they work, so here it asks every `LONGEST` seconds at least, and
+at once when a job has left its mark in ``jobs/``.
 
 Run as ``python -m opsef_bridge.execute.leash OPTIONS OF SNAKEMAKE``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import threading
+import time
+from pathlib import Path
 
-__all__ = ["main"]
+__all__ = ["main", "until_marked"]
 
 LONGEST = 15
 """Seconds between two questions for the state of all jobs."""
+
+LOOK = 0.5
+"""Seconds between two looks for marks of jobs that have ended."""
 
 
 def main() -> None:
@@ -46,7 +53,23 @@ def _ask_often() -> None:
     def ask_at(executor: Executor, seconds: float) -> None:
         asked.fset(executor, min(seconds, LONGEST))
 
+    async def sleep(executor: Executor) -> None:
+        folder = Path(sys.argv[sys.argv.index("--directory") + 1])
+        await until_marked(folder, executor.next_seconds_between_status_checks)
+
     Executor.next_seconds_between_status_checks = property(asked.fget, ask_at)
+    Executor.sleep = sleep
+
+
+async def until_marked(folder: Path, seconds: float) -> None:
+    """Wait until another job of the run in `folder` says that it has ended well, or so long."""
+
+    def marks() -> set[str]:
+        return {file.name for file in folder.glob("jobs/*.ok")}
+
+    until, before = time.monotonic() + seconds, marks()
+    while time.monotonic() < until and marks() == before:
+        await asyncio.sleep(LOOK)
 
 
 def _end_with_parent(leash: int) -> None:

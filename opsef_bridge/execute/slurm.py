@@ -10,7 +10,7 @@ from pathlib import Path
 
 from opsef_bridge.errors import WorkerError
 
-__all__ = ["cancel_jobs", "check_slurm", "has_accounting", "job_prefix", "jobs_of"]
+__all__ = ["cancel_jobs", "check_slurm", "cores", "has_accounting", "job_prefix", "jobs_of"]
 
 LIMIT = 60
 """Seconds that SLURM may take to answer."""
@@ -41,6 +41,15 @@ def has_accounting() -> bool:
     told = _ask("scontrol", "show", "config").splitlines()
     kind = next((line for line in told if line.startswith("AccountingStorageType")), "")
     return bool(kind) and not kind.strip().endswith(("none", "(null)"))
+
+
+def cores() -> int | None:
+    """Return how many cores the cluster has in nodes that are up; None where it does not say."""
+    try:
+        allocated, idle, _, _ = _ask("sinfo", "-h", "-o", "%C").split()[0].split("/")
+        return int(allocated) + int(idle) or None
+    except (WorkerError, IndexError, ValueError):
+        return None
 
 
 def jobs_of(run: Path) -> dict[str, str]:

@@ -127,7 +127,9 @@ def _options(
         options += ["--jobs", str(workers)]
     if executor == "slurm":
         options += ["--executor", "slurm", *_slurm_options(run, settings)]
-    return options, workers or _number(settings.get("jobs")) or 100
+    jobs = workers or _number(settings.get("jobs")) or 100
+    # More jobs than it has cores would only queue up behind each other.
+    return options, min(jobs, slurm.cores() or jobs) if executor == "slurm" else jobs
 
 
 def _slurm_options(run: Run, settings: dict[str, Any]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from opsef_bridge.errors import ConfigError, NotFoundError, WorkerError
 from opsef_bridge.execute import ClusterJob, Unit, find_profile, group_units, run_snakemake, slurm
 from opsef_bridge.execute.jobs import MOST
+from opsef_bridge.execute.leash import until_marked
 from opsef_bridge.execute.profiles import read_profile, shipped_profiles
 from opsef_bridge.execute.snakefile import TRIES, snakefile
 from opsef_bridge.execute.snakemake import _problems, _slurm_options
@@ -44,6 +47,31 @@ def test_a_large_one_has_jobs_of_minutes_and_one_behind_them():
     jobs = group_units(sweep_of(200), slots=2, seconds=lambda unit: 2.0 if unit.makes else None)
     assert [len(job.units) for job in jobs] == [100, 100, 4]
     assert jobs[2].needs == ("cpu-0001", "cpu-0002")
+
+
+@pytest.mark.parametrize(
+    ("minutes", "slots", "jobs"),
+    [(19, 2, 2), (21, 2, 4), (41, 2, 6), (1.5, 2, 1), (3, 100, 3), (999, 100, 100)],
+)
+def test_a_level_is_cut_into_whole_rounds_of_jobs(minutes, slots, jobs):
+    units = sweep_of(600)[:600]
+    made = group_units(units, slots=slots, seconds=lambda unit: minutes * 60 / 600)
+    assert len(made) == jobs
+    assert sum(len(job.units) for job in made) == 600
+
+
+def test_waiting_ends_with_the_mark_of_a_job_not_with_the_time(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "cpu-0001.ok").touch()
+    mark = threading.Timer(0.2, (tmp_path / "jobs" / "cpu-0002.ok").touch)
+
+    async def wait() -> None:
+        waiting = asyncio.create_task(until_marked(tmp_path, 3600))
+        mark.start()
+        await asyncio.wait_for(waiting, 60)
+
+    asyncio.run(wait())
+    asyncio.run(asyncio.wait_for(until_marked(tmp_path, 0), 60))
 
 
 @given(

@@ -67,6 +67,10 @@ def test_a_job_and_the_controller_are_killed_and_nothing_is_lost(slurm, bench, m
     assert commands.jobs_of(run.root) == {}
 
 
+def test_slurm_says_how_many_cores_it_has(slurm):
+    assert commands.cores() == os.cpu_count()
+
+
 @pytest.mark.slow
 def test_cancel_ends_process_and_jobs(slurm, bench, make_discs, until):
     images = {f"{k}.tif": make_discs(k) for k in range(30)}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +15,15 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("snakemake")
 
+from opsef_bridge.execute.slurm import jobs_of
 from opsef_bridge.project import Project, Run
+from opsef_bridge.train.curves import read_curves
 from opsef_bridge.train.networks import TrainPlan
 from opsef_bridge.train.places import weights_of
 from opsef_bridge.train.running import training_status
 from tests.train.training_project import dataset_project, tables_of, write_train
 
-LONG = 180
+LONG = 400
 GRID = """\
 train:
   networks:
@@ -78,6 +82,44 @@ def test_a_grid_on_slurm_is_bit_for_bit_the_local_one(slurm, local, tmp_path):
     assert "SLURM jobid" in said  # it did go there
     assert found(there) == local[1]
     assert len(local[1]["tables"]) == 5 and len(local[1]["weights"]) == 2 and local[1]["labels"]
+
+
+@pytest.mark.slow
+def test_a_job_and_the_controller_are_killed_while_a_network_learns(slurm, tmp_path, until):
+    project = dataset_project(tmp_path / "here")
+    long = GRID.replace("[random, shipped]", "[random]").replace("steps: 4", "steps: 1200")
+    write_train(project, long.replace("every: 2", "every: 100"))
+    expected = found(grid(project))
+    there = elsewhere(project, tmp_path / "there")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "opsef_bridge", "-p", str(there.root), "train", "grid",
+         "--engine", "snakemake", "--profile", str(slurm)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        until(lambda: there.trainings() and learned(there.training()), LONG)
+        run = there.training()
+        (first,) = jobs_of(run.root)
+        subprocess.run(["scancel", first], check=True)
+        until(lambda: jobs_of(run.root).keys() - {first} and learned(run) > 600, LONG)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(30)
+    assert process.returncode == -signal.SIGKILL
+    command = [sys.executable, "-m", "opsef_bridge", "-p", str(there.root), "train", "resume"]
+    done = subprocess.run(
+        [*command, "--engine", "snakemake", "--profile", str(slurm)],
+        capture_output=True, text=True, timeout=LONG, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found(run) == expected
+    assert jobs_of(run.root) == {}
+
+
+def learned(run: Run) -> int:
+    """The last step of the curves of all networks of a training, 0 before there is one."""
+    files = (run.root / "networks").glob("*/curves.csv")
+    return max((int(read_curves(file)[-1]["step"] or 0) for file in files), default=0)
 
 
 @pytest.mark.slow
