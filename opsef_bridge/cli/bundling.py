@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from opsef_bridge.cli.common import Context, app
+from opsef_bridge.errors import InputError
 
 project_app = typer.Typer(help="A project as one file.", add_completion=False, no_args_is_help=True)
 app.add_typer(project_app, name="project")
@@ -31,16 +32,20 @@ def project_bundle(
     runs: Annotated[bool, typer.Option("--with-runs", help="Runs and trainings.")] = False,
 ) -> None:
     """Write the project to a zip: settings, edits, truth, weights, datasets, tables."""
+    from opsef_bridge.exchange.bundle_contents import left_out
     from opsef_bridge.exchange.bundling import bundle
 
-    done = bundle(Context.project(), file, images=images, runs=runs)
-    console = Context.console
+    project, console = Context.project(), Context.console
+    done = bundle(project, file, images=images, runs=runs)
+    left = left_out(project, list(done.files), file)
     console.say(f"Wrote {file}: {len(done.files)} files, {done.size / 1e6:.1f} MB")
     if done.sources:
-        console.say(f"{len(done.sources)} images from outside of the project are in it")
+        console.say(f"Images from outside of the project are in it: {len(done.sources)}")
+    if left:
+        console.say(f"Not in it: {', '.join(left)}")
     console.answer(
         {"file": str(file), "files": len(done.files), "bytes": done.size, "images": done.images,
-         "runs": done.runs, "from_outside": dict(done.sources)}
+         "runs": done.runs, "from_outside": dict(done.sources), "left_out": left}
     )  # fmt: skip
 
 
@@ -60,14 +65,18 @@ def project_unbundle(
     if merge:
         _merge(file, folder, resolve)
         return
-    from opsef_bridge.exchange.bundling import differences, unbundle
+    if resolve is not None:
+        raise InputError("--resolve is for --merge only", hint="Add --merge, or leave it out")
+    from opsef_bridge.exchange.bundling import unbundle
+    from opsef_bridge.exchange.environments import differences
 
     told = unbundle(file, folder)
     said = differences(told.environment)
     Context.console.say(f"{folder}: {len(told.files)} files, all as they were bundled", *said)
     if not told.images:
         Context.console.say(
-            "The images were not bundled: bring them to where images/index.csv says"
+            "The images were not bundled: bring them to where images/index.csv says, or name "
+            "their place in opsef.yaml (images.source)"
         )
     Context.console.answer(
         {"folder": str(folder), "files": len(told.files), "images": told.images, "differs": said}

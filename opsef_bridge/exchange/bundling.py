@@ -2,9 +2,11 @@
 
 ::
 
-    bundle.json          format, environment, and of every file its sha256 and size
-    opsef.yaml, ...      the files of the project, where they lie in it
-    bundled/<id>/...     files of images that lie outside of the project
+    bundle.json                format, environment, and of every file its sha256 and size
+    opsef.yaml, ...            the files of the project, where they lie in it
+    bundled/<id>/...           files of images that lie outside of the project
+    bundled/files/...          files from outside that steps and the class mask name
+    bundled/environment.txt    what was installed, as pip reads it
 
 What a person did (``annotations``, ``truth``, ``notebooks``), weights, datasets and tables always
 go along; images and runs on wish. ``cache`` never does: it can be made again.
@@ -12,42 +14,51 @@ go along; images and runs on wish. ``cache`` never does: it can be made again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import importlib.metadata
 import io
 import json
+import lzma
 import os
-import platform
 import shutil
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any
 
-from opsef_bridge.engines import engine_names
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError, ProjectError
-from opsef_bridge.files import atomic_folder, atomic_path
-from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.exchange.bundle_contents import (
+    FILES,
+    INDEX,
+    PARTS,
+    RUNS,
+    Contents,
+    contents,
+)
+from opsef_bridge.exchange.environments import environment, requirements
+from opsef_bridge.files import atomic_folder, atomic_path, lock
+from opsef_bridge.project import Project
 
-__all__ = ["Bundled", "bundle", "differences", "environment", "read_bundle", "unbundle"]
+__all__ = ["Bundled", "bundle", "read_bundle", "unbundle"]
 
 FORMAT = 1
 CARD = "bundle.json"
-PARTS = ("annotations", "truth", "models", "datasets", "tables", "notebooks")
-RUNS = ("runs", "trainings")
-FILES = ("opsef.yaml", "adopted.json", "engines.json")
+ENVIRONMENT = "bundled/environment.txt"
 CHUNK = 1 << 20
 MOST_CARD = 256 << 20
 """Bytes of ``bundle.json``: more is no bundle but an attempt to fill the memory."""
 
-MATTER = (
-    "numpy", "scipy", "scikit-image", "tifffile", "onnxruntime", "onnxruntime-gpu", "torch",
-    "tensorflow", "stardist", "cellpose",
-)  # fmt: skip
-"""Packages of which another version can change labels."""
+LATEST = 2.0**40
+"""Seconds since 1970 that a file may be of; file systems know no others."""
+
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+           NotImplementedError, RuntimeError)  # fmt: skip
+"""What comes out of a zip that is damaged, encrypted, or packed in an unknown way."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Bundled:
     files : dict
         For each file, by its path in the project, ``sha256`` and ``bytes``.
     environment : dict
-        See `environment`.
+        See `opsef_bridge.exchange.environments.environment`.
     images, runs : bool
         Whether the files of the images, and the runs, are in it.
     sources : dict of str to str
@@ -96,35 +107,63 @@ def bundle(project: Project, target: Path, *, images: bool = True, runs: bool = 
     ConfigError
         There is no project.
     InputError
-        `target` is a folder, or lies in a part of the project that is bundled.
+        `target` is a folder, lies in a part of the project that is bundled, or is there and is no
+        bundle; or a file has a name that not every system takes.
     NotFoundError
-        The file of an image is gone.
+        The file of an image is gone, or no image was imported.
+    LockedError
+        A run or training is going on, and was asked for.
     ProjectError
         The disk has too little space.
     """
     project.must_exist()
     if target.is_dir():
         raise InputError(f"{target} is a folder", hint=f"Name a file: {target / 'project.zip'}")
-    parts = [*PARTS, *(RUNS if runs else ())]
-    if any(target.resolve().is_relative_to(project.root / part) for part in parts):
+    if any(target.resolve().is_relative_to(project.root / part) for part in (*PARTS, *RUNS)):
         raise InputError(f"{target} would lie in itself", hint="Name a file outside of the project")
-    entries, sources, found = _images(project) if images else (project.images(), {}, {})
-    files = dict(_project_files(project, parts)) | found
-    needed = sum(file.stat().st_size for file in files.values())
-    _check_space(target.absolute().parent, needed)
-    known: dict[str, dict[str, Any]] = {}
+    _refuse_other_file(target)
+    with contextlib.ExitStack() as held:
+        for part in RUNS if runs else ():
+            if (project.root / part).is_dir():  # half a run is none
+                held.enter_context(lock(project.root / part / ".lock"))
+        found = contents(project, images=images, runs=runs)
+        for name in found.files:
+            if _leads_out(name):
+                raise InputError(
+                    f"{name!r} is a name that no other system can be relied on to take",
+                    hint="Rename it: no backslash, and no letter with a colon at the beginning",
+                )
+        return _write(target, found, images, runs)
+
+
+def _refuse_other_file(target: Path) -> None:
+    """Refuse to write over what is no bundle."""
+    if target.exists():
+        try:
+            read_bundle(target)
+        except InputError as error:
+            raise InputError(
+                f"{target} is there already, and is no bundle that could be written anew",
+                hint="Name another file, or remove that one",
+            ) from error
+
+
+def _write(target: Path, found: Contents, images: bool, runs: bool) -> Bundled:
+    _check_space(target.absolute().parent, sum(f.stat().st_size for f in found.files.values()))
+    here, known = environment(), dict[str, dict[str, Any]]()
+    texts = {**found.texts, ENVIRONMENT: requirements(here).encode()}
     with (
         atomic_path(target) as partial,
         # Images, weights and ROI sets hardly shrink; zip64 is for more than 4 GiB.
         zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
     ):
-        for name, file in sorted(files.items()):
-            with open(file, "rb") as source:
-                known[name] = _pack(archive, name, source) | {"mtime": file.stat().st_mtime}
-        if entries:
-            known["images/index.csv"] = _pack(archive, "images/index.csv", _index(entries))
-            known["images/index.csv"]["mtime"] = 0.0  # not known: made for the bundle
-        done = Bundled(known, environment(), images, runs, sources)
+        for name, file in sorted(found.files.items()):
+            if name not in texts:
+                with open(file, "rb") as source:
+                    known[name] = _pack(archive, name, source) | {"mtime": file.stat().st_mtime}
+        for name, text in texts.items():  # made for the bundle: no time of theirs is known
+            known[name] = _pack(archive, name, io.BytesIO(text)) | {"mtime": 0.0}
+        done = Bundled(known, here, images, runs, found.sources)
         archive.writestr(CARD, json.dumps(_card(done), indent=1, ensure_ascii=False))
     return done
 
@@ -143,7 +182,7 @@ def read_bundle(file: Path) -> Bundled:
         return _read_card(archive, file)
 
 
-def unbundle(file: Path, folder: Path) -> Bundled:
+def unbundle(file: Path, folder: Path, *, pictures: bool = True) -> Bundled:
     """Unpack a bundle into a new project.
 
     Parameters
@@ -152,6 +191,8 @@ def unbundle(file: Path, folder: Path) -> Bundled:
         As `bundle` wrote it.
     folder : Path
         Must not exist, or be empty. It appears when every file was unpacked and checked.
+    pictures : bool
+        Whether the files of the images are unpacked, if they are in it.
 
     Raises
     ------
@@ -167,101 +208,33 @@ def unbundle(file: Path, folder: Path) -> Bundled:
                 f"{folder} is there already, nothing is overwritten",
                 hint="Name a new folder; or bring edits back into that project with --merge",
             )
-        _check_space(folder.absolute().parent, told.size)
-        with atomic_folder(folder) as partial:
-            for name, facts in told.files.items():
+        wanted = {
+            name: facts
+            for name, facts in told.files.items()
+            if pictures or name.split("/")[0] in (*FILES, *PARTS, *RUNS) or name == INDEX
+        }
+        _check_space(folder.absolute(), sum(facts["bytes"] for facts in wanted.values()))
+        with _new_folder(folder) as partial:
+            for name, facts in wanted.items():
                 _unpack(archive, file, name, facts, partial / name)
     return told
 
 
-def environment() -> dict[str, Any]:
-    """Return what labels can depend on: program, Python, platform, engines, packages.
+@contextlib.contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new folder that becomes `folder`; where that is there, its files move into it.
 
-    No names of machines or persons are in it.
+    Somebody may stand in it, or it is a disk of its own: then it cannot be replaced.
     """
-    packages = {one.metadata["Name"]: one.version for one in importlib.metadata.distributions()}
-    return {
-        "opsef_bridge": importlib.metadata.version("opsef_bridge"),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "engines": sorted(engine_names()),
-        "packages": dict(sorted((name, v) for name, v in packages.items() if name)),
-    }
-
-
-def differences(told: Mapping[str, Any], here: Mapping[str, Any] | None = None) -> list[str]:
-    """Return a sentence for each difference of two environments that can change labels.
-
-    Examples
-    --------
-    >>> one = {"python": "3.11.2", "packages": {"numpy": "1.26.4"}}
-    >>> differences(one, {"python": "3.11.9", "packages": {"numpy": "2.1.0"}})
-    ['numpy is 2.1.0 here, it was 1.26.4']
-    """
-    here = environment() if here is None else here
-    pairs = {
-        "opsef_bridge": (told.get("opsef_bridge"), here.get("opsef_bridge")),
-        "Python": (_minor(told.get("python")), _minor(here.get("python"))),
-        "the platform": (told.get("platform"), here.get("platform")),
-    }
-    packages = [told.get("packages") or {}, here.get("packages") or {}]
-    pairs |= {name: (packages[0].get(name), packages[1].get(name)) for name in MATTER}
-    said = [
-        f"{name} is {now or 'not installed'} here, it was {then}"
-        for name, (then, now) in pairs.items()
-        if then and then != now
-    ]
-    lacks = sorted(set(told.get("engines") or ()) - set(here.get("engines") or ()))
-    return [*said, *([f"Engines that are not here: {', '.join(lacks)}"] if lacks else [])]
-
-
-def _images(project: Project) -> tuple[list[ImageEntry], dict[str, str], dict[str, Path]]:
-    """Entries as the bundle has them, sources that were outside, and files by path in the zip."""
-    entries, sources, files, places = [], {}, {}, {}
-    for entry in project.images():
-        source = Path(os.path.normpath(project.source_file(entry)))
-        if not source.exists():
-            raise NotFoundError(
-                f"the file of image {entry.id} is gone: {source}",
-                hint="Bring it back, or bundle without images: --without-images",
-            )
-        if source.is_relative_to(project.root):
-            place = source.relative_to(project.root).as_posix()
-        else:
-            place = places.setdefault(source, f"bundled/{entry.id}/{source.name}")
-            sources[entry.id] = str(entry.source)
-        files |= {f"{place}{rest}": file for rest, file in _below(source)}
-        entries.append(replace(entry, source=place))
-    return entries, sources, files
-
-
-def _below(source: Path) -> Iterator[tuple[str, Path]]:
-    """A file, or all files of a folder such as an OME-Zarr, with what is behind its name."""
-    if source.is_file():
-        yield "", source
+    if not folder.is_dir():
+        with atomic_folder(folder) as partial:
+            yield partial
         return
-    for file in sorted(source.rglob("*")):
-        if file.is_file():
-            yield f"/{file.relative_to(source).as_posix()}", file
-
-
-def _project_files(project: Project, parts: list[str]) -> Iterator[tuple[str, Path]]:
-    """The files of the project without its images; no locks, and nothing half written."""
-    for name in FILES:
-        if (project.root / name).is_file():
-            yield name, project.root / name
-    for part in parts:
-        for file in sorted((project.root / part).rglob("*")):
-            inside = file.relative_to(project.root)
-            if file.is_file() and not any(word.startswith(".") for word in inside.parts):
-                yield inside.as_posix(), file
-
-
-def _index(entries: list[ImageEntry]) -> IO[bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        project = Project(folder)
-        project.write_images(entries)
-        return io.BytesIO(project.index_file.read_bytes())
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".partial") as place:
+        yield Path(place)
+        # The file by which it is a project comes last.
+        for path in sorted(Path(place).iterdir(), key=lambda path: path.name == "opsef.yaml"):
+            path.rename(folder / path.name)
 
 
 def _pack(archive: zipfile.ZipFile, name: str, source: IO[bytes]) -> dict[str, Any]:
@@ -289,7 +262,7 @@ def _unpack(
                     break
                 digest.update(chunk)
                 out.write(chunk)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except _BROKEN as error:
         raise _damaged(file, f"{name}: {error}") from None
     if left or digest.hexdigest() != facts["sha256"]:
         raise _damaged(file, f"{name} is not what its sha256 says")
@@ -314,7 +287,7 @@ def _opened(file: Path) -> zipfile.ZipFile:
         raise NotFoundError(f"there is no file {file}", hint="`opsef project bundle` makes one")
     try:
         return zipfile.ZipFile(file)
-    except zipfile.BadZipFile as error:
+    except (ValueError, *_BROKEN) as error:
         raise _damaged(file, str(error)) from None
 
 
@@ -345,34 +318,38 @@ def _read_card(archive: zipfile.ZipFile, file: Path) -> Bundled:
             files, dict(card["environment"]), bool(card["images"]), bool(card["runs"]),
             dict(card["sources"]),
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        if isinstance(error, OpsefError):
-            raise
+    except OpsefError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, *_BROKEN) as error:
         raise _damaged(file, f"{CARD}: {error}") from None
     for name in [*files, *names]:
         _check_name(name, file)
     if len(names) != len(set(names)) or {*files, CARD} != set(names):
         raise _damaged(file, f"it does not hold the files that {CARD} names")
-    if any(one["bytes"] < 0 for one in files.values()):
-        raise _damaged(file, "a size is below 0")
+    if any(one["bytes"] < 0 or not abs(one["mtime"]) < LATEST for one in files.values()):
+        raise _damaged(file, "a size or a time is none")
     return told
 
 
 def _check_name(name: str, file: Path) -> None:
     """Refuse a name that leads out of the folder, on any system."""
+    if _leads_out(name):
+        raise InputError(
+            f"{file} has a file that would lie outside of the project: {name!r}",
+            hint="It was not written by `opsef project bundle`: do not trust it",
+        )
+
+
+def _leads_out(name: str) -> bool:
     path = PurePosixPath(name)
-    if (
+    return bool(
         path.is_absolute()
         or {"..", "."} & set(name.split("/"))
         or any(mark in name for mark in ("\\", "\0"))
         or PureWindowsPath(name).drive
         or path.as_posix() != name
         or name == "."
-    ):
-        raise InputError(
-            f"{file} has a file that would lie outside of the project: {name!r}",
-            hint="It was not written by `opsef project bundle`: do not trust it",
-        )
+    )
 
 
 def _check_space(folder: Path, needed: int) -> None:
@@ -383,10 +360,6 @@ def _check_space(folder: Path, needed: int) -> None:
             f"{needed / 1e6:.0f} MB are needed in {there}, {free / 1e6:.0f} MB are free",
             hint="Make room, or name another place",
         )
-
-
-def _minor(version: Any) -> str:
-    return ".".join(str(version).split(".")[:2]) if version else ""
 
 
 def _damaged(file: Path, why: str) -> InputError:

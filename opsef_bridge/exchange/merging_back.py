@@ -7,67 +7,35 @@ follow it are refused with the report of all three sides; those before it were t
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from opsef_bridge.engines.registry import list_weights
-from opsef_bridge.engines.staging import weights_in
-from opsef_bridge.engines.store import add_from
 from opsef_bridge.errors import InputError, OpsefError, StaleError
-from opsef_bridge.exchange.bundling import differences, unbundle
-from opsef_bridge.exchange.saving import How, save_objects
-from opsef_bridge.files import atomic_folder, atomic_path, lock, read_json
+from opsef_bridge.exchange.bringing_back import Back, bring_back, settings
+from opsef_bridge.exchange.bundling import unbundle
+from opsef_bridge.exchange.environments import differences
+from opsef_bridge.files import atomic_path, lock, read_json
 from opsef_bridge.project import ImageEntry, Project
+from opsef_bridge.rois.answers import Answer, add_answer, read_answers
 from opsef_bridge.rois.archive import Archive
 from opsef_bridge.rois.claims import Box, Scope, Touched, parse_scope
+from opsef_bridge.rois.places import same_place, says_the_same
 from opsef_bridge.rois.records import Base, Revision
+from opsef_bridge.rois.revisions import History
 from opsef_bridge.rois.truth import add_truth
 
 __all__ = ["Back", "merge_back"]
 
 
-@dataclass
-class Back:
-    """What became of one thing in a bundle.
-
-    Parameters
-    ----------
-    what : {"image", "weights", "dataset"}
-    name : str
-    taken : list of str
-        Revisions that are new here; for others the name.
-    claims : int
-        Words of authors that came along.
-    said : list of str
-    error : OpsefError or None
-        Why nothing, or not all, was taken.
-    """
-
-    what: Literal["image", "weights", "dataset"]
-    name: str
-    taken: list[str] = field(default_factory=list)
-    claims: int = 0
-    said: list[str] = field(default_factory=list)
-    error: OpsefError | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return {
-            **{key: value for key, value in vars(self).items() if key != "error"},
-            "error": str(self.error) if self.error else None,
-            "code": self.error.code if self.error else None,
-            "report": getattr(self.error, "report", None) or None,
-        }
-
-
 def merge_back(
     project: Project, file: Path, *, resolve: Literal["ours", "theirs"] | None = None
 ) -> tuple[list[Back], list[str]]:
-    """Take revisions, truth, weights and datasets of a bundle into a project.
+    """Take what was done in a bundle into a project; see `bring_back` for what is no edit.
 
     Parameters
     ----------
@@ -96,33 +64,53 @@ def merge_back(
     project.must_exist()
     with tempfile.TemporaryDirectory(dir=project.root, prefix=".bundle-") as place:
         inside = Path(place) / "project"
-        told = unbundle(file, inside)
+        told = unbundle(file, inside, pictures=False)
         other = Project(inside)
         found = [_image(project, other, entry, resolve) for entry in other.images()]
-        found += [*_weights(project, other), *_datasets(project, other)]
-        said = differences(told.environment) + _settings(project, other)
+        found += bring_back(project, other)
+        said = differences(told.environment) + settings(project, other)
     return [one for one in found if one.taken or one.claims or one.said or one.error], said
 
 
 def _image(project: Project, other: Project, theirs: ImageEntry, resolve: Any) -> Back:
     """Take the revisions and the truth of one image."""
     back = Back("image", theirs.id)
-    incoming = Archive(other, theirs.id).revisions()
-    if not incoming and not other.answers_file(theirs.id).is_file():
-        return back
     try:
-        entry = project.image(theirs.id)
-        if entry.sha256 and theirs.sha256 and entry.sha256 != theirs.sha256:
-            raise InputError(
-                f"{theirs.id} is another picture here than in the bundle",
-                hint="The bundle is of another project, or the file was replaced",
-            )
-        ids = _revisions(project, other, entry, incoming, resolve, back)
-        _truth(project, other, entry.id, ids, back)
-        _answers(project, other, entry.id, back)
+        incoming = Archive(other, theirs.id).revisions()
+        entry = _same_picture(project, theirs, back)
+        if entry is not None:
+            ids = _revisions(project, other, entry, incoming, resolve, back)
+            _truth(project, other, entry.id, ids, back)
+            _answers(project, other, entry.id, resolve, back)
     except OpsefError as error:
         back.error = error
+    except (ValueError, KeyError, TypeError) as error:  # a record that is valid JSON, but no record
+        back.error = InputError(
+            f"what the bundle says of {theirs.id} cannot be understood ({error!r})",
+            hint="Bundle it again from where it is whole",
+        )
     return back
+
+
+def _same_picture(project: Project, theirs: ImageEntry, back: Back) -> ImageEntry | None:
+    """Return the image of the project; None where it has none, which `back` then says."""
+    known = {one.id: one for one in project.images()}
+    entry = known.get(theirs.id)
+    if entry is None and not theirs.gone:
+        same = [one.id for one in known.values() if theirs.sha256 and one.sha256 == theirs.sha256]
+        back.said.append(
+            f"Not taken: the picture is {', '.join(same)} here. Give that row of images/index.csv "
+            f"the id {theirs.id} for its edits to come back"
+            if same
+            else f"Not taken: it is only in the bundle. Bring its file {theirs.source} into the "
+            "project, and its row into images/index.csv, for its edits to come back"
+        )
+    elif entry and entry.sha256 and theirs.sha256 and entry.sha256 != theirs.sha256:
+        raise InputError(
+            f"{theirs.id} is another picture here than in the bundle",
+            hint="The bundle is of another project, or the file was replaced",
+        )
+    return entry
 
 
 def _revisions(
@@ -134,27 +122,29 @@ def _revisions(
     back: Back,
 ) -> dict[str, Base]:
     """Take what is new; return what every revision of the bundle is here."""
-    here = Archive(project, entry.id).revisions()
+    here, archive = Archive(project, entry.id).revisions(), Archive(other, entry.id)
     same = 0
     while same < min(len(here), len(incoming)) and here[same] == incoming[same]:
         same += 1
     ids = {one.id: Base(revision=one.id) for one in incoming[:same]}
     if same == len(here):
-        _copy(project, other, entry.id, incoming[same:])
+        _copy(project, archive, incoming[same:])
         back.taken += [one.id for one in incoming[same:]]
         return {one.id: Base(revision=one.id) for one in incoming}
-    archive = Archive(other, entry.id)
     for one in incoming[same:]:
-        base = ids.get(one.base.revision or "", replace(one.base, revision=None))
-        saved = save_objects(
-            project,
-            entry,
+        # A run may be another one here: what was edited came along with the revision.
+        first = replace(one.base, revision=None, sha256=one.base_sha256)
+        saved = History(project, entry.id).save(
             archive.objects(one.id),
-            How(author=one.author, resolve=resolve),
-            base=base,
+            base=ids.get(one.base.revision or "", first),
+            base_objects=archive.kept_base(first),
+            author=one.author,
             source=replace(one.source, sha256=one.sha256 or one.source.sha256),
             notes=[*one.notes, f"{one.id} of a bundle"],
             blind=one.blind,
+            resolve=resolve,
+            class_names={**one.class_names, **project.config.classes},
+            image_sha256=entry.sha256 or None,
         )
         back.said += saved.said
         if saved.new:
@@ -168,17 +158,19 @@ def _revisions(
     return ids
 
 
-def _copy(project: Project, other: Project, image: str, new: list[Revision]) -> None:
-    """Copy revisions as they are; the record last, by which a revision exists."""
-    source, target = other.revisions_folder(image), project.revisions_folder(image)
+def _copy(project: Project, archive: Archive, new: list[Revision]) -> None:
+    """Copy revisions that are whole as they are; the record last, by which a revision exists."""
+    source, target = archive.folder, project.revisions_folder(archive.image)
     if not new:
         return
+    for one in new:
+        archive.objects(one.id), archive.own(one.id)  # raise where a file is not the one saved
     with lock(target / ".lock"):
-        known = {one.id for one in Archive(project, image).revisions()}
+        known = {one.id for one in Archive(project, archive.image).revisions()}
         for one in new:
             if one.id in known:
                 raise StaleError(
-                    f"{image}: somebody saved {one.id} in this moment",
+                    f"{archive.image}: somebody saved {one.id} in this moment",
                     hint="Bring the bundle back again",
                 )
             record = source / f"{one.id}.json"
@@ -192,9 +184,13 @@ def _truth(
     project: Project, other: Project, image: str, ids: Mapping[str, Base], back: Back
 ) -> None:
     """Vouch for what its authors vouched for in the bundle, in their order."""
-    for claim in _claims(other, image):
+    theirs, ours = _claims(other, image), _claims(project, image)
+    newest = max((_number(one) for one in ours if one not in theirs), default=0)
+    for claim in theirs:
         base = ids.get(claim["revision"])
         if base is None or base.revision is None:
+            continue
+        if any(_same(claim, one, base.revision) for one in ours):
             continue
         scope = _scope(claim)
         if base.own and not isinstance(scope, Touched):
@@ -203,7 +199,11 @@ def _truth(
                 f"{claim['author']} has not seen"
             )
             continue
-        if any(_same(claim, one, base.revision) for one in _claims(project, image)):
+        if _number({"revision": base.revision}) < newest:
+            # The later word counts: what is older must not take its place.
+            back.said.append(
+                f"Not vouched for: {base.revision}, as r{newest:04d}, which is newer, is here"
+            )
             continue
         done = add_truth(project, image, base.revision, scope, author=claim["author"])
         back.claims += bool(done["new"])
@@ -212,6 +212,10 @@ def _truth(
 def _claims(project: Project, image: str) -> list[dict[str, Any]]:
     file = project.truth_file(image)
     return list(read_json(file)["claims"]) if file.is_file() else []
+
+
+def _number(claim: Mapping[str, Any]) -> int:
+    return int(claim["revision"][1:])
 
 
 def _same(claim: Mapping[str, Any], other: Mapping[str, Any], revision: str) -> bool:
@@ -223,62 +227,30 @@ def _scope(claim: Mapping[str, Any]) -> Scope:
     return Box(*claim["box"]) if claim["box"] else parse_scope(claim["scope"])
 
 
-def _answers(project: Project, other: Project, image: str, back: Back) -> None:
-    """Take answers to questions where there are none here."""
-    theirs, ours = other.answers_file(image), project.answers_file(image)
-    if not theirs.is_file():
-        return
-    if not ours.is_file():
-        with atomic_path(ours) as partial:
-            shutil.copyfile(theirs, partial)
-        back.said.append("Its answers to questions came along")
-    elif theirs.read_bytes() != ours.read_bytes():
-        back.said.append("Answers to questions differ: those of the project stay")
+def _answers(project: Project, other: Project, image: str, resolve: Any, back: Back) -> None:
+    """Take answers to questions that are new; of two on one place that of `resolve`."""
+    shape, theirs = read_answers(other, image)
+    _, ours = read_answers(project, image)
+    known, seen = [_said_by(one) for one in ours], [_said_by(one) for one in theirs]
+    open_ = [one for one in ours if not one.replaced and _said_by(one) not in seen]
+    taken, left = 0, 0
+    for one in theirs:
+        if one.replaced or _said_by(one) in known:
+            continue
+        if resolve != "ours" and any(
+            same_place(one, old) and not says_the_same(one, old) for old in open_
+        ):
+            left += 1
+            continue
+        add_answer(project, image, one, shape)
+        taken += 1
+    back.said += [f"{taken} answers to questions"] if taken else []
+    if left:
+        back.said.append(
+            f"{left} answers to questions differ: those of the project stay (or --resolve ours)"
+        )
 
 
-def _weights(project: Project, other: Project) -> Iterator[Back]:
-    """Take weights that are not here; the same ones get the scores that their cards lack."""
-    if not other.models_folder.is_dir():
-        return
-    here = {one.name: one.sha256 for one in list_weights([project.models_folder])}
-    for weights in weights_in(other.models_folder, warn=_quiet):
-        back = Back("weights", weights.name)
-        try:
-            if here.get(weights.name) != weights.sha256:
-                add_from(other.models_folder, project.models_folder, [weights.name])
-                back.taken.append(weights.name)
-        except OpsefError as error:
-            back.error = error
-        yield back
-
-
-def _datasets(project: Project, other: Project) -> Iterator[Back]:
-    """Take datasets of which the id is free here."""
-    for name in other.datasets():
-        back = Back("dataset", name)
-        source, target = other.datasets_folder / name, project.datasets_folder / name
-        if not target.exists():
-            with atomic_folder(target) as partial:
-                shutil.copytree(source, partial, dirs_exist_ok=True)
-            back.taken.append(name)
-        elif _key(source) != _key(target):
-            back.said.append(f"{name} is another dataset here, which stays")
-        yield back
-
-
-def _key(folder: Path) -> Any:
-    file = folder / "dataset.json"
-    return read_json(file).get("key") if file.is_file() else None
-
-
-def _settings(project: Project, other: Project) -> list[str]:
-    pairs = [(project.config_file, other.config_file), (project.adopted_file, other.adopted_file)]
-    return [
-        f"{theirs.name} differs: that of the project stays"
-        for ours, theirs in pairs
-        if theirs.is_file() and (not ours.is_file() or ours.read_bytes() != theirs.read_bytes())
-    ]
-
-
-def _quiet(error: OpsefError) -> None:
-    """Weights that are broken are left where they are."""
+def _said_by(one: Answer) -> str:
+    """What tells answers apart, whether they still stand or not."""
+    return json.dumps(replace(one, replaced=False).to_json())
