@@ -22,7 +22,8 @@ PATIENCE = 120.0
 def cancel_run(project: Project, run: Run) -> tuple[bool, int]:
     """Stop the process that works on a project, and cancel the run's jobs of SLURM.
 
-    What was finished stays; ``opsef sweep resume`` goes on.
+    What was finished stays; ``opsef sweep resume`` goes on. A run of which all is done has no
+    process: who works then works on another.
 
     Returns
     -------
@@ -34,6 +35,8 @@ def cancel_run(project: Project, run: Run) -> tuple[bool, int]:
     LockedError
         The process is on another machine, is somebody else's, or does not end.
     """
+    if all(run.done_file(unit["id"]).is_file() for unit in run.plan()["units"]):
+        return False, cancel_jobs(run.root)
     stopped = False
     patience = time.monotonic() + PATIENCE
     while True:

@@ -20,16 +20,17 @@ from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.files import key_of, read_json, write_json
 from opsef_bridge.images import read_labels, write_labels
-from opsef_bridge.project import Project, Run
+from opsef_bridge.project import Run
 from opsef_bridge.train.bench import Item, items_of, read_item, segment
 from opsef_bridge.train.data import UNKNOWN
 from opsef_bridge.train.dataset import read_card
+from opsef_bridge.train.dataset_split import Member, joined
 from opsef_bridge.train.networks import VERSION, Network, TrainPlan
-from opsef_bridge.train.places import judged_weights, score_file
+from opsef_bridge.train.places import judged_weights, outcomes_made, score_file
 from opsef_bridge.train.score import THRESHOLDS as ON_CARD
 from opsef_bridge.train.score import score_entry
 
-__all__ = ["COUNTS", "judged_items"]
+__all__ = ["COUNTS", "fields_of", "judged_items", "sums_by"]
 
 COUNTS = ("tp", "fp", "fn", "splits", "merges")
 """What is counted of every image at every threshold."""
@@ -41,7 +42,39 @@ def judged_items(card: Mapping[str, Any], one: Network) -> dict[str, list[Item]]
     All test images, and some of those that it learned from.
     """
     names = one.images[: one.judged]
-    return {"test": items_of(card, "test"), "train": items_of(card, "train", names)}
+    return {
+        "test": items_of(card, "test", volumes=one.volumes),
+        "train": items_of(card, "train", names, volumes=one.volumes),
+    }
+
+
+def fields_of(card: Mapping[str, Any]) -> dict[str, str]:
+    """Return the field of each sample of a dataset, by name.
+
+    Tiles and time points of one parent, and equal pictures, are of one field: their objects are
+    not independent of each other.
+    """
+    kept = ("parent:", "pixels:")
+    members = [
+        Member(name, (f"sample:{name}", *(t for t in one["tokens"] if t.startswith(kept))))
+        for one in card["samples"]
+        for name in [str(one["name"])]
+    ]
+    return joined(members)
+
+
+def sums_by(counts: np.ndarray, fields: Sequence[str]) -> np.ndarray:
+    """Return counts of images, along the first axis, summed over those of each field.
+
+    Examples
+    --------
+    >>> sums_by(np.array([[1, 0], [2, 1], [5, 5]]), ["a", "b", "a"]).tolist()
+    [[6, 5], [2, 1]]
+    """
+    names, place = np.unique(np.array(fields, str), return_inverse=True)
+    found = np.zeros((len(names), *counts.shape[1:]), counts.dtype)
+    np.add.at(found, place, counts)
+    return found
 
 
 @unit_kind("train-infer")
@@ -53,7 +86,9 @@ def infer(job: Job) -> Iterator[list[Outcome]]:
     kind = engine_class(one.engine)
     predict, decode = split_parameters(kind, {**tuned(kind, weights), **one.predict})
     how = (kind.version, weights.key, predict.model_dump(), decode.model_dump())
-    items = [item for part in judged_items(read_card(place), one).values() for item in part]
+    parts = judged_items(read_card(place), one)
+    # The first image takes longer, as code is compiled: test images, which are timed, come last.
+    items = [item for part in reversed(parts.values()) for item in part]
     done = {outcome["key"] for outcome in job.record["outcomes"] if outcome["status"] != "failed"}
     keys = {item.name: key_of("infer", VERSION, item.key, *how) for item in items}
     left = [item for item in items if keys[item.name] not in done or not _file(job, item).is_file()]
@@ -62,7 +97,7 @@ def infer(job: Job) -> Iterator[list[Outcome]]:
         for outcome in job.record["outcomes"]
         if outcome["image"] not in {item.name for item in left}
     ]
-    earlier = _made_before(job.project, job.run, {keys[item.name] for item in left})
+    earlier = outcomes_made(job.project, {keys[item.name] for item in left}, job.run.id)
     loaded: LoadedEngine | None = None
     for number, item in enumerate(left, 1):
         job.progress(f"{one.id} infers {item.name}, {number} of {len(left)}", 0, 1)
@@ -102,20 +137,6 @@ def _segmented(
     return Outcome(item.name, one.id, key, status, count, seconds=seconds)  # type: ignore[arg-type]
 
 
-def _made_before(project: Project, run: Run, keys: set[str]) -> dict[str, tuple[Path, dict]]:
-    """Return label file and outcome of what other trainings have made by these keys."""
-    found: dict[str, tuple[Path, dict]] = {}
-    for name in reversed(project.trainings()):
-        other = project.training(name)
-        if other.id == run.id:
-            continue
-        for outcome in other.outcomes():
-            file = other.label_file(outcome["variant"], outcome["image"])
-            if outcome["key"] in keys and outcome["status"] != "failed" and file.is_file():
-                found.setdefault(outcome["key"], (file, outcome))
-    return found
-
-
 def _take_over(
     made: tuple[Path, dict[str, Any]], file: Path, item: Item, one: Network
 ) -> Outcome | None:
@@ -137,6 +158,7 @@ def score(job: Job) -> Iterator[list[Outcome]]:
     place = job.project.dataset_folder(one.dataset)
     outcomes = {o["image"]: o for o in job.run.outcomes() if o["variant"] == one.id}
     told: dict[str, Any] = {"network": one.id, "thresholds": THRESHOLDS, "splits": {}}
+    fields = fields_of(read_card(place))
     for split, items in judged_items(read_card(place), one).items():
         counts = []
         for item in items:
@@ -151,6 +173,7 @@ def score(job: Job) -> Iterator[list[Outcome]]:
         told["splits"][split] = {
             "images": [item.name for item in items],
             "kinds": [item.kind for item in items],
+            "fields": [fields[str(item.entry["name"])] for item in items],
             "counts": counts,
             "status": [outcomes.get(item.name, {}).get("status", "") for item in items],
             "seconds": [outcomes.get(item.name, {}).get("seconds", 0.0) for item in items],
@@ -167,8 +190,10 @@ def _write_on_card(job: Job, one: Network, told: Mapping[str, Any]) -> None:
     weights: Weights = judged_weights(job.project, job.run, one)
     data = {"name": f"test of {one.dataset}", "sha256": one.content}
     places = [THRESHOLDS.index(threshold) for threshold in ON_CARD]
-    counts = np.array(told["splits"]["test"]["counts"])[:, places, :3]
-    entry = {"date": today(), "weights": weights.sha256, "data": data, **score_entry(counts)}
+    test = told["splits"]["test"]
+    counts = sums_by(np.array(test["counts"])[:, places, :3], test["fields"])
+    entry = {"date": today(), "weights": weights.sha256, "data": data,
+             "images": len(test["images"]), **score_entry(counts, over="fields")}  # fmt: skip
     # An image that failed may have been tried again since: the newest score is the one.
     others = [one for one in weights.card.get("evaluations") or () if one.get("data") != data]
     file = card_file(weights)

@@ -16,6 +16,7 @@ from opsef_bridge.compare.words import count_of
 from opsef_bridge.train.judging import COUNTS
 from opsef_bridge.train.networks import Network, TrainPlan
 from opsef_bridge.train.report_tables import ERRORS_AT, SHOWN, Scored, pooled_table
+from opsef_bridge.train.score import pooled_f1
 
 __all__ = ["Bench", "Page", "render"]
 
@@ -107,8 +108,10 @@ def render(page: Page) -> str:
 
 
 def _header(page: Page) -> Html:
-    trained = [one for one in page.plan.networks if one.trained]
-    plain = len(page.plan.networks) - len(trained)
+    wanted = [one for one in page.plan.networks if one.trained]
+    judged = [scored.network for bench in page.benches for scored in bench.scored]
+    plain, trained = sum(not one.trained for one in judged), sum(one.trained for one in judged)
+    of = f"{trained} of " if trained < len(wanted) else ""
     told = [element("li", text) for text in page.problems]
     return element(
         "header",
@@ -116,7 +119,7 @@ def _header(page: Page) -> Html:
         element("h1", page.project, " ", element("span", page.training)),
         element(
             "p",
-            f"{count_of(len(trained), 'network')} trained, {plain} judged as they are",
+            f"{of}{count_of(len(wanted), 'network')} trained, {plain} judged as they are",
             class_="date",
         ),
         element("p", LEAD, class_="lead"),
@@ -127,9 +130,9 @@ def _header(page: Page) -> Html:
 def _bench(page: Page, bench: Bench) -> Html:
     split = bench.card["split"]
     tests = [one for one in bench.card["samples"] if one["split"] == "test"]
-    objects = sum(one["objects"] for one in tests)
+    objects = count_of(sum(one["objects"] for one in tests), "object")
     facts = (
-        f"{count_of(len(tests), 'image')} with {count_of(objects, 'object')} of truth that no "
+        f"{count_of(len(tests), 'image')} with {objects} of truth that no "
         f"network learned from; split by {split['by']}, seed {split['seed']}"
         + (f", test set of {split['test_from']}" if split.get("test_from") else "")
     )
@@ -151,8 +154,7 @@ def _bench(page: Page, bench: Bench) -> Html:
 
 
 def _f1_of(one: Scored) -> float:
-    table = pooled_table(one.counts["test"]).set_index("threshold")
-    return float(table.loc[ERRORS_AT, "f1"])
+    return float(pooled_f1(one.counts["test"][..., :3])[THRESHOLDS.index(ERRORS_AT)])
 
 
 def _networks(page: Page, rows: Sequence[Mapping[str, Any]]) -> Html:
@@ -162,18 +164,19 @@ def _networks(page: Page, rows: Sequence[Mapping[str, Any]]) -> Html:
     heads = ("Network", "What", *(f"F1 @{t:g}" for t in SHOWN), "Learned @0.7", "Gap",
              "Missed", "Invented", "Split", "Merged", "s/field", "Trained")  # fmt: skip
     body = []
-    for row in sorted(tests, key=lambda row: -row["f1_0.7"]):
+    for row in sorted(tests, key=lambda row: -(row["f1_0.7"] or 0)):
         one = page.plan.network(row["network"])
         train = trains.get(one.id)
-        gap = train["f1_0.7"] - row["f1_0.7"] if train else None
+        learned, found = train["f1_0.7"] if train else "", row["f1_0.7"]
+        gap = "" if "" in (learned, found) else f"{learned - found:+.3f}"
         body.append(
             element(
                 "tr",
                 element("th", element("b", one.id), element("small", one.candidate), scope="row"),
                 element("td", one.caption, class_="words"),
                 *(_with_interval(row, t) for t in SHOWN),
-                _cell(train["f1_0.7"] if train else None),
-                element("td", "" if gap is None else f"{gap:+.3f}", class_="number"),
+                _cell(learned),
+                element("td", gap, class_="number"),
                 *(_cell(row[name], 0) for name in ("fn", "fp", "splits", "merges")),
                 _cell(_seconds(page, one), 2),
                 element("td", _trained(page, one), class_="words"),
@@ -188,11 +191,13 @@ def _networks(page: Page, rows: Sequence[Mapping[str, Any]]) -> Html:
 
 
 def _seconds(page: Page, one: Network) -> float | None:
-    """Median seconds of a field."""
+    """Median seconds of an image that could be segmented."""
     for bench in page.benches:
         for scored in bench.scored:
-            if scored.network.id == one.id and scored.seconds["test"]:
-                return float(np.median(scored.seconds["test"]))
+            timed = zip(scored.seconds["test"], scored.status["test"], strict=True)
+            done = [seconds for seconds, status in timed if status != "failed"]
+            if scored.network.id == one.id and done:
+                return float(np.median(done))
     return None
 
 
@@ -208,7 +213,9 @@ def _trained(page: Page, one: Network) -> str:
 
 
 def _charts(shown: Mapping[str, Scored], of: int) -> Html:
-    pooled = {name: pooled_table(one.counts["test"]) for name, one in shown.items()}
+    pooled = {
+        name: pooled_table(one.counts["test"], one.fields["test"]) for name, one in shown.items()
+    }
     at = THRESHOLDS.index(ERRORS_AT)
     errors = {
         name: dict(zip(COUNTS, one.counts["test"][:, at].sum(axis=0).tolist(), strict=True))
@@ -301,25 +308,23 @@ def _kinds(page: Page, rows: Sequence[Mapping[str, Any]]) -> Html | None:
 
 def _images(bench: Bench) -> Html:
     """F1 at 0.7 of every test image and network: where to look at labels."""
-    at = THRESHOLDS.index(ERRORS_AT)
-    names = bench.scored[0].images["test"]
+    at, kinds, counts = THRESHOLDS.index(ERRORS_AT), dict[str, str](), {}
+    for one in bench.scored:
+        kinds |= zip(one.images["test"], one.kinds["test"], strict=True)
+        of_images = one.counts["test"][:, at, :3].tolist()
+        counts[one.network.id] = dict(zip(one.images["test"], of_images, strict=True))
     body = []
-    for number, name in enumerate(names):
+    for name, kind in kinds.items():
         cells = []
-        for one in bench.scored:
-            place = one.images["test"].index(name) if name in one.images["test"] else None
-            if place is None:
-                cells.append(_cell(None))
-                continue
-            tp, fp, fn = one.counts["test"][place, at, :3].tolist()
-            cells.append(_cell(2 * tp / max(2 * tp + fp + fn, 1)))
-        kind = bench.scored[0].kinds["test"][number]
+        for of in counts.values():
+            tp, fp, fn = of.get(name, (0, 0, 0))
+            # Nothing was to be found, and nothing was: that is right, but no F1.
+            cells.append(_cell(2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None))
         body.append(element("tr", element("th", name, scope="row"), element("td", kind), *cells))
-    heads = ("Image", "Kind", *(one.network.id for one in bench.scored))
+    heads = ("Image", "Kind", *counts)
     note = f"F1 at {ERRORS_AT:g}. The labels lie in labels/NETWORK/IMAGE.tif beside this page."
-    table = _table(heads, body)
-    return element("section", element("details", element("summary", "Every test image"),
-                                      element("p", note, class_="hint"), table))  # fmt: skip
+    parts = (element("p", note, class_="hint"), _table(heads, body))
+    return element("section", element("details", element("summary", "Every test image"), *parts))
 
 
 def _axes(page: Page) -> Html | None:
@@ -388,6 +393,8 @@ def _cell(value: float | None, digits: int = 3) -> Html:
 
 def _with_interval(row: Mapping[str, Any], threshold: float) -> Html:
     low, high = row[f"low_{threshold}"], row[f"high_{threshold}"]
+    if row[f"f1_{threshold}"] == "":
+        return _cell(None)
     between = element("small", f"[{low:.3f}, {high:.3f}]") if low != "" else None
     value = element("b", f"{row[f'f1_{threshold}']:.3f}")
     return element("td", join(value, " ", between), class_="number")

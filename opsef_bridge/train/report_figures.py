@@ -60,7 +60,7 @@ def _f1(scored: Sequence[Scored]) -> Figure:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     plot = figure.add_subplot()
     for number, one in enumerate(scored[:MOST]):
-        table = pooled_table(one.counts["test"])
+        table = pooled_table(one.counts["test"], one.fields["test"])
         colour = COLOURS[number % len(COLOURS)]
         style = "-" if one.network.trained else "--"
         plot.plot(table["threshold"], table["f1"], style, color=colour, label=one.network.id)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from opsef_bridge.compare.evaluate import THRESHOLDS, Evaluation, compare
-from opsef_bridge.train.judging import COUNTS
+from opsef_bridge.train.judging import COUNTS, sums_by
 from opsef_bridge.train.networks import AXES, Network
 from opsef_bridge.train.score import bootstrap, pooled_f1
 
@@ -46,8 +46,8 @@ class Scored:
     counts : dict of str to ndarray of int, shape (images, thresholds, 5)
         By split; along the last axis `COUNTS`, at the thresholds of
         `opsef_bridge.compare.evaluate`.
-    images, kinds, status : dict of str to list of str
-        By split.
+    images, kinds, fields, status : dict of str to list of str
+        By split. The field is what is drawn with replacement for intervals.
     seconds : dict of str to list of float
     """
 
@@ -55,6 +55,7 @@ class Scored:
     counts: dict[str, np.ndarray]
     images: dict[str, list[str]]
     kinds: dict[str, list[str]]
+    fields: dict[str, list[str]]
     status: dict[str, list[str]]
     seconds: dict[str, list[float]]
 
@@ -72,8 +73,8 @@ def scored_of(networks: Sequence[Network], scores: Mapping[str, Mapping[str, Any
                 one,
                 {name: np.array(part["counts"], int).reshape(shape)
                  for name, part in splits.items()},
-                *({name: part[column] for name, part in splits.items()}
-                  for column in ("images", "kinds", "status", "seconds")),
+                *({name: part.get(column, part["images"]) for name, part in splits.items()}
+                  for column in ("images", "kinds", "fields", "status", "seconds")),
             )
         )  # fmt: skip
     return found
@@ -87,7 +88,7 @@ def image_rows(scored: Sequence[Scored]) -> Iterator[dict[str, Any]]:
                 one.images[split], one.kinds[split], counts, strict=True
             ):
                 for threshold, row in zip(THRESHOLDS, of_image.tolist(), strict=True):
-                    f1 = float(pooled_f1(np.array([[row[:3]]]))[0])
+                    f1 = _f1(np.array([[row]]))[0]
                     yield {
                         "network": one.network.id,
                         "name": one.network.candidate,
@@ -96,7 +97,7 @@ def image_rows(scored: Sequence[Scored]) -> Iterator[dict[str, Any]]:
                         "kind": kind,
                         "threshold": threshold,
                         **dict(zip(COUNTS, row, strict=True)),
-                        "f1": round(f1, 6),
+                        "f1": _number(f1, 6),
                     }
 
 
@@ -110,7 +111,7 @@ def network_rows(scored: Sequence[Scored]) -> Iterator[dict[str, Any]]:
         for split, counts in one.counts.items():
             if not len(counts):
                 continue
-            kinds = np.array(one.kinds[split])
+            kinds, fields = np.array(one.kinds[split]), np.array(one.fields[split])
             parts = {"": np.ones(len(kinds), bool)}
             parts |= {kind: kinds == kind for kind in sorted(set(kinds))}
             for kind, chosen in parts.items():
@@ -121,7 +122,7 @@ def network_rows(scored: Sequence[Scored]) -> Iterator[dict[str, Any]]:
                     **_axes(one.network),
                     "split": split,
                     "kind": kind,
-                    **_figures(counts[chosen]),
+                    **_figures(counts[chosen], fields[chosen].tolist()),
                 }
 
 
@@ -132,12 +133,16 @@ def _axes(one: Network) -> dict[str, str]:
     return told if one.trained else {name: "" for name in told} | {"dataset": one.dataset}
 
 
-def _figures(counts: np.ndarray) -> dict[str, Any]:
+def _figures(counts: np.ndarray, fields: Sequence[str]) -> dict[str, Any]:
     """F1 with intervals, and errors, of counts of shape (images, thresholds, 5)."""
-    table = pooled_table(counts).set_index("threshold")
+    table = pooled_table(counts, fields).set_index("threshold")
     at = THRESHOLDS.index(ERRORS_AT)
     sums = counts[:, at].sum(axis=0)
-    row: dict[str, Any] = {"images": len(counts), "objects": int(sums[0] + sums[2])}
+    row: dict[str, Any] = {
+        "images": len(counts),
+        "fields": len(set(fields)),
+        "objects": int(sums[0] + sums[2]),
+    }
     for threshold in SHOWN:
         f1, low, high = table.loc[threshold, ["f1", "f1_low", "f1_high"]]
         row |= {f"f1_{threshold}": _number(f1), f"low_{threshold}": _number(low),
@@ -145,16 +150,22 @@ def _figures(counts: np.ndarray) -> dict[str, Any]:
     return row | dict(zip(COUNTS, sums.tolist(), strict=True))
 
 
-def pooled_table(counts: np.ndarray) -> pd.DataFrame:
-    """Return F1 over all objects per threshold, with its interval where there are two images."""
-    f1 = pooled_f1(counts[..., :3])
-    low, high = bootstrap(counts[..., :3]) if len(counts) > 1 else (f1 * np.nan,) * 2
+def pooled_table(counts: np.ndarray, fields: Sequence[str]) -> pd.DataFrame:
+    """Return F1 over all objects per threshold, with its interval where there are two fields."""
+    f1, by_field = _f1(counts), sums_by(counts[..., :3], fields)
+    low, high = bootstrap(by_field) if len(by_field) > 1 else (f1 * np.nan,) * 2
     return pd.DataFrame({"threshold": THRESHOLDS, "f1": f1, "f1_low": low, "f1_high": high})
 
 
-def _number(value: float) -> float | str:
+def _f1(counts: np.ndarray) -> np.ndarray:
+    """F1 per threshold; NaN where there was nothing to find, and nothing was found."""
+    f1 = pooled_f1(counts[..., :3])
+    return np.where(counts[..., :3].any(axis=(0, -1)), f1, np.nan)
+
+
+def _number(value: float, digits: int = 4) -> float | str:
     """Return a figure for a table, with nothing where there is none."""
-    return round(float(value), 4) if value == value else ""
+    return round(float(value), digits) if value == value else ""
 
 
 def difference_rows(scored: Sequence[Scored]) -> Iterator[dict[str, Any]]:
@@ -178,7 +189,8 @@ def difference_rows(scored: Sequence[Scored]) -> Iterator[dict[str, Any]]:
                     "baseline": base.network.weights,
                     "parent": "yes" if base.network.weights == one.network.weights else "no",
                     "threshold": row["threshold"],
-                    "images": row["images"],
+                    "images": len(one.images["test"]),
+                    "fields": row["images"],
                     "f1": _number(row["f1_a"]),
                     "f1_baseline": _number(row["f1_b"]),
                     **{name: _number(row[name]) for name in ("difference", "low", "high")},
@@ -187,10 +199,10 @@ def difference_rows(scored: Sequence[Scored]) -> Iterator[dict[str, Any]]:
 
 
 def _evaluation(one: Scored) -> Evaluation:
-    """Return what `compare` asks for."""
-    none = pd.DataFrame()
-    names, counts = tuple(one.images["test"]), one.counts["test"][..., :3]
-    return Evaluation(THRESHOLDS, names, none, none, none, counts)
+    """Return what `compare` asks for, field by field."""
+    none, fields = pd.DataFrame(), one.fields["test"]
+    counts = sums_by(one.counts["test"][..., :3], fields)
+    return Evaluation(THRESHOLDS, tuple(sorted(set(fields))), none, none, none, counts)
 
 
 def axis_rows(scored: Sequence[Scored]) -> list[dict[str, Any]]:

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from opsef_bridge.errors import OpsefError
 from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.files import atomic_path, read_json, write_text
 from opsef_bridge.project import Project, Run, write_csv
+from opsef_bridge.train.curves import read_curves
 from opsef_bridge.train.dataset import read_card
 from opsef_bridge.train.judging import scores_of
 from opsef_bridge.train.networks import Network
@@ -23,6 +25,7 @@ from opsef_bridge.train.report_tables import (
     network_rows,
     scored_of,
 )
+from opsef_bridge.train.seen import remarks_of_plan
 
 __all__ = ["TABLES", "write_report"]
 
@@ -38,8 +41,13 @@ def report(job: Job) -> Iterator[list[Outcome]]:
     yield []
 
 
-def write_report(project: Project, run: Run) -> Path:
-    """Write tables, figures and the page of what there is of a training; return the page."""
+def write_report(
+    project: Project, run: Run, problems: Mapping[str, OpsefError] | None = None
+) -> Path:
+    """Write tables, figures and the page of what there is of a training; return the page.
+
+    `problems`, of units that failed as a whole, stand on it.
+    """
     from opsef_bridge.train.report import Bench, Page, render
 
     plan = plan_of(run)
@@ -69,7 +77,7 @@ def write_report(project: Project, run: Run) -> Path:
         project.root.name, run.id, plan, benches, rows, differences, axes,
         {row["network"]: row for row in _training_rows(run, plan.networks)},
         {name: _data_uri(file) for name, file in figures.items()},
-        _problems(run),
+        [*remarks_of_plan(project, plan), *_problems(run, problems or {})],
     )  # fmt: skip
     write_text(run.report_file, render(page))
     return run.report_file
@@ -86,8 +94,6 @@ def _by_tests(project: Project, scored: Sequence[Scored]) -> dict[str, list[str]
 
 def _curves(run: Run, one: Network) -> list[dict[str, Any]]:
     """Return the rows of the curves of a network; of several stages one after the other."""
-    from opsef_bridge.train.training import read_curves
-
     folder, rows = network_folder(run, one.id), []
     files = [folder / "curves.csv", *sorted(folder.glob("stage-*/curves.csv"))]
     for file in files:
@@ -146,9 +152,15 @@ def _data_uri(file: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
 
 
-def _problems(run: Run) -> list[str]:
-    """Say which images could not be segmented, and why."""
-    return [
+def _problems(run: Run, problems: Mapping[str, OpsefError]) -> list[str]:
+    """Say which networks have no result, which images could not be segmented, and why."""
+    names = {one.id: one.candidate for one in plan_of(run).networks}
+    told = []
+    for unit in run.plan()["units"]:
+        error, network = problems.get(unit["id"]), unit["inputs"].get("network")
+        if error and network and not any(need in problems for need in unit["needs"]):
+            told.append(f"{network} {names[network]} has no result: {error}")
+    return told + [
         f"{one['variant']} on {one['image']}: {one['message']}. It counts as if nothing were found"
         for one in run.outcomes()
         if one["status"] == "failed"

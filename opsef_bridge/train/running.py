@@ -102,9 +102,14 @@ def open_training(project: Project, plan: TrainPlan) -> Run:
     known = [project.training(name) for name in reversed(project.trainings())]
     same = [run for run in known if run.plan()["key"] == plan.key]
     run = same[0] if same else project.new_training()
-    if not same or run.plan()["device"] != plan.device:
+    if not same or _how(run.plan()) != (plan.device, plan.tensorboard):
         run.write_plan(_plan_json(project, plan))
     return run
+
+
+def _how(plan: Mapping[str, Any]) -> tuple[str, bool]:
+    """Return what may change within a training."""
+    return plan["device"], bool(plan.get("tensorboard"))
 
 
 def resume_training(project: Project, run: Run, executor: Executor | None = None) -> TrainResult:
@@ -174,6 +179,12 @@ def _carry_out(project: Project, run: Run, executor: Executor) -> TrainResult:
     write_json(run.record_file, _record(run, record["started"], training_status(run, {})))
     problems = _execute(project, run, units, executor)
     _sweep_up(run)
+    if problems:
+        from opsef_bridge.train.reporting import write_report
+
+        # What the others found is worth a report; without its dataset there is none.
+        with contextlib.suppress(OpsefError):
+            write_report(project, run, problems)
     result = training_status(run, problems)
     write_json(run.record_file, _record(run, record["started"], result))
     return result

@@ -44,14 +44,22 @@ def pooled_f1(counts: np.ndarray) -> np.ndarray:
 def bootstrap(counts: np.ndarray, *, repeats: int = 2000, seed: int = 0) -> np.ndarray:
     """Return the 95 % interval of `pooled_f1` over images drawn with replacement.
 
+    Draws of images in which there was nothing to find, and nothing was found, have no F1 and do
+    not count.
+
     Returns
     -------
     ndarray of float, shape (2, thresholds)
-        The 2.5th and the 97.5th percentile.
+        The 2.5th and the 97.5th percentile; NaN where no image has anything.
     """
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(counts), size=(repeats, len(counts)))
-    return np.percentile([pooled_f1(counts[draw]) for draw in draws], (2.5, 97.5), axis=0)
+    drawn = np.array([pooled_f1(counts[draw]) for draw in draws])
+    some = counts.any(axis=-1)
+    drawn[~np.array([some[draw].any(axis=0) for draw in draws])] = np.nan
+    if not some.any(axis=0).all():
+        return np.full((2, counts.shape[1]), np.nan)
+    return np.nanpercentile(drawn, (2.5, 97.5), axis=0)
 
 
 def score_entry(counts: np.ndarray, *, over: str = "images") -> dict[str, Any]:

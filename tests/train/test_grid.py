@@ -14,10 +14,13 @@ pytest.importorskip("onnx")
 from opsef_bridge.files import read_json  # noqa: E402
 from opsef_bridge.images import read_labels  # noqa: E402
 from opsef_bridge.project import Project, read_csv  # noqa: E402
+from opsef_bridge.sweep import Executor  # noqa: E402
 from opsef_bridge.train import kinds  # noqa: E402
+from opsef_bridge.train.dataset import read_card  # noqa: E402
+from opsef_bridge.train.judging import fields_of  # noqa: E402
 from opsef_bridge.train.places import weights_of  # noqa: E402
 from opsef_bridge.train.planning import plan_grid  # noqa: E402
-from opsef_bridge.train.running import training_status  # noqa: E402
+from opsef_bridge.train.running import run_training, training_status  # noqa: E402
 from tests.train.training_project import (  # noqa: E402
     carry_out,
     dataset_project,
@@ -43,6 +46,18 @@ train:
     u: {engine: unet, batch: 2, crop: 64, width: 8, depth: 2, bfloat16: false}
   start: random
   steps: [4, 5]
+  every: 2
+  train_images: 2
+"""
+
+
+FAILING = """\
+train:
+  networks:
+    u: {engine: unet, batch: 2, crop: 64, width: 8, depth: 2, bfloat16: false}
+    lost: {engine: unet, batch: 2, crop: 64, width: 8, depth: 2, bfloat16: false, rate: 1.0e+30}
+  start: random
+  steps: 4
   every: 2
   train_images: 2
 """
@@ -148,6 +163,34 @@ def test_a_larger_grid_takes_over_what_is_made(done, tmp_path, monkeypatch):
     new = next(row for row in read_csv(run.root / "tables" / "networks.csv")
                if row["cycles"] == "4 steps")  # fmt: skip
     assert new | {"network": ""} == old | {"network": ""}
+
+
+def test_a_network_that_is_lost_does_not_cost_the_report_of_the_others(done, tmp_path):
+    shutil.copytree(done[0].root, tmp_path / "q")
+    project = Project(tmp_path / "q")
+    write_train(project, FAILING)
+    result = run_training(project, plan_grid(project), Executor("local", 1))
+    run = project.training(result.training)
+    assert result.exit_code == 1 and result.done == result.of - 4
+    text = run.report_file.read_text()
+    assert "1 of 2 networks trained" in text
+    assert re.search("n0002 lost-d0001-.{6} has no result: the loss of step", text)
+    rows = read_csv(run.root / "tables" / "networks.csv")
+    assert {row["network"] for row in rows} == {"n0001"}
+    assert any("lost" in str(error) for error in training_status(run).problems.values())
+
+
+def test_tiles_and_equal_pictures_are_of_one_field(done):
+    card = read_card(done[0].dataset_folder("d0001"))
+    fields = fields_of(card)
+    assert len(set(fields.values())) == len(card["samples"])
+    first, second, third, *_ = card["samples"]
+    first["tokens"] = ["plate:1", "parent:slide"]
+    second["tokens"] = ["plate:1", "pixels:00", "parent:slide"]
+    third["tokens"] = ["plate:1", "pixels:00"]
+    fields = fields_of(card)
+    assert fields[first["name"]] == fields[second["name"]] == fields[third["name"]]
+    assert len(set(fields.values())) == len(card["samples"]) - 2
 
 
 def test_the_page_is_whole_and_escapes(done):
