@@ -6,14 +6,15 @@ DATA is a folder with ``dsb2018`` (BBBC038v1) and ``bbbc039``, with ``images`` a
 CC0). Images that the shipped networks did not learn from are copied to PROJECT and swept, if that
 was not done. For each variant the images are put in order; its wrong objects are false positives
 and false negatives at IoU 0.5. A ratio is how many wrong objects lie in the first 10 % of the
-images (or of the expected minutes) over what a random order has there on average; beside it that
-of the images with most objects first, which needs no agreement.
+images (or of the expected minutes) over what a random order has there on average; beside it
+those of other orders. Images are taken whole. What a network learns from them is not measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,13 @@ from opsef_bridge.train.next_up import NextUp, next_up
 
 SETS = ("dsb2018/val", "dsb2018/other", "bbbc039")
 SHARE = 0.1
+
+ORDERS: dict[str, Callable[[NextUp], float]] = {
+    "most objects first": lambda one: -one.objects,
+    "most expected wrong first": lambda one: -one.wrong,
+    "largest expected share of wrong first": lambda one: -one.wrong / (one.objects + one.wrong),
+}
+"""What `opsef train next` is compared with. The first needs no agreement."""
 
 CONFIG = """\
 opsef: 1
@@ -57,19 +65,19 @@ def main() -> None:
     }
     found = []
     for variant in Plan.from_json(run.plan()).variants:
-        order = next_up(project, run=run.id, variant=variant.id)
+        order = next_up(project, run=run.id, variant=variant.id, tile=None)
         wrong = {
             one.image: _wrong(truth[one.image], run.labels(variant.id, one.image)) for one in order
         }
         by_images, by_minutes = _ratios(order, wrong)
-        most = _ratios(sorted(order, key=lambda one: -one.objects), wrong)
-        found.append((by_images, by_minutes, *most))
+        others = [_ratios(sorted(order, key=key), wrong) for key in ORDERS.values()]
+        found.append([by_images, by_minutes, *(ratio for pair in others for ratio in pair)])
         print(
             f"{variant.id} {len(order)} images, {sum(wrong.values())} wrong, expected "
             f"{sum(one.wrong for one in order):.0f}; of images {by_images:.2f}, of minutes "
             f"{by_minutes:.2f}  {variant.slug}"
         )
-    names = ("images", "minutes", "images, most objects first", "minutes, most objects first")
+    names = [f"{of}, {order}" for order in ("train next", *ORDERS) for of in ("images", "minutes")]
     for name, ratios in zip(names, np.array(found).T, strict=True):
         low, middle, high = np.percentile(ratios, [0, 50, 100])
         print(f"10 % of {name}: median {middle:.2f}, from {low:.2f} to {high:.2f}, "

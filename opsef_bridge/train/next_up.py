@@ -3,12 +3,16 @@
 `opsef_bridge.sweep.review.review_order` says how many objects of an image are expected wrong. A
 person's time is what is scarce, so here that number is divided by the time that the image takes.
 Among images that are worth about the same the one that looks least like those that were
-corrected already comes first: a network learns more from it.
+corrected already comes first: a network learns more from it. Images larger than a tile are
+listed box by box.
+
+The minutes are assumptions. A project cannot correct them: a revision says when it was saved, not
+when its image was opened, and between two saves there may be a break, other work or an import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,11 +22,12 @@ from numpy.typing import NDArray
 from opsef_bridge.errors import InputError
 from opsef_bridge.execute import Event
 from opsef_bridge.project import Project, Run
-from opsef_bridge.rois.answers import vouched
 from opsef_bridge.sweep.asking import compared_run
-from opsef_bridge.sweep.review import Doubt, review_order
+from opsef_bridge.sweep.plan import Box
+from opsef_bridge.sweep.review import review_order
+from opsef_bridge.train.next_parts import TILE, Part, parts_of
 
-__all__ = ["NextUp", "in_order", "minutes_of", "next_up"]
+__all__ = ["NextUp", "fitting", "in_order", "minutes_of", "next_up"]
 
 OPEN, LOOK, MEND = 20.0, 0.5, 6.0
 """Seconds to open and save an image, to look at an object, to mend a place. They are
@@ -36,14 +41,17 @@ Tell = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class NextUp:
-    """An image to correct.
+    """An image to correct, or a box of it.
 
     Parameters
     ----------
     image, run, variant : str
         Ids; the objects of this variant are what to start from.
+    box : (y, x, height, width) or None
+        Of an image larger than a tile, in its pixels; None is the whole image.
     objects, places : int
-        Objects of the variant, and places at which one is doubtful or missing.
+        Objects of the variant, and places at which one is doubtful or missing. Objects are
+        counted in the box that has the middle of theirs.
     wrong : float
         Expected number of wrong and missing objects, of those nobody vouched for.
     minutes : float
@@ -51,8 +59,8 @@ class NextUp:
     per_minute : float
         `wrong` over `minutes`.
     unlike : float or None
-        Distance to the nearest image that is vouched for or comes before it, in standard
-        deviations of the images; None for the first where nothing is vouched for.
+        Distance to the nearest image or box that is vouched for or comes before it, in standard
+        deviations of all; None for the first where nothing is vouched for.
     edited : str or None
         Newest revision of the image's objects.
     """
@@ -60,6 +68,7 @@ class NextUp:
     image: str
     run: str
     variant: str
+    box: Box | None
     objects: int
     places: int
     wrong: float
@@ -68,9 +77,14 @@ class NextUp:
     unlike: float | None
     edited: str | None
 
+    @property
+    def scope(self) -> str:
+        """What `opsef_bridge.rois.truth.parse_scope` reads: the box, or ``whole``."""
+        return "whole" if self.box is None else ",".join(map(str, self.box))
+
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON holds of it."""
-        return asdict(self)
+        """Return what JSON holds of it; ``scope`` too."""
+        return {**asdict(self), "scope": self.scope}
 
 
 def next_up(
@@ -80,9 +94,10 @@ def next_up(
     variant: str | None = None,
     group: str | None = None,
     count: int | None = None,
+    tile: int | None = TILE,
     tell: Tell = lambda event: None,
 ) -> list[NextUp]:
-    """Return the images that to correct next mends most, best first.
+    """Return the images, and boxes of large ones, that to correct next mends most, best first.
 
     Parameters
     ----------
@@ -95,19 +110,21 @@ def next_up(
         Only images of this group.
     count : int, optional
         So many at most; all by default.
+    tile : int or None
+        Side in pixels: of a larger image boxes are listed. None lists images only.
     tell : callable
         Takes an `Event` for each image.
 
     Returns
     -------
     list of NextUp
-        Without images that are vouched for as a whole, and those in which nothing is
-        expected wrong.
+        Without images and boxes that are vouched for as a whole, and those in which nothing
+        is expected wrong.
 
     Raises
     ------
     InputError
-        `count` is below 1; or as `review_order`.
+        `count` is below 1, or `tile` below 64; or as `review_order`.
     NotFoundError, ProjectError
         As `review_order`.
     """
@@ -115,13 +132,27 @@ def next_up(
         raise InputError(f"{count} images cannot be listed", hint="Ask for at least 1")
     folder = compared_run(project, run)
     doubts = review_order(project, run=folder.id, variant=variant, group=group, tell=tell)
-    shares = {one.image: _vouched_share(project, one.image) for one in doubts}
-    open_ = [one for one in doubts if (shares[one.image] or 0) < 1 and one.doubt > 0]
-    looks = _looks(folder, doubts)
-    known = [looks[image] for image, share in shares.items() if share is not None]
-    worth = [one.doubt / minutes_of(one.objects, one.doubtful + one.missing) for one in open_]
-    order = in_order(worth, [looks[one.image] for one in open_], known)
-    return [_item(open_[at], folder, unlike) for at, unlike in order[:count]]
+    parts = parts_of(project, folder, doubts, tile)
+    looks = _standard([one.look for one in parts])
+    known = [look for one, look in zip(parts, looks, strict=True) if one.share is not None]
+    open_ = [at for at, one in enumerate(parts) if one.is_open]
+    worth = [parts[at].wrong / _minutes(parts[at]) for at in open_]
+    order = in_order(worth, [looks[at] for at in open_], known)
+    return [_item(parts[open_[at]], folder, unlike) for at, unlike in order[:count]]
+
+
+def fitting(found: Sequence[NextUp], minutes: float) -> int:
+    """Return how many of the first fit in the time; the first always does.
+
+    Raises
+    ------
+    InputError
+        There is no time.
+    """
+    if not minutes > 0:
+        raise InputError(f"{minutes:g} minutes are no time", hint="Give more than 0: 60")
+    spent = np.cumsum([one.minutes for one in found])
+    return max(min(1, len(found)), int(np.searchsorted(spent, minutes, side="right")))
 
 
 def minutes_of(objects: int, places: int) -> float:
@@ -178,44 +209,32 @@ def in_order(
     return order
 
 
-def _item(one: Doubt, run: Run, unlike: float | None) -> NextUp:
-    places = one.doubtful + one.missing
-    minutes = minutes_of(one.objects, places)
+def _minutes(part: Part) -> float:
+    return minutes_of(part.objects, part.places)
+
+
+def _item(one: Part, run: Run, unlike: float | None) -> NextUp:
+    minutes = _minutes(one)
     return NextUp(
         image=one.image,
         run=run.id,
         variant=one.variant,
+        box=one.box,
         objects=one.objects,
-        places=places,
-        wrong=one.doubt,
+        places=one.places,
+        wrong=one.wrong,
         minutes=round(minutes, 2),
-        per_minute=round(one.doubt / minutes, 3),
+        per_minute=round(one.wrong / minutes, 3),
         unlike=unlike,
         edited=one.edited,
     )
 
 
-def _vouched_share(project: Project, image: str) -> float | None:
-    """Share of the pixels that are known throughout; None where nothing is vouched for."""
-    said = vouched(project, image)
-    return None if said is None else float(said.known.mean())
-
-
-def _looks(run: Run, doubts: Sequence[Doubt]) -> Mapping[str, NDArray[np.float64]]:
-    """How the labels of images look: number and size of objects, as standard scores."""
-    rows = np.array([_look(run.labels(one.variant, one.image)) for one in doubts])
+def _standard(looks: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Standard scores of how the labels look."""
+    rows = np.array(looks)
     spread = rows.std(axis=0)
-    scores = (rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1)
-    return {one.image: row for one, row in zip(doubts, scores, strict=True)}
-
-
-def _look(labels: NDArray[np.int32]) -> list[float]:
-    """Logarithms of the number of objects per pixel and of their median size, and its spread."""
-    sizes = np.unique(labels[labels > 0], return_counts=True)[1]
-    if not len(sizes):
-        return [np.log(1 / labels.size), 0.0, 0.0]
-    logs = np.log(sizes)
-    return [float(np.log(len(sizes) / labels.size)), float(np.median(logs)), float(logs.std())]
+    return list((rows - rows.mean(axis=0)) / np.where(spread > 0, spread, 1))
 
 
 def _distances(

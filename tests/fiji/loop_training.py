@@ -27,7 +27,13 @@ def train(window: Window) -> None:
 
 def use(window: Window) -> None:
     """See what came of it by the dialogs, and use it."""
-    window.dialog(COMMAND, lambda dialog: dialog.getChoices().get(0).select(SEE), "train-dialog")
+
+    def see(dialog: Any) -> None:
+        [keep] = list(dialog.getCheckboxes())
+        assert str(keep.getLabel()).startswith("Keep what it knows") and keep.getState()
+        dialog.getChoices().get(0).select(SEE)
+
+    window.dialog(COMMAND, see, "train-dialog")
     dialog = window.wait(lambda: window._showing("ij.gui.GenericDialog"), "no result", LONG)
     assert "mine" in str(dialog.getTitle()), dialog.getTitle()
 

@@ -25,6 +25,7 @@ WANTED = [
     "Run_Batch",
     "Edit_Objects",
     "Classify_Objects",
+    "Correct_Next",
     "Save_Back",
     "Train_From_Corrections",
     "Analyse",

@@ -21,7 +21,8 @@ PRESETS = ["fluorescence", "stained", "brightfield", "cobblestones", "leaves", "
 
 def run(name):
     """Do a command by the name of its script; what goes wrong is shown in plain words."""
-    from opsef_fiji import connecting, object_commands, offers, questions, saving, training
+    from opsef_fiji import (
+        connecting, correcting, object_commands, offers, questions, saving, training)
 
     found = {
         "Connect": connecting.connect, "Segment_Image": segment_image, "New_Project": make_project,
@@ -30,6 +31,7 @@ def run(name):
         "Answer_Questions": questions.answer_questions,
         "Edit_Objects": object_commands.edit_objects,
         "Classify_Objects": object_commands.classify_objects,
+        "Correct_Next": correcting.correct_next,
         "Train_From_Corrections": training.train_from_corrections,
         "Save_Back": saving.save_back, "Analyse": offers.analyse, "Help": offers.help,
     }

@@ -54,3 +54,11 @@ class RowChosen(MouseAdapter):
 
     def mouseReleased(self, event):
         self.chosen(self.panel.getSelectionStart())
+
+
+class RowOpened(RowChosen):
+    """The same for a double click."""
+
+    def mouseReleased(self, event):
+        if event.getClickCount() == 2:
+            self.chosen(self.panel.getSelectionStart())

@@ -173,7 +173,7 @@ def show_order(source):
                   "images in this order.")
 
 
-def add_work_list(source, work, base):
+def add_work_list(source, work, base, count=None):
     """Ask for the support of the objects of a window; without it editing goes on as ever."""
     from opsef_fiji import worklist
 
@@ -181,7 +181,7 @@ def add_work_list(source, work, base):
     show = Progress("Review")
     try:
         told = support.review(source, show, image=name, run=run if slash else None,
-                              variant=variant if slash else None)
+                              variant=variant if slash else None, count=count)
         found = support.Support(told)
         data, _ = source.objects(name, "%s/%s" % (found.run, found.variant))
     except Trouble as trouble:

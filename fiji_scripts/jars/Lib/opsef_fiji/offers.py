@@ -240,6 +240,9 @@ Classify Objects\tclass by click or key, with a legend; by a gate (area > 200 an
 \tby clusters, or learned from those that have one; uncertain next: n goes to the
 \tobject that the learned classes are least sure of, 0 to 9 says what it is;
 \twhen none is left, choose it again: the next image opens
+Correct Next\ta table of images, and of boxes of large ones, that to correct next mends most in
+\tthe same time; a double click opens one, n goes through its places, Save Back
+\tvouches for the box that is outlined
 Save Back\tsaves your corrections as a revision, under your name. Without an answer it asks
 \tagain, and saves once. Where somebody changed the same objects, a table shows them:
 \ta click outlines one, then take mine or take theirs

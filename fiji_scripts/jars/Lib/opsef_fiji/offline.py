@@ -196,6 +196,9 @@ class Folder(object):
     def train(self, **values):
         return self.ask("train", filled(values))
 
+    def correct_next(self, **values):
+        return self.ask("next", filled(values))
+
     def promote(self, **values):
         return self.ask("promote", filled(values))
 

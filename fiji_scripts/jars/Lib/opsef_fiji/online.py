@@ -136,6 +136,10 @@ class Online(object):
         """Start a training; return the id of the job."""
         return job_id(self.client.post(self.path("train"), filled(values)))
 
+    def correct_next(self, **values):
+        """Start looking for what to correct next; return the id of the job."""
+        return job_id(self.client.post(self.path("next"), filled(values)))
+
     def promote(self, **values):
         """Start making a candidate a model of the project; return the id of the job."""
         return job_id(self.client.post(self.path("promote"), filled(values)))

@@ -99,9 +99,24 @@ def zoom_to(image, box):
     seen = canvas.getSrcRect().contains(Rectangle(x, y, max(wide, 1), max(tall, 1)))
     if seen and max(tall, wide) * zoom >= SEEN:
         return
-    across, down = canvas.getWidth(), canvas.getHeight()
     side = max(LEAST, AROUND * max(tall, wide))
-    zoom = max(zoom, min(32.0, min(across, down) / float(side)))
+    least = min(canvas.getWidth(), canvas.getHeight())
+    show_part(image, box, max(zoom, min(32.0, least / float(side))))
+
+
+def fill_with(image, box):
+    """Have a box (y, x, height, width) and a little around it fill the window, as it is."""
+    canvas = image.getCanvas()
+    if canvas is not None:
+        across, down = canvas.getWidth() / (1.1 * box[3]), canvas.getHeight() / (1.1 * box[2])
+        show_part(image, box, min(32.0, across, down))
+
+
+def show_part(image, box, zoom):
+    """Show the middle of a box at some zoom, in the window as large as it is."""
+    canvas = image.getCanvas()
+    y, x, tall, wide = box
+    across, down = canvas.getWidth(), canvas.getHeight()
     width = min(image.getWidth(), int(across / zoom) or 1)
     height = min(image.getHeight(), int(down / zoom) or 1)
     left = min(max(0, x + wide // 2 - width // 2), image.getWidth() - width)

@@ -1,7 +1,7 @@
 """Save Back: send the objects of a window, once, and go on from what became of them."""
 from ij import IJ
 
-from opsef_fiji import editing, images, rois, session
+from opsef_fiji import correcting, editing, images, rois, session
 from opsef_fiji.asking import new_id
 from opsef_fiji.client import digest_of_bytes
 from opsef_fiji.dialogs import Form, Progress
@@ -31,7 +31,8 @@ def save_back():
     form = Form("Save Back")
     form.say("%s: %d objects, %d changed.\nWhat did you check? It is kept as truth." % (
         name, len(work.model.things), len(work.model.touched())))
-    form.choice("Checked", [WHOLE, BOX, TOUCHED, NOTHING], session.recall("checked", TOUCHED))
+    usual = BOX if correcting.marked(image) else session.recall("checked", TOUCHED)
+    form.choice("Checked", [WHOLE, BOX, TOUCHED, NOTHING], usual)
     form.choice("Conflicts (others changed the same)", [STOP, MINE, THEIRS])
     checked, conflicts = form.ask()
     if conflicts not in RESOLVE:
@@ -114,7 +115,7 @@ def go_on(work, listening, brush):
 
 def scope_of(checked, image):
     if checked == BOX:
-        box = images.box_of_selection(image)
+        box = images.box_of_selection(image) or correcting.marked(image)
         if box is None:
             raise Trouble("There is no selection.", "Draw a box around what you checked.")
         return "%d,%d,%d,%d" % (box[1], box[0], box[3], box[2])

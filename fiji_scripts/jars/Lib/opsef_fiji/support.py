@@ -56,18 +56,21 @@ class Support(object):
             self.variant, self.left.get("doubtful") or 0, self.left.get("missing") or 0)
 
 
-def review(source, show, image=None, variant=None, run=None, group=None):
-    """Return the result of a review; of a folder alone the newest that is done."""
+def review(source, show, image=None, variant=None, run=None, group=None, count=None):
+    """Return the result of a review; of a folder alone the newest that is done.
+
+    count: places that are asked for, if not as many as the service likes.
+    """
     values = dict(image=image, variant=variant, run=run, group=group)
     if source.online:
-        done = wait_for(source, source.review(**values), show)
+        done = wait_for(source, source.review(count=count, **values), show)
         return done.get("result") or {}
     wanted = dict((name, value) for name, value in values.items() if value)
     found = source.newest_result("review", lambda told: all(
         told.get(name) == value or (name == "variant" and told.get("slug") == value)
         for name, value in wanted.items()))
     if found is None:
-        source.review(**values)
+        source.review(count=count, **values)
         raise Trouble("The support of these objects is not known yet.", WAITS)
     return found
 

@@ -36,15 +36,16 @@ def train_from_corrections():
     form.choice("Corrections", [VOUCHED, NEWEST],
                 NEWEST if facts and facts["vouched"] < facts["least"] <= facts["newest"]
                 else VOUCHED)
+    form.tick("Keep what it knows (learn the bundled images too)", True)
     form.number("Minutes", MINUTES, 0)
     form.text("Name of the new network (empty: the service names it)", "")
     form.choice("Then", [WAIT, GO_ON])
-    do, start, which, minutes, name, then = form.ask()
+    do, start, which, keep, minutes, name, then = form.ask()
     if do == SEE:
         show(source, newest(source))
         return
     check(facts, which)
-    job = source.train(**given(start, which, minutes, name, option("steps")))
+    job = source.train(**given(start, which, keep, minutes, name, option("steps")))
     session.remember(job=job)
     session.remember(**{"trained.start": start})
     if not source.online:
@@ -116,12 +117,13 @@ def check(facts, which):
             "Correct %d more. %s%s" % (least - count, KEPT, other))
 
 
-def given(start, which, minutes, name, steps=""):
+def given(start, which, keep, minutes, name, steps=""):
     """Return the parameters of the request."""
     if not steps and not minutes > 0:
         raise Trouble("%g minutes are no time to train." % minutes, "Give 1 or more.")
     return filled({
         "start": start.strip(), "latest": which == NEWEST, "name": name.strip(),
+        "rehearse": "fluorescence" if keep else "none",
         "steps": int(steps) if steps else None, "minutes": None if steps else float(minutes)})
 
 

@@ -29,6 +29,7 @@ class WorkList(object):
                           if key in work.model.things)
         self.places = [one for one in support.work if one["what"] == "missing"
                        or int(one["label"]) in self.support.of]
+        self.everywhere = self.places
         self.at, self.candidate, self.key = -1, None, None
 
     def is_as_it_was(self, label):
@@ -118,6 +119,12 @@ class WorkList(object):
                       if self.is_as_it_was(label) and self.support.of[label] < DOUBTFUL
                       and 2 * count >= self.work.model.area(label))
 
+    def keep_in(self, box):
+        """Go only to the places with their middle in a box; None is everywhere."""
+        self.clear()
+        self.places = [one for one in self.everywhere if box is None or has_middle(box, one["box"])]
+        self.at = -1
+
     def step(self, by):
         """Go to the next place (or back by -1); tell where there is none."""
         at = self.at + by
@@ -190,6 +197,16 @@ class WorkList(object):
             "" if free == whole else
             " Of its %d pixels %d belong to others." % (whole, whole - free),
             " (twice)" if old else ""))
+
+
+def has_middle(box, other):
+    """Tell whether the middle of the other box (y, x, height, width) lies in the first.
+
+    >>> has_middle((0, 0, 10, 10), (4, 7, 2, 4)), has_middle((0, 0, 10, 10), (4, 9, 2, 2))
+    (True, False)
+    """
+    y, x = other[0] + other[2] // 2, other[1] + other[3] // 2
+    return box[0] <= y < box[0] + box[2] and box[1] <= x < box[1] + box[3]
 
 
 def same_objects(image, found, variant):
