@@ -6,7 +6,8 @@ DATA is a folder with ``dsb2018`` (BBBC038v1) and ``bbbc039`` (both CC0). For ea
 network learns from all others (``base``). Five images of the kind stand for what a person
 corrected; from these, with the bundled images of other kinds to rehearse (``examples/data``), the
 network is fine-tuned. Both are scored on the other images of the kind, no tile of a field that was
-corrected among them, and on the ``val`` set without the kind. What is done stays in OUT.
+corrected among them, and on the ``val`` set without the kind. With ``--scratch`` a fresh network
+learns from the same images, and the base in a quarter of the steps. What is done stays in OUT.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 
 from opsef_bridge.compare.evaluate import Case, Evaluation, compare, evaluate
-from opsef_bridge.engines import engine_class, verify
+from opsef_bridge.engines import engine_class, find_weights, verify
 from opsef_bridge.engines.base import Weights
 from opsef_bridge.engines.memory import LoadedEngine
 from opsef_bridge.engines.parameters import split_parameters, tuned
@@ -35,6 +36,7 @@ from opsef_bridge.files import file_sha256, read_json, write_json
 from opsef_bridge.images import read_image, read_labels, segment_plane
 from opsef_bridge.train.card import describe_data
 from opsef_bridge.train.data import Sample
+from opsef_bridge.train.dataset_bundled import balanced
 from opsef_bridge.train.learner import Learner, learner
 from opsef_bridge.train.training import train
 from opsef_bridge.train.tuning import Looked, tune
@@ -51,8 +53,10 @@ KINDS = ("tiny", "large", "U2OS", "tissue")
 1200 px, fields of 520 x 696 px (the screen of which BBBC039 is), stained tissue."""
 BASE = {"unet": {"steps": 1000}, "stardist": {"steps": 1500}, "cellpose": {"steps": 600},
         "fpn2ws": {"steps": 700}, "maskrcnn": {"steps": 700}}  # fmt: skip
-FINE = {"steps": 300, "rate": 1.0, "warm_up": 20}
+FINE = {"steps": 900, "rate": 1.0, "warm_up": 20}
 """Of the fine-tuning; `rate` is over that of a fresh network."""
+SCRATCH = {"steps": 600}
+"""Of the fresh networks that a fine-tuning is held against; it has a quarter of their steps."""
 HELD = 12
 """Images of other fields on which the thresholds of a base are chosen."""
 
@@ -88,23 +92,37 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="choices of the five images")
     parser.add_argument("--kinds", nargs="*", default=KINDS)
     parser.add_argument("--only-base", action="store_true")
+    parser.add_argument("--rate", type=float, help="of the fine-tuning, over that of a fresh "
+                        "network: only printed")  # fmt: skip
+    parser.add_argument("--scratch", action="store_true", help="hold against fresh networks")
     given = parser.parse_args()
     torch.set_num_threads(1)
     pictures = read_pictures(given.data)
+    part, work = ("scratch", against_fresh) if given.scratch else ("rows", correct)
     rows = []
     for kind in given.kinds:
         base = make_base(given.engine, kind, pictures, given.out / given.engine / kind / "base")
         if given.only_base:
             continue
         for seed in range(given.seeds):
-            folder = given.out / given.engine / kind / f"fine-{seed}"
-            rows.append(correct(given.engine, kind, seed, base, pictures, folder))
+            folder = given.out / given.engine / kind
+            if given.rate:
+                FINE["rate"], folder = given.rate, folder / f"rate-{given.rate}"
+            rows.append(work(given.engine, kind, seed, base, pictures, folder))
             print(rows[-1], flush=True)
-    if rows:
-        known = read_json(DOCS)["rows"] if DOCS.is_file() else []
-        done = {(row["engine"], row["kind"]) for row in rows}
-        others = [row for row in known if (row["engine"], row["kind"]) not in done]
-        write_json(DOCS, {"corrected": CORRECTED, "fine": FINE, "rows": [*others, *rows]})
+            if not given.rate:
+                _keep(part, rows)
+
+
+def _keep(part: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Write rows into the figures of the documentation, in the place of older ones."""
+    known = read_json(DOCS) if DOCS.is_file() else {}
+    done = {(row["engine"], row["kind"]) for row in rows}
+    others = [row for row in known.get(part, []) if (row["engine"], row["kind"]) not in done]
+    order = [*KINDS]
+    told = sorted([*others, *rows], key=lambda row: (row["engine"], order.index(row["kind"])))
+    about = {"corrected": CORRECTED, "fine": FINE, "scratch_steps": SCRATCH["steps"]}
+    write_json(DOCS, known | about | {part: told})
 
 
 def read_pictures(data: Path) -> list[Picture]:
@@ -165,27 +183,13 @@ def correct(
     engine: str, kind: str, seed: int, base: Weights, pictures: Sequence[Picture], folder: Path
 ) -> dict[str, Any]:
     """Fine-tune on five images of the kind and score both networks on the others."""
-    learns = learner(engine)
-    mine = [p for p in pictures if p.kind == kind]
-    drawn = np.random.default_rng(seed).permutation(sorted({p.group for p in mine})).tolist()
-    # Whole fields: what is left of one that was corrected would be too easy.
-    chosen = sorted(mine, key=lambda p: (drawn.index(p.group), p.name))[:CORRECTED]
-    fields = {p.group for p in chosen}
-    rest = [p for p in mine if p.group not in fields]
+    chosen, rest = drawn(kind, seed, pictures)
     old = [p for p in pictures if p.part == "val" and p.kind not in (kind, "tissue")]
-    samples = [p.sample for p in chosen] + rehearsal(kind)
-    fresh = learns.Settings()
-    how = FINE | {"rate": FINE["rate"] * fresh.rate}
-    network, settings = learns.load(base, replace(fresh, **how, seed=seed))
-    trained = train(
-        learns, samples, settings, folder, start=lambda: network, origin=base.sha256, every=50
-    )
-    name, started = f"{engine}-fine", time.perf_counter()
-    _save(learns, trained.network, settings, samples, chosen, folder, name)
-    seconds = trained.seconds + time.perf_counter() - started
-    fine = _weights(folder / f"{name}.json")
+    started = time.process_time()
+    fine = taught(engine, kind, seed, base, chosen, FINE["steps"], folder / f"fine-{seed}")
     row: dict[str, Any] = {
-        "engine": engine, "kind": kind, "seed": seed, "seconds": round(seconds),
+        "engine": engine, "kind": kind, "seed": seed,
+        "core_seconds": round(time.process_time() - started),
         "images": len(rest), "old_images": len(old),
     }  # fmt: skip
     for where, images in (("kind", rest), ("old", old)):
@@ -196,6 +200,68 @@ def correct(
         gain = compare({"fine": scored[1], "base": scored[0]})
         row[f"{where}_interval"] = _interval(gain)
     return row
+
+
+def against_fresh(
+    engine: str, kind: str, seed: int, base: Weights, pictures: Sequence[Picture], folder: Path
+) -> dict[str, Any]:
+    """Train a fresh network, and in a quarter of its steps the base and the shipped weights.
+
+    All are scored on the kind; the shipped ones on what they did not learn from.
+    """
+    chosen, rest = drawn(kind, seed, pictures)
+    steps = SCRATCH["steps"]
+    fresh = taught(engine, kind, seed, None, chosen, steps, folder / f"fresh-{seed}")
+    row: dict[str, Any] = {"engine": engine, "kind": kind, "seed": seed,
+                           "steps": [steps, steps // 4]}  # fmt: skip
+    unseen = [p for p in rest if p.part != "train"]
+    starts = {"base": (base, rest), "shipped": (find_weights(engine, None, []), unseen)}
+    for name, (start, images) in starts.items():
+        fine = taught(engine, kind, seed, start, chosen, steps // 4, folder / f"{name}-{seed}")
+        scored = [_scored(weights, images) for weights in (fresh, fine, start)]
+        f1 = {t: [round(float(s.pooled.f1.iloc[n]), 4) for s in scored]
+              for n, t in enumerate(THRESHOLDS)}  # fmt: skip
+        gain = compare({"fine": scored[1], "fresh": scored[0]})
+        row[name] = {"images": len(images), "f1": f1, "interval": _interval(gain)}
+    return row
+
+
+def drawn(kind: str, seed: int, pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture]]:
+    """Return the images of a kind that are corrected, and those of other fields."""
+    mine = [p for p in pictures if p.kind == kind]
+    order = np.random.default_rng(seed).permutation(sorted({p.group for p in mine})).tolist()
+    # Whole fields: what is left of one that was corrected would be too easy.
+    chosen = sorted(mine, key=lambda p: (order.index(p.group), p.name))[:CORRECTED]
+    fields = {p.group for p in chosen}
+    return chosen, [p for p in mine if p.group not in fields]
+
+
+def taught(
+    engine: str,
+    kind: str,
+    seed: int,
+    base: Weights | None,
+    chosen: Sequence[Picture],
+    steps: int,
+    folder: Path,
+) -> Weights:
+    """Return the network that learned from the corrected images and rehearsed others.
+
+    It goes on from `base`, or is a fresh one; thresholds are tuned on the corrected images.
+    """
+    card_file = folder / f"{engine}-{folder.name}.json"
+    if card_file.is_file():
+        return _weights(card_file)
+    learns = learner(engine)
+    samples = balanced([p.sample for p in chosen], rehearsal(kind))
+    settings, ways = replace(learns.Settings(), steps=steps, seed=seed), {}
+    if base is not None:
+        how = {"rate": FINE["rate"] * settings.rate, "warm_up": FINE["warm_up"]}
+        network, settings = learns.load(base, replace(settings, **how))
+        ways = {"start": lambda: network, "origin": base.sha256}
+    trained = train(learns, samples, settings, folder, every=50, **ways)
+    _save(learns, trained.network, trained.settings, samples, chosen, folder, card_file.stem)
+    return _weights(card_file)
 
 
 def rehearsal(kind: str) -> list[Sample]:
