@@ -6,8 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from opsef_bridge.engines.store import convert
-from opsef_bridge.errors import NotFoundError, ProjectError
+from opsef_bridge.errors import ProjectError
 from opsef_bridge.files import write_text
+from opsef_bridge.images.bundled import example_data
 from opsef_bridge.presets import SOURCE, preset_text
 from opsef_bridge.sweep.importing import find_files
 
@@ -52,15 +53,6 @@ images:
 groups: {{small: "small_*", large: "large_*", u2os: "u2os_*", tissue: "tissue_*"}}
 sweep: {{images: all, crop: 384, seed: 0}}
 """
-
-
-def example_data() -> Path:
-    """Return the folder of the bundled images: in the package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    for folder in (package / "example_data", package.parent / "examples" / "data"):
-        if (folder / "images").is_dir():
-            return folder
-    raise NotFoundError("the bundled images are missing", hint="Install the package again")
 
 
 def make_project(folder: Path, sources: list[str], preset: str | None = None) -> Path:

@@ -58,6 +58,8 @@ def test_a_plan_is_told_and_nothing_is_done(folder, monkeypatch, capfd, tmp_path
         (("run", "--engine", "unet", "width"), "KEY=VALUE"),
         (("run", "--engine", "unet", "widht=3"), "width"),
         (("run", "--engine", "unet", "--device", "tpu"), "auto, cpu, cuda"),
+        (("run", "--engine", "unet", "--rehearse", "all"), "goes with --corrections"),
+        (("run", "--engine", "unet", "--corrections", "--rehearse", "cells"), "no group 'cells'"),
         (("grid",), "no section 'train'"),
         (("status", "train-0099"), "train-0099"),
     ],
@@ -73,6 +75,15 @@ def test_without_torch_the_extra_is_named(folder, monkeypatch, capfd):
     monkeypatch.setitem(sys.modules, "torch", None)
     code, _, err = run_opsef(monkeypatch, capfd, "-p", folder, "train", "run", "--engine", "unet")
     assert code == 1 and "opsef_bridge[train]" in err
+
+
+def test_without_tensorboard_no_training_that_asks_for_it_begins(folder, monkeypatch, capfd):
+    monkeypatch.setattr("opsef_bridge.train.events.find_spec", lambda name: None)
+    words = ("train", "run", "--engine", "unet", "--from", "random", "--seed", 7, "--tensorboard")
+    before = list((folder / "trainings").glob("*"))
+    code, _, err = run_opsef(monkeypatch, capfd, "-p", folder, *words)
+    assert code == 1 and "pip install tensorboard" in err
+    assert list((folder / "trainings").glob("*")) == before
 
 
 def test_a_disk_that_cannot_be_written_is_named(monkeypatch, capfd, tmp_path):

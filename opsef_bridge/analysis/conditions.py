@@ -18,7 +18,7 @@ from opsef_bridge.project import Project, read_csv_lines
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Conditions", "add_conditions", "read_cells", "read_conditions"]
+__all__ = ["Conditions", "add_conditions", "read_cells", "read_conditions", "well_name"]
 
 JOINED_BY = (("image",), ("id",), ("file",), ("plate", "well"), ("well",))
 """Columns that say what a row is about; the first of these that the file has counts."""
@@ -62,7 +62,7 @@ class Conditions:
             Its other columns, such as ``plate`` and ``well``.
         """
         if "well" in self.by:
-            return self.rows.get(tuple(_well(str(more.get(name, ""))) for name in self.by))
+            return self.rows.get(tuple(well_name(str(more.get(name, ""))) for name in self.by))
         path = Path(source)
         names = (image, source, path.name, path.stem)
         return next((self.rows[name,] for name in names if (name,) in self.rows), None)
@@ -141,7 +141,7 @@ def read_conditions(file: Path) -> Conditions:
                 f"{file.name} line {number} has no {' and no '.join(by)}",
                 hint="Each row says which image it is about",
             )
-        key = tuple(_well(cells[name]) if "well" in by else cells[name] for name in by)
+        key = tuple(well_name(cells[name]) if "well" in by else cells[name] for name in by)
         rest = {name: value for name, value in cells.items() if name not in by}
         if found.setdefault(key, rest) != rest:
             raise InputError(
@@ -244,12 +244,12 @@ def _is_number(text: str) -> bool:
     return bool(NUMBER.fullmatch(text)) and abs(float(text)) < LARGEST
 
 
-def _well(text: str) -> str:
-    """``a1`` and ``A01`` are one well.
+def well_name(text: str) -> str:
+    """Return a well as all spellings of it are written: ``a1`` and ``A01`` are one.
 
     Examples
     --------
-    >>> _well("a1"), _well("B12"), _well("left")
+    >>> well_name("a1"), well_name("B12"), well_name("left")
     ('A01', 'B12', 'left')
     """
     row, column = text[:1], text[1:]

@@ -234,6 +234,7 @@ def models_promote(
     if shown:
         console.table(shown, ("IoU", "F1", done.parent, "from", "to"))
     news = "Wrote" if done.new else "Nothing to do, it is there:"
+    console.warn(*done.remarks)
     console.say(done.words, f"{news} {done.file}", f"In opsef.yaml: weights: {done.name}")
     console.answer({**asdict(done), "file": str(done.file), "words": done.words})
 

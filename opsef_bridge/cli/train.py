@@ -6,9 +6,10 @@ import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from opsef_bridge.cli.common import Context, command, train_app
 
@@ -19,7 +20,22 @@ class Revisions(StrEnum):
     LATEST = "latest"
 
 
-@train_app.command("dataset")
+class Rehearsing(TyperCommand):
+    """A command whose option ``--rehearse`` may stand alone; typer has no such options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, with the value that stands for none."""
+        after = [*args[1:], "-"]
+        return super().parse_args(
+            ctx,
+            [
+                f"{one}=fluorescence" if one == "--rehearse" and next_.startswith("-") else one
+                for one, next_ in zip(args, after, strict=True)
+            ],
+        )
+
+
+@train_app.command("dataset", cls=Rehearsing)
 def train_dataset(
     image: Annotated[
         list[str] | None, typer.Option("--image", help="Only this image (repeatable).")
@@ -56,6 +72,15 @@ def train_dataset(
     val: Annotated[float, typer.Option("--val", help="Share that chooses.")] = 0.15,
     test: Annotated[float, typer.Option("--test", help="Share that judges.")] = 0.15,
     seed: Annotated[int, typer.Option("--seed", help="Of the split.")] = 0,
+    rehearse: Annotated[
+        str,
+        typer.Option(
+            "--rehearse",
+            metavar="[GROUPS]",
+            help="Bundled images, too, so that old kinds are not forgotten: small, large, u2os, "
+            "tissue (parted by commas), fluorescence (if nothing is named), all, none.",
+        ),
+    ] = "none",
     test_from: Annotated[
         str | None, typer.Option("--test-from", help="Keep the test set of this dataset.")
     ] = None,
@@ -68,9 +93,11 @@ def train_dataset(
     """Collect images with vouched labels, split so that test images never leak."""
     import getpass
 
+    from opsef_bridge.train.dataset_bundled import find_bundled, rehearsed_groups
     from opsef_bridge.train.dataset_make import Wish, make_dataset
     from opsef_bridge.train.dataset_sources import collect, label_folders
     from opsef_bridge.train.dataset_split import Shares
+    from opsef_bridge.train.seen import remarks_of_models
 
     project, console = Context.project(), Context.console
     wish = Wish(
@@ -83,6 +110,7 @@ def train_dataset(
         author=author or getpass.getuser(),
         command=shlex.join(["opsef", *sys.argv[1:]]),
     )
+    groups = rehearsed_groups(rehearse)
     found = collect(
         project,
         label_folders(folder or (), labels or (), kind or ()),
@@ -93,10 +121,11 @@ def train_dataset(
         conditions=conditions,
         remark=console.warn,
     )
+    found += find_bundled(project, groups, found, console.warn)
     made = make_dataset(project, found, wish)
     name = made.card["id"]
     console.table(made.card["counts"], ("split", "kind", "images", "groups", "objects"))
-    console.warn(*made.remarks)
+    console.warn(*made.remarks, *remarks_of_models(project, made.card))
     console.say(
         f"{made.folder}" if made.new else f"{name} holds the same already: {made.folder}",
         f"Train on it: {command(f'train run --dataset {name}')}",

@@ -55,9 +55,21 @@ def train_run(
         int | None, typer.Option("--patience", min=1, help="End after so many without gain.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="The curves for TensorBoard, too.")
+    ] = False,
     corrections: Annotated[
         bool, typer.Option("--corrections", help="Make the dataset of what is vouched for now.")
     ] = False,
+    rehearse: Annotated[
+        str,
+        typer.Option(
+            "--rehearse",
+            metavar="GROUPS",
+            help="With --corrections: bundled images that are learned from besides: small, large, "
+            "u2os, tissue, all, none (fluorescence; none from random weights).",
+        ),
+    ] = "",
     workers: Workers = None,
     executor: Annotated[
         Executing, typer.Option("--executor", help="Who does the units.")
@@ -65,17 +77,23 @@ def train_run(
     profile: Profile = None,
 ) -> None:
     """Train one network, and judge it beside what it starts from."""
+    from opsef_bridge.errors import InputError
     from opsef_bridge.train.evaluate import read_values
     from opsef_bridge.train.planning import RunWish, plan_run
 
     project = Context.project()
     cycles = {"steps": steps, "minutes": minutes, "passes": passes}
     if corrections:
-        from opsef_bridge.train.corrections import dataset_of_corrections
+        from opsef_bridge.train.corrections import CorrectionWish, dataset_of_corrections
 
-        made = dataset_of_corrections(project)
+        made = dataset_of_corrections(project, CorrectionWish(start=start, rehearse=rehearse))
         Context.console.warn(*made.remarks)
         dataset = made.card["id"]
+    elif rehearse:
+        raise InputError(
+            "--rehearse goes with --corrections, which makes a dataset",
+            hint="Or make one: opsef train dataset --rehearse",
+        )
     wish = RunWish(
         engine or _engine_of(project, start),
         dataset,
@@ -89,6 +107,7 @@ def train_run(
         patience=patience,
         device=_device(device),
         name=name,
+        tensorboard=tensorboard,
     )
     _carry_out(project, plan_run(project, wish), workers, executor, profile)
 
@@ -184,7 +203,9 @@ def _foretell(project: Project, plan: TrainPlan, workers: int | None) -> dict[st
     """Say how many units there are and how long they will take; return that."""
     from opsef_bridge.compare.words import count_of
     from opsef_bridge.train.foresight import foresee
+    from opsef_bridge.train.seen import remarks_of_plan
 
+    Context.console.warn(*remarks_of_plan(project, plan))
     facts = foresee(project, plan, workers)
     trained = [one for one in plan.networks if one.trained]
     Context.console.say(

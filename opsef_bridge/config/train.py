@@ -63,6 +63,8 @@ class Train(Section):
     patience: int | Literal["none"] = "none"
     """End early after so many checkpoints without a smaller validation loss."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    tensorboard: bool = False
+    """Write the curves as event files for TensorBoard, too (``pip install tensorboard``)."""
 
     @field_validator("networks")
     @classmethod

@@ -28,7 +28,7 @@ from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.revisions import Source
 from opsef_bridge.rois.sets import read_roi_set, write_roi_set
 from opsef_bridge.rois.truth import add_truth, parse_scope
-from opsef_bridge.service import trained
+from opsef_bridge.service import corrected, trained
 from opsef_bridge.service.analysed import told_of_analysis, told_of_classes
 from opsef_bridge.service.chosen import ChosenParameters, told_of_chosen
 from opsef_bridge.service.parameters import (
@@ -391,6 +391,7 @@ KINDS: Mapping[str, Kind] = {
     "table": Kind(TableParameters, _table, fast=True),
     "classes": Kind(ChosenParameters, told_of_chosen, fast=True),
     "train": Kind(trained.TrainParameters, trained.told_of_training),
+    "next": Kind(corrected.NextParameters, corrected.told_of_next),
     "promote": Kind(trained.PromoteParameters, trained.told_of_promotion),
     "analyse": Kind(AnalyseParameters, lambda t, given: told_of_analysis(t.project, given, t.tell)),
     "classify": Kind(

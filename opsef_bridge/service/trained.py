@@ -18,11 +18,12 @@ from opsef_bridge.errors import InputError
 from opsef_bridge.execute import Event
 from opsef_bridge.project import Project
 from opsef_bridge.service.parameters import Name, Words
+from opsef_bridge.service.states import log_of
 from opsef_bridge.train.choices import RANDOM, SHIPPED, check_candidate, weights_folders
 from opsef_bridge.train.corrections import CorrectionWish, train_from_corrections
 from opsef_bridge.train.dataset_sources import find_in_project
 from opsef_bridge.train.promote import candidates, promote
-from opsef_bridge.workers import Worker
+from opsef_bridge.workers import Progress, Worker
 
 if TYPE_CHECKING:
     from opsef_bridge.service.kinds import Task
@@ -73,7 +74,9 @@ class LearnerNumbers(BaseModel):
 class TrainParameters(BaseModel):
     """As `opsef_bridge.train.corrections.CorrectionWish` has them; weights by name, no paths.
 
-    One of `minutes` (10 by default), `steps` and `passes` says for how long.
+    One of `minutes` (10 by default), `steps` and `passes` says for how long. `rehearse` names the
+    bundled images that are learned from besides; without it those of fluorescence where the
+    training starts from weights.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,6 +96,7 @@ class TrainParameters(BaseModel):
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
     every: Annotated[int, Field(ge=1, le=1_000_000)] = 50
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    rehearse: Literal["none", "fluorescence", "all"] | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
 
     @model_validator(mode="after")
@@ -185,6 +189,9 @@ def training_facts(project: Project) -> dict[str, Any]:
 def told_of_training(task: Task, given: TrainParameters) -> dict[str, Any]:
     """Train and judge; return the summary of it.
 
+    It is planned in a process of its own, too: that takes torch, and this process may be one
+    that does all requests of an inbox, also such as bring TensorFlow.
+
     Returns
     -------
     dict
@@ -202,11 +209,21 @@ def told_of_training(task: Task, given: TrainParameters) -> dict[str, Any]:
         latest=given.latest, images=tuple(given.images), shares=(given.val, given.test),
         augmentation=given.augmentation, settings=given.settings.model_dump(exclude_none=True),
         name=given.name or "", seed=given.seed, every=given.every, device=given.device,
-        workers=given.workers, author=task.author,
+        workers=given.workers, author=task.author, rehearse=given.rehearse or "",
     )  # fmt: skip
-    told = train_from_corrections(task.project, wish, task.tell)
-    report = Path(told["report"]).relative_to(task.project.root).as_posix()
-    return told | {"report": report, "said": [*told["words"], *told["remarks"]]}
+    told: dict[str, Any] = _apart(task, "corrected", {"wish": asdict(wish)})
+    return told | {"said": [*told["words"], *told["remarks"]]}
+
+
+def corrected(project: str, wish: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Train from corrections in a worker; see `told_of_training`."""
+    opened = Project(Path(project))
+    told = train_from_corrections(
+        opened,
+        CorrectionWish(**wish),
+        lambda event: progress(event.message, event.done, event.total),
+    )
+    return told | {"report": Path(told["report"]).relative_to(opened.root).as_posix()}
 
 
 def told_of_promotion(task: Task, given: PromoteParameters) -> dict[str, Any]:
@@ -226,19 +243,11 @@ def told_of_promotion(task: Task, given: PromoteParameters) -> dict[str, Any]:
     OpsefError
         As `opsef_bridge.train.promote.promote`.
     """
-
-    def tell(message: str, done: int, of: int) -> None:
-        task.tell(Event(done, of, message))
-
-    with Worker() as worker:
-        return worker.call(
-            "opsef_bridge.service.trained:promoted",
-            {"project": str(task.project.root), "given": given.model_dump()},
-            on_progress=tell,
-        )
+    told: dict[str, Any] = _apart(task, "promoted", {"given": given.model_dump()})
+    return told
 
 
-def promoted(project: str, given: dict[str, Any], progress: Any) -> dict[str, Any]:
+def promoted(project: str, given: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Promote in a worker; see `told_of_promotion`."""
     done = promote(
         Project(Path(project)), given["name"], training=given["training"], to=given["to"],
@@ -252,8 +261,26 @@ def promoted(project: str, given: dict[str, Any], progress: Any) -> dict[str, An
     line = f"{done.name}: {{engine: {engine}, weights: {done.name}}}"
     return told | {
         "engine": engine,
-        "said": [news, done.words, f"Below models in opsef.yaml, for the next sweep: {line}"],
+        "said": [
+            news,
+            done.words,
+            f"Below models in opsef.yaml, for the next sweep: {line}",
+            *done.remarks,
+        ],
     }
+
+
+def _apart(task: Task, function: str, arguments: dict[str, Any]) -> Any:
+    """Call a function of this module in a process of its own; what it prints is in the log."""
+
+    def tell(message: str, done: int, of: int) -> None:
+        task.tell(Event(done, of, message))
+
+    with Worker() as worker:
+        return worker.call(
+            f"{__name__}:{function}", {"project": str(task.project.root), **arguments},
+            on_progress=tell, log=log_of(task.project, task.id),
+        )  # fmt: skip
 
 
 def _trainable(project: Project) -> list[Weights]:

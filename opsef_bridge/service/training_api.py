@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from opsef_bridge.service.corrected import NextParameters
 from opsef_bridge.service.ledger import is_known
 from opsef_bridge.service.trained import (
     PromoteParameters,
@@ -95,6 +96,28 @@ def train(
     if id is None or not is_known(opened, id):  # what is told again is not checked again
         check_training(opened, wanted)
     return start_job(state, project, "train", wanted.model_dump(exclude_unset=True), author, id=id)
+
+
+@router.post(
+    "/v1/projects/{project}/next",
+    status_code=202,
+    response_model=Started,
+    responses=problem_answers(404, 409, 422),
+)
+def correct_next(
+    project: Id,
+    wanted: NextParameters,
+    opened: InProject,
+    author: Author,
+    state: State,
+    id: RequestId = None,
+) -> dict[str, str]:
+    """Look for what to correct next: a job, whose result has ``next``, best first.
+
+    An entry is an image, or the ``box`` (y, x, height, width) of a large one, with the objects
+    that are expected ``wrong`` in it and the ``minutes`` that it may take.
+    """
+    return start_job(state, project, "next", wanted.model_dump(exclude_unset=True), author, id=id)
 
 
 @router.post(

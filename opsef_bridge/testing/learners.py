@@ -32,10 +32,10 @@ from opsef_bridge.train.data import UNKNOWN, Sample
 from opsef_bridge.train.learner import Learner, learner
 from opsef_bridge.train.transfer import fine_tuned
 
-__all__ = ["LearnerSuite", "discs"]
+__all__ = ["LearnerSuite", "balls", "discs"]
 
 BEYOND = 9.0
-"""Value of the pixels of `discs` for which nobody vouched: far above all others."""
+"""Value of the pixels of `discs` and `balls` for which nobody vouched: far above all others."""
 
 
 def discs(seed: int, *, side: int = 80, unknown: int = 0, colour: bool = False) -> Sample:
@@ -54,6 +54,24 @@ def discs(seed: int, *, side: int = 80, unknown: int = 0, colour: bool = False) 
     return Sample(f"discs{seed}", image, labels, f"discs{seed}")
 
 
+def balls(
+    seed: int, *, shape: tuple[int, int, int] = (12, 40, 40), unknown: int = 0, count: int = 5
+) -> Sample:
+    """Return a volume of bright balls, half as deep as wide in voxels, like `discs`."""
+    rng = np.random.default_rng(seed)
+    places = np.indices(shape)
+    labels = np.zeros(shape, np.int32)
+    for number in range(1, count + 1):
+        centre = [rng.integers(2, side - 2) for side in shape]
+        away = [one - c for one, c in zip(places, centre, strict=True)]
+        radius = rng.integers(4, 7)
+        labels[(2 * away[0]) ** 2 + away[1] ** 2 + away[2] ** 2 <= radius**2] = number
+    image = ((labels > 0) + rng.normal(0, 0.1, shape)).astype(np.float32)
+    labels[..., :unknown] = UNKNOWN
+    image[..., :unknown] = BEYOND
+    return Sample(f"balls{seed}", image, labels, f"balls{seed}")
+
+
 class LearnerSuite:
     """Tests of one learner.
 
@@ -64,7 +82,9 @@ class LearnerSuite:
         Of the learner: small, a few steps, on the CPU.
     colour : bool
         Whether it learns colour images.
-    grid : int
+    volumes : bool
+        Whether it learns volumes.
+    grid : int or tuple of int
         Pixels of the image for one of what it says, along each axis.
     rounding : float
         Largest difference of what a network says before and after it lay in a file.
@@ -73,17 +93,18 @@ class LearnerSuite:
     engine: ClassVar[str]
     settings: ClassVar[Any]
     colour = False
-    grid = 1
+    volumes = False
+    grid: int | tuple[int, ...] = 1
     rounding = 2e-2
 
     def known(self, batch: tuple[Any, ...]) -> Tensor:
-        """Return where a batch counts: bool (N, Y, X)."""
+        """Return where a batch counts: bool (N, [Z,] Y, X)."""
         raise NotImplementedError
 
     def output(self, network: nn.Module) -> list[Tensor]:
         """Return what a network says of a picture that is always the same."""
-        rng = np.random.default_rng(0)
-        batch = torch.from_numpy(rng.random((1, self.channels, 64, 64), np.float32))
+        rng, sides = np.random.default_rng(0), (16, 32, 32) if self.volumes else (64, 64)
+        batch = torch.from_numpy(rng.random((1, self.channels, *sides), np.float32))
         with torch.no_grad():
             found = network(batch)
         return list(found) if isinstance(found, tuple) else [found]
@@ -102,10 +123,12 @@ class LearnerSuite:
 
     @pytest.fixture
     def made(self) -> Learner:
-        return learner(self.engine)
+        return learner(self.engine, volumes=self.volumes)
 
     def samples(self, **how: Any) -> list[Sample]:
         """Return two samples."""
+        if self.volumes:
+            return [balls(seed, **how) for seed in (1, 2)]
         return [discs(seed, colour=self.colour, **how) for seed in (1, 2)]
 
     def trained(self, made: Learner) -> nn.Module:
@@ -157,8 +180,28 @@ class LearnerSuite:
         assert all(torch.equal(before[name], after[name]) for name in before)
         assert not any(part.training for part in network.modules())
 
+    @pytest.mark.parametrize("half", [False, True])
+    def test_half_the_precision_is_used_where_the_settings_say_so(
+        self, made: Learner, half: bool
+    ) -> None:
+        settings = replace(self.settings, bfloat16=half)
+        examples = made.examples(self.samples())
+        network = made.network(settings, examples).train()
+        batch = made.batch(np.random.default_rng(0), examples, settings)
+        seen: set[torch.dtype] = set()
+        for part in network.modules():
+            if isinstance(part, nn.Conv2d | nn.Conv3d):
+                part.register_forward_hook(lambda _, __, out: seen.add(out.dtype))
+        loss = made.loss(network, batch, settings)
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert torch.bfloat16 in seen if half else seen == {torch.float32}
+        # Weights, their gradients and the loss stay whole.
+        assert loss.dtype == torch.float32 and torch.isfinite(loss)
+        grads = [one.grad for one in network.parameters() if one.grad is not None]
+        assert {one.dtype for one in [*network.parameters(), *grads]} == {torch.float32}
+
     def test_what_nobody_vouched_for_has_no_gradient(self, made: Learner) -> None:
-        samples = self.samples(unknown=32)
+        samples = self.samples(unknown=16 if self.volumes else 32)
         if not made.masks_loss:
             with pytest.raises(InputError, match="only a part"):
                 made.check(samples, self.settings)
@@ -173,7 +216,9 @@ class LearnerSuite:
         known = self.known(batch)
         marked = batch[0][:, 0] > 0.9 * batch[0].max()
         assert 0.02 < known.float().mean() < 0.98
-        assert not (known & marked[:, :: self.grid, :: self.grid]).any()
+        grid = self.grid if isinstance(self.grid, tuple) else (self.grid,) * (known.ndim - 1)
+        places = (slice(None), *(slice(None, None, step) for step in grid))
+        assert not (known & marked[places]).any()
         network = made.network(settings, made.examples(samples)).train()
         said: list[Tensor] = []
         network.register_forward_hook(lambda _, __, out: said.extend(_maps(out)))
@@ -185,10 +230,10 @@ class LearnerSuite:
     def test_a_batch_without_anything_known_teaches_nothing(self, made: Learner) -> None:
         if not made.masks_loss:
             return
-        samples = self.samples(unknown=79)
+        samples = self.samples()
         for sample in samples:
             sample.labels[:] = UNKNOWN
-            sample.labels[-1, -1] = 1  # Cellpose needs an object
+            sample.labels.flat[-1] = 1  # Cellpose needs an object
         settings = replace(self.settings, batch=1)
         examples = made.examples(samples)
         network = made.network(settings, examples).train()
@@ -208,9 +253,9 @@ class LearnerSuite:
         weights = self.stored(made, self.trained(made), tmp_path)
         engine = engine_class(self.engine)()
         engine.load(weights)
-        image = self.samples()[0].image
-        labels = engine.decode(engine.predict(image, engine.Predict()), engine.Decode())
-        assert (labels.dtype, labels.shape) == (np.int32, image.shape[:2])
+        sample = self.samples()[0]
+        labels = engine.decode(engine.predict(sample.image, engine.Predict()), engine.Decode())
+        assert (labels.dtype, labels.shape) == (np.int32, sample.labels.shape)
 
     def test_training_goes_on_from_what_was_stored(self, made: Learner, tmp_path: Path) -> None:
         network = self.trained(made)
@@ -246,7 +291,7 @@ class LearnerSuite:
 def _maps(found: Any) -> list[Tensor]:
     """Return the maps among what a network says, ready to hold their gradients."""
     parts = found if isinstance(found, tuple) else (found,)
-    maps = [one for one in parts if isinstance(one, Tensor) and one.ndim == 4]
+    maps = [one for one in parts if isinstance(one, Tensor) and one.ndim in (4, 5)]
     for one in maps:
         one.retain_grad()
     return maps

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from skimage import measure
 from skimage.transform import resize
 
 from opsef_bridge.train.data import Sample
 
-__all__ = ["Augmentation", "augment", "relight"]
+__all__ = ["Augmentation", "apart", "augment", "random_crop", "relight"]
+
+TRIES = 10
+"""Places that are tried until one shows a pixel that is vouched for."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +36,41 @@ def augment(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one crop of `size` px: enlarged, turned, flipped, in another light.
 
-    Where the image is smaller than the crop it is continued by reflection.
-
     Returns
     -------
     image : ndarray of float32, shape (size, size)
     labels : ndarray of int32, shape (size, size)
     """
-    image, labels = _crop(rng, sample, size, how.scale)
+    image, labels = random_crop(rng, sample, size, how.scale)
+    return relight(rng, image, how), labels
+
+
+def random_crop(
+    rng: np.random.Generator, sample: Sample, size: int, scale: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one crop of `size` px, enlarged, turned and flipped.
+
+    Where the image is smaller than the crop it is continued by reflection. Crops that show
+    nothing for which somebody vouched are drawn again, a few times. Very large ids become small
+    ones.
+
+    Returns
+    -------
+    image : ndarray of float32, shape (size, size), or (size, size, 3) in colour
+    labels : ndarray of int32, shape (size, size)
+    """
+    for _ in range(TRIES):
+        image, labels = _crop(rng, sample, size, scale)
+        if (labels >= 0).any():
+            break
+    if labels.max() > labels.size:  # what goes through objects by their ids takes long
+        ids = np.unique(labels[labels > 0])
+        labels = np.where(labels > 0, np.searchsorted(ids, labels) + 1, labels).astype(np.int32)
     turns, flip = rng.integers(4), rng.random() < 0.5
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
     if flip:
         image, labels = image[:, ::-1], labels[:, ::-1]
-    return relight(rng, image, how), np.ascontiguousarray(labels)
+    return image, np.ascontiguousarray(labels)
 
 
 def _crop(
@@ -53,15 +79,14 @@ def _crop(
     """Cut a square at a random place and resize it to `size`."""
     factor = np.exp(rng.uniform(*np.log(scale)))
     side = round(size / factor)
-    height, width = sample.image.shape
-    top = rng.integers(max(height - side, 0) + 1)
-    left = rng.integers(max(width - side, 0) + 1)
+    top, left = (rng.integers(max(extent - side, 0) + 1) for extent in sample.labels.shape)
     box = np.s_[top : top + side, left : left + side]
     image, labels = sample.image[box], sample.labels[box]
-    missing = [(0, side - extent) for extent in image.shape]
-    image = np.pad(image, missing, mode="reflect")
-    labels = np.pad(labels, missing, mode="reflect")
-    image = resize(image, (size, size), order=1, anti_aliasing=factor < 1)
+    missing = [(0, side - extent) for extent in labels.shape]
+    if np.any(missing):
+        image = np.pad(image, [*missing, (0, 0)][: image.ndim], mode="reflect")
+        labels = apart(np.pad(labels, missing, mode="reflect"))
+    image = resize(image, (size, size, *image.shape[2:]), order=1, anti_aliasing=factor < 1)
     nearest = np.minimum((np.arange(size) + 0.5) * side / size, side - 1).astype(int)
     return image.astype(np.float32), labels[np.ix_(nearest, nearest)]
 
@@ -76,3 +101,36 @@ def relight(rng: np.random.Generator, image: np.ndarray, how: Augmentation) -> n
     if rng.random() < 0.5:
         image = image + rng.normal(0, rng.uniform(0, how.noise), image.shape)
     return np.ascontiguousarray(image, np.float32)
+
+
+def apart(labels: np.ndarray) -> np.ndarray:
+    """Give every piece of an object an id of its own; the largest piece keeps the id.
+
+    An object and its mirror image are two.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (Y, X)
+        0 and negative values stay.
+
+    Returns
+    -------
+    ndarray of int32, shape (Y, X)
+
+    Examples
+    --------
+    >>> apart(np.array([[7, 7, 0, 7, -1, 2]]))
+    array([[ 7,  7,  0,  8, -1,  2]], dtype=int32)
+    """
+    out = np.array(labels, np.int32)
+    pieces = measure.label(labels.clip(0), background=0, connectivity=2)
+    area = np.bincount(pieces.ravel())
+    first = np.zeros(len(area), np.int64)
+    first[pieces.ravel()] = labels.clip(0).ravel()
+    order = np.lexsort((np.arange(len(area)), -area, first))[1:]  # without background
+    order = order[first[order] > 0]
+    repeated = order[1:][first[order[1:]] == first[order[:-1]]]
+    number = int(out.max(initial=0))
+    for more, piece in enumerate(np.sort(repeated), start=1):
+        out[pieces == piece] = number + more
+    return out

@@ -25,7 +25,7 @@ TILE, OVERLAP = 1024, 64
 
 @dataclass(frozen=True)
 class Item:
-    """An image, or a plane of a volume, that networks are judged on.
+    """An image, a plane of a volume, or a volume, that networks are judged on.
 
     Parameters
     ----------
@@ -34,6 +34,7 @@ class Item:
     entry : mapping
         Of the card of the dataset.
     plane : int or None
+        Of a volume; None for all of it.
     """
 
     name: str
@@ -46,15 +47,27 @@ class Item:
         return str(self.entry["kind"])
 
     @property
+    def whole(self) -> bool:
+        """Whether it is a volume, as it is."""
+        return self.plane is None and len(self.entry["shape"]) == 3
+
+    @property
     def key(self) -> tuple[str, ...]:
         """What makes it another image."""
         return (str(self.entry["pixels_sha256"]), str(self.entry["labels_sha256"]), str(self.plane))
 
 
 def items_of(
-    card: Mapping[str, Any], split: str, names: Collection[str] | None = None
+    card: Mapping[str, Any],
+    split: str,
+    names: Collection[str] | None = None,
+    *,
+    volumes: bool = False,
 ) -> list[Item]:
-    """Return the items of a split, or those samples of it that are in `names`."""
+    """Return the items of a split, or those samples of it that are in `names`.
+
+    Volumes are taken as they are for networks that take `volumes`; else plane by plane.
+    """
     chosen = [
         one
         for one in card["samples"]
@@ -63,7 +76,7 @@ def items_of(
     return [
         Item(str(one["name"]) + ("" if plane is None else f"_z{plane + 1:04d}"), one, plane)
         for one in sorted(chosen, key=lambda one: str(one["name"]))
-        for plane in (one.get("planes") or [None])
+        for plane in ((not volumes and one.get("planes")) or [None])
     ]
 
 
@@ -73,7 +86,8 @@ def read_item(folder: Path, item: Item, colour: bool = False) -> Looked:
     Parameters
     ----------
     colour : bool
-        Give (Y, X, 3), of a grey image three times the same; else (Y, X).
+        Give (Y, X, 3), of a grey image three times the same; else (Y, X). Volumes are grey:
+        (Z, Y, X).
 
     Raises
     ------
@@ -84,9 +98,9 @@ def read_item(folder: Path, item: Item, colour: bool = False) -> Looked:
     is_colour = bool(item.entry["colour"])
     if item.plane is not None:
         pixels, labels = pixels[item.plane], labels[item.plane]
-    if colour and not is_colour:
+    if colour and not is_colour and not item.whole:
         pixels = np.stack([pixels] * 3, axis=-1)
-    elif is_colour and not colour:
+    elif is_colour and (item.whole or not colour):
         pixels = to_grey(pixels)
     return Looked(pixels, labels)
 
@@ -94,11 +108,11 @@ def read_item(folder: Path, item: Item, colour: bool = False) -> Looked:
 def segment(
     loaded: LoadedEngine, folder: Path, item: Item, predict: Parameters, decode: Parameters
 ) -> np.ndarray:
-    """Return the labels (int32, 0 background) of an item; large ones are stitched of tiles."""
+    """Return the labels (int32, 0 background) of an item; large planes are stitched of tiles."""
     engine: Engine = loaded.engine
     image = read_item(folder, item, wants_colour(engine, predict)).image
     shape = image.shape[:2]
-    if max(shape) <= TILE:
+    if item.whole or max(shape) <= TILE:
         return engine.decode(loaded.predict(image, predict), decode)
     boxes = tile_boxes(shape, TILE, OVERLAP)
     tiles = []

@@ -52,7 +52,7 @@ def model_card(
         **parts,
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in packages},
+            **{package: version(package) for package in ("opsef_bridge", *packages)},
         },
     }
 

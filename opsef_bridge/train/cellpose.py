@@ -103,8 +103,18 @@ class Example:
 
 
 def examples_of(samples: Sequence[Sample]) -> list[Example]:
-    """Compute diameters and flows; samples without objects are left out."""
-    return [_example(sample) for sample in samples if (sample.labels > 0).any()]
+    """Compute diameters and flows; samples without objects are left out.
+
+    A sample that stands there several times is computed once.
+    """
+    made: dict[int, tuple[Sample, Example]] = {}  # with the sample, so that its id stays its own
+    found = []
+    for sample in samples:
+        if (sample.labels > 0).any():
+            if id(sample) not in made:
+                made[id(sample)] = (sample, _example(sample))
+            found.append(made[id(sample)][1])
+    return found
 
 
 def mean_diameter(labels: np.ndarray) -> float:

@@ -18,12 +18,11 @@ from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
-from skimage.transform import resize
 
 from opsef_bridge.engines.scaling import CLIP, normalise, percentiles
 from opsef_bridge.errors import InputError
 from opsef_bridge.images import read_image, read_labels
-from opsef_bridge.train.augment import Augmentation
+from opsef_bridge.train.augment import Augmentation, random_crop
 from opsef_bridge.train.data import Sample
 
 __all__ = [
@@ -121,28 +120,13 @@ def augment_colour(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return one crop of `size` px: enlarged, turned, flipped, of another stain and light.
 
-    Where the image is smaller than the crop it is continued by reflection.
-
     Returns
     -------
     image : ndarray of float32, shape (size, size, 3)
     labels : ndarray of int32, shape (size, size)
     """
-    factor = np.exp(rng.uniform(*np.log(how.scale)))
-    side = round(size / factor)
-    corner = [rng.integers(max(extent - side, 0) + 1) for extent in sample.labels.shape]
-    box = tuple(slice(start, start + side) for start in corner)
-    image, labels = sample.image[box], sample.labels[box]
-    missing = [(0, side - extent) for extent in labels.shape]
-    image = np.pad(image, [*missing, (0, 0)], mode="reflect")
-    image = resize(image, (size, size, 3), order=1, anti_aliasing=factor < 1)
-    nearest = np.minimum((np.arange(size) + 0.5) * side / size, side - 1).astype(int)
-    labels = np.pad(labels, missing, mode="reflect")[np.ix_(nearest, nearest)]
-    turns, flip = rng.integers(4), rng.random() < 0.5
-    image, labels = np.rot90(image, turns), np.rot90(labels, turns)
-    if flip:
-        image, labels = image[:, ::-1], labels[:, ::-1]
-    return restain(rng, image, how), np.ascontiguousarray(labels)
+    image, labels = random_crop(rng, sample, size, how.scale)
+    return restain(rng, image, how), labels
 
 
 def restain(rng: np.random.Generator, image: np.ndarray, how: StainAugmentation) -> np.ndarray:

@@ -7,17 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from opsef_bridge.errors import InputError, OpsefError
 from opsef_bridge.execute import Event
-from opsef_bridge.project import Project, read_csv
+from opsef_bridge.files import read_json
+from opsef_bridge.project import Project, Run, read_csv
 from opsef_bridge.sweep import Executor
-from opsef_bridge.train.choices import RANDOM, SHIPPED, any_weights
+from opsef_bridge.train.choices import RANDOM, SHIPPED, any_weights, takes_volumes
+from opsef_bridge.train.dataset import read_card
+from opsef_bridge.train.dataset_bundled import (
+    FLUORESCENCE,
+    NONE,
+    find_bundled,
+    is_bundled,
+    rehearsed_groups,
+)
 from opsef_bridge.train.dataset_make import Made, Wish, make_dataset
 from opsef_bridge.train.dataset_sources import collect
 from opsef_bridge.train.dataset_split import Shares
-from opsef_bridge.train.places import plan_of
+from opsef_bridge.train.networks import Network
+from opsef_bridge.train.places import plan_of, score_file
 from opsef_bridge.train.planning import RunWish, plan_run
 from opsef_bridge.train.running import run_training
+from opsef_bridge.train.score import pooled_f1
+from opsef_bridge.train.seen import remarks_of_plan
 
 __all__ = ["CorrectionWish", "dataset_of_corrections", "train_from_corrections"]
 
@@ -44,6 +58,11 @@ class CorrectionWish:
         As in `opsef_bridge.train.planning.RunWish`.
     author : str, optional
         The user's name by default.
+    rehearse : str
+        Bundled images to learn from besides, so that old kinds are not forgotten: groups, or a
+        word, see `opsef_bridge.train.dataset_bundled.rehearsed_groups`. By default those of
+        fluorescence where it starts from weights, none where it starts from random ones. A
+        network for volumes learns none: they are planes.
     """
 
     start: str = SHIPPED
@@ -60,6 +79,7 @@ class CorrectionWish:
     device: str = "auto"
     workers: int | None = None
     author: str = ""
+    rehearse: str = ""
 
 
 def dataset_of_corrections(project: Project, wish: CorrectionWish | None = None) -> Made:
@@ -68,11 +88,14 @@ def dataset_of_corrections(project: Project, wish: CorrectionWish | None = None)
     Raises
     ------
     InputError
-        Too little is vouched for to learn from, to choose and to judge.
+        Too little is vouched for to learn from, to choose and to judge, or there is no such
+        group of bundled images.
     """
     wish = wish or CorrectionWish()
     remarks: list[str] = []
+    groups = _rehearsed(project, wish, remarks.append)
     found = collect(project, images=wish.images, revisions=wish.latest, remark=remarks.append)
+    found += find_bundled(project, groups, found, remarks.append)
     made = make_dataset(
         project,
         found,
@@ -84,6 +107,18 @@ def dataset_of_corrections(project: Project, wish: CorrectionWish | None = None)
         ),
     )
     return Made(made.folder, made.card, made.new, (*remarks, *made.remarks))
+
+
+def _rehearsed(
+    project: Project, wish: CorrectionWish, remark: Callable[[str], object]
+) -> tuple[str, ...]:
+    """Return the groups of bundled images that are learned from besides."""
+    groups = rehearsed_groups(wish.rehearse or (NONE if wish.start == RANDOM else FLUORESCENCE))
+    named = None if wish.start in (RANDOM, SHIPPED) else any_weights(project, wish.start)
+    if groups and takes_volumes(named):
+        remark(f"{wish.start} is a network for volumes: no bundled images are learned from")
+        return ()
+    return groups
 
 
 def train_from_corrections(
@@ -126,7 +161,7 @@ def train_from_corrections(
         raise error
     if result.done < result.of:
         raise OpsefError(f"{result.training} is not done", hint="Go on: opsef train resume")
-    remarks = list(made.remarks)
+    remarks = [*made.remarks, *remarks_of_plan(project, plan)]
     if result.failed:
         remarks.append(
             f"{result.failed} images could not be segmented and count as found nothing: see "
@@ -162,8 +197,35 @@ def summary(project: Project, training: str) -> dict[str, Any]:
         "scores": scores,
         "gain": gain,
         "report": str(run.report_file),
-        "words": _words(one.candidate, one.weights, int(mine["images"]), scores, gain),
+        "words": [
+            *_words(one.candidate, one.weights, int(mine["images"]), scores, gain),
+            *_apart(project, run, one),
+        ],
     }
+
+
+def _apart(project: Project, run: Run, one: Network) -> list[str]:
+    """Say how well a person's own test images do, where bundled ones are among them."""
+    card = read_card(project.dataset_folder(one.dataset))
+    tests = [entry for entry in card["samples"] if entry["split"] == "test"]
+    bundled = {entry["name"] for entry in tests if is_bundled(entry)}
+    if not bundled or len(bundled) == len(tests):
+        return []
+    judged = [
+        one,
+        *(o for o in plan_of(run).networks if not o.trained and o.weights == one.weights),
+    ]
+    parts = []
+    for where, theirs in (("yours", False), ("the bundled ones", True)):
+        found = []
+        for network in judged:
+            told = read_json(score_file(run, network.id))
+            part, at = told["splits"]["test"], told["thresholds"].index(0.7)
+            chosen = [(name in bundled) == theirs for name in part["images"]]
+            counts = np.array(part["counts"])[chosen, at, :3]
+            found.append(f"{network.candidate} {pooled_f1(counts[:, None])[0]:.3f}")
+        parts.append(f"on {where} ({sum(chosen)}) {', '.join(found)}")
+    return [f"Of these, {'; '.join(parts)}."]
 
 
 def _f1(row: Mapping[str, str]) -> dict[str, dict[str, float | None]]:

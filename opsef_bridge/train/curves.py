@@ -1,14 +1,38 @@
-"""The picture of a training: loss against step."""
+"""The curves of a training, loss against step: a table and a picture."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from opsef_bridge.files import atomic_path
+from opsef_bridge.files import atomic_path, write_text
 
-__all__ = ["draw_curves"]
+__all__ = ["COLUMNS", "draw_curves", "read_curves", "write_curves"]
+
+COLUMNS = ("step", "loss", "val_loss", "rate", "seconds")
+"""Of ``curves.csv``: the mean loss since the row before; that on the validation crops, where
+it was taken; the learning rate; seconds of training so far."""
+
+
+def write_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write rows of `COLUMNS` as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(file, text.getvalue())
+
+
+def read_curves(file: Path) -> list[dict[str, float | None]]:
+    """Return the rows of a ``curves.csv``: by column a number, or None where there is none."""
+    with file.open(newline="", encoding="utf-8") as lines:
+        return [
+            {name: float(cell) if cell else None for name, cell in row.items()}
+            for row in csv.DictReader(lines)
+        ]
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

@@ -44,9 +44,9 @@ class Sample:
     Parameters
     ----------
     name : str
-    image : ndarray of float32, shape (Y, X)
+    image : ndarray of float32, shape (Y, X), of a volume (Z, Y, X)
         Normalised.
-    labels : ndarray of int32, shape (Y, X)
+    labels : ndarray of int32, shape of the image
         0 background, every positive value one object, `UNKNOWN` where nobody vouched.
     group : str
         Images of one group (tiles of one field) never stand on both sides of a split.

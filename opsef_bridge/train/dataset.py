@@ -52,6 +52,12 @@ PARTS = ("images", "labels", "known")
 VERSION = 1
 """Of the files: part of the key of a dataset."""
 
+FIELDS = ("id", "key", "created", "by", "split", "samples")
+"""Of a card; `OF_SAMPLE` are those of each sample."""
+
+OF_SAMPLE = ("name", "image", "kind", "group", "split", "shape", "colour", "objects",
+             "known_pixels", "pixels_sha256", "labels_sha256", "files")  # fmt: skip
+
 GUARD = "Make it again (opsef train dataset), or copy it again from where it is whole"
 
 
@@ -166,15 +172,17 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     ProjectError
-        There is none, or it cannot be understood, or was edited by hand.
+        There is none, or it cannot be understood, lacks a field, or was edited by hand.
     """
     file = Path(folder, CARD)
     if not file.is_file():
         raise ProjectError(f"{folder} is no dataset: it has no {CARD}", hint=GUARD)
     try:
         card = read_json(file)
-        key, samples = card["key"], card["samples"]
-        if key != content_key(samples):
+        if lacking := _lacking(card):
+            raise ValueError(f"it has no field {lacking!r}")
+        samples = card["samples"]
+        if card["key"] != content_key(samples):
             raise ValueError("its key is not that of its samples: somebody edited it")
         for one in samples:
             own = {f"{part}/{safe_name(one['name'])}.tif" for part in PARTS}
@@ -183,6 +191,15 @@ def read_card(folder: str | Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProjectError(f"{file} cannot be understood ({error})", hint=GUARD) from None
     return dict(card)
+
+
+def _lacking(card: Mapping[str, Any]) -> str:
+    """Return the first field that a card must have and has not; the empty string for none."""
+    names = [name for name in FIELDS if name not in card] or [
+        *(f"split.{name}" for name in ("by", "seed") if name not in card["split"]),
+        *(f"samples.{name}" for one in card["samples"] for name in OF_SAMPLE if name not in one),
+    ]
+    return names[0] if names else ""
 
 
 def verify_dataset(folder: str | Path) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from opsef_bridge.analysis.conditions import well_name
 from opsef_bridge.errors import InputError, ProjectError
 from opsef_bridge.files import atomic_folder, patiently, write_json
 from opsef_bridge.project import Project
@@ -21,11 +22,14 @@ from opsef_bridge.train.dataset import (
     content_key,
     describe,
     read_card,
+    read_entry,
     verify_dataset,
     write_sample,
 )
+from opsef_bridge.train.dataset_bundled import is_bundled, split_apart, without_doubles
 from opsef_bridge.train.dataset_sources import Found
-from opsef_bridge.train.dataset_split import SPLITS, Member, Shares, split_members
+from opsef_bridge.train.dataset_split import SPLITS, Shares
+from opsef_bridge.train.overlap import landmarks, overlap_remarks, turned_key
 
 __all__ = ["Made", "Wish", "counts", "make_dataset"]
 
@@ -96,26 +100,28 @@ def make_dataset(project: Project, found: Iterable[Found], wish: Wish | None = N
     found = _named(found)
     kept = _kept_tests(wish)
     entries = [_entry(one, wish) for one in found]
+    marks = {entry["name"]: entry.pop("marks") for entry in entries}
+    for one in kept:
+        marks[one["name"]] = landmarks(read_entry(Path(wish.test_from or ""), one)[0])
     silent = [one["image"] for one in entries if not one["known_pixels"]]
     loads = {entry["name"]: one.load for entry, one in zip(entries, found, strict=True)}
     entries = [one for one in entries if one["known_pixels"]]
+    entries, doubles = without_doubles(entries, kept)
     entries, shares = _without_tests(entries, kept, wish)
-    if not entries:
+    if all(is_bundled(one) for one in entries):
         raise InputError(
             "nobody has vouched for anything that could be learned from",
             hint="Vouch for objects (opsef truth add IMAGE whole), take the newest revisions as "
             "right (--revisions latest), or name a folder with labels (--folder)",
         )
-    members = [
-        Member(one["name"], tuple(one["tokens"]), one["kind"], one["objects"]) for one in entries
-    ]
-    split, group = split_members(members, shares, wish.seed, wish.by)
+    split, group = split_apart(entries, shares, wish.seed, wish.by)
     for entry in entries:
         entry |= {"split": split[entry["name"]], "group": group[entry["name"]]}
     with patiently(project.datasets_folder / ".lock", PATIENCE):
         made = _write(project, entries, kept, loads, wish)
     left = [f"{image} is left out: no pixel of it is vouched for any more" for image in silent]
-    return replace(made, remarks=(*left, *made.remarks))
+    left += overlap_remarks([*entries, *kept], marks)
+    return replace(made, remarks=(*left, *doubles, *made.remarks))
 
 
 def _write(
@@ -132,8 +138,9 @@ def _write(
         with contextlib.suppress(ProjectError):  # a damaged one is the same as none
             known[name] = read_card(project.dataset_folder(name))
     same = _same_as(known, [*entries, *kept])
+    said = tuple(_remarks(entries, kept))
     if same:
-        return Made(project.dataset_folder(same), known[same], False, tuple(_remarks(entries)))
+        return Made(project.dataset_folder(same), known[same], False, said)
     with atomic_folder(folder) as partial:
         for entry in entries:
             pixels, labels = loads[entry["name"]]()
@@ -164,7 +171,7 @@ def _write(
             "samples": samples,
         }
         write_json(partial / CARD, card)
-    return Made(folder, card, True, tuple(_remarks(entries)))
+    return Made(folder, card, True, said)
 
 
 def counts(samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -213,21 +220,22 @@ def _entry(one: Found, wish: Wish) -> dict[str, Any]:
     """Read an image once and return what the card says of it; the arrays are let go."""
     pixels, labels = one.load()
     told = describe(_writable(pixels), labels)
-    parent = one.columns.get("parent", "")
-    tokens = [
-        _token(one, wish.by),
-        *([f"parent:{parent}"] if parent else []),
-        f"pixels:{told['pixels_sha256'][:16]}",
-    ]
+    parent = one.columns.get("parent", "").strip()
+    tokens = [_token(one, wish.by), *([f"parent:{parent}"] if parent else [])]
+    if pixels.min() < pixels.max():  # even pictures are equal, and show nothing
+        tokens.append(f"pixels:{told['pixels_sha256'][:16]}")
+        tokens.append(f"picture:{turned_key(pixels, told['colour'])[:16]}")
     return {
         "name": one.name,
         "image": one.image,
-        "kind": _cell(one, wish.kind_by, "the kind"),
+        "kind": one.kind or _cell(one, wish.kind_by, "the kind"),
         "tokens": list(dict.fromkeys(tokens)),
         "source": one.source,
         "revision": ", ".join(one.revisions) or None,
         "author": ", ".join(one.authors) or None,
         "box": [list(box) for box in one.boxes],
+        "marks": landmarks(pixels),
+        **one.told,
         **told,
     }
 
@@ -235,9 +243,12 @@ def _entry(one: Found, wish: Wish) -> dict[str, Any]:
 def _token(one: Found, by: str) -> str:
     """Return what the image is split by; one without a parent is its own."""
     names = [name.strip() for name in by.split(",")]
-    if names == ["image"] or (names == ["parent"] and not one.columns.get("parent")):
-        return f"image:{one.image}"
-    return ",".join(names) + ":" + ",".join(_cell(one, name, "what to split by") for name in names)
+    alone = bool(one.kind) or (names == ["parent"] and not one.columns.get("parent", "").strip())
+    if names == ["image"] or alone:
+        return f"image:{one.name}"  # of a file: wherever its folder lies
+    cells = {name: _cell(one, name, "what to split by") for name in names}
+    values = [well_name(cell) if name == "well" else cell for name, cell in cells.items()]
+    return ",".join(names) + ":" + ",".join(values)
 
 
 def _cell(one: Found, column: str, what: str) -> str:
@@ -293,9 +304,9 @@ def _without_tests(
     """Take out the images of the kept test set; refuse others that share something with them."""
     if not kept:
         return entries, wish.shares
-    own = {(one["image"], one["pixels_sha256"]) for one in kept}
+    own = {(Path(one["image"]).name, one["pixels_sha256"]) for one in kept}
     held = {token: one["name"] for one in kept for token in one["tokens"]}
-    left = [one for one in entries if (one["image"], one["pixels_sha256"]) not in own]
+    left = [one for one in entries if (Path(one["image"]).name, one["pixels_sha256"]) not in own]
     for one in left:
         shared = [token for token in one["tokens"] if token in held]
         if shared:
@@ -336,7 +347,7 @@ def _same_as(
     return next((id_ for id_, card in known.items() if content(card["samples"]) == wanted), None)
 
 
-def _remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def _remarks(entries: Sequence[Mapping[str, Any]], kept: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what a person should know of what she is about to train on."""
     said = []
     learned = [one for one in entries if one["split"] == "train"]
@@ -350,4 +361,10 @@ def _remarks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     kinds = {one["kind"] for one in entries}
     for kind in sorted(kinds - {one["kind"] for one in learned}):
         said.append(f"There is nothing of {kind} to learn from: all of it is in val or test")
+    for split, use in (("val", "thresholds are chosen on"), ("test", "the score is of")):
+        there = [one for one in (*entries, *kept) if one["split"] == split]
+        if there and not any(one["objects"] for one in there):
+            said.append(f"There is no object in {split}: no network can be trained on this dataset")
+        if there and all(is_bundled(one) for one in there):
+            said.append(f"No image of yours is in {split}: {use} bundled ones. Vouch for more")
     return said

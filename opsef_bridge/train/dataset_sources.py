@@ -46,13 +46,17 @@ class Found:
         For files; letters, digits, ``-``, ``_`` and dots.
     image : str
         Id in the project, or file.
-    source : {"truth", "revision", "folder"}
+    source : {"truth", "revision", "folder", "bundled"}
     load : callable
         Reads pixels and labels, `UNKNOWN` where nobody vouched.
     columns : mapping
         What is known of it, by column: what splits and kinds may be by.
     revisions, authors, boxes
         Of the claims behind the labels.
+    kind : str
+        Of an image without columns, which is a field of its own; empty where columns tell.
+    told : mapping
+        More for the card.
     """
 
     name: str
@@ -62,7 +66,9 @@ class Found:
     columns: Mapping[str, str]
     revisions: tuple[str, ...] = ()
     authors: tuple[str, ...] = ()
-    boxes: tuple[tuple[int, ...], ...] = field(default=())
+    boxes: tuple[tuple[int, ...], ...] = ()
+    kind: str = ""
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ images that are joined over a third one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,7 +112,7 @@ def split_members(
 
     Large groups go first, each to the split that lacks most of its kinds and of the whole;
     among groups of about one size (a factor of two) the order is drawn by `seed`. Every split
-    that has a share gets at least one group.
+    that has a share gets at least one group, with an object where so many have one.
 
     Parameters
     ----------
@@ -133,10 +133,11 @@ def split_members(
     for member in members:
         kinds = weights.setdefault(group_of[member.name], {})
         kinds[member.kind] = kinds.get(member.kind, 0) + max(member.objects, 1)
+    showing = {group_of[member.name] for member in members if member.objects}
     parts = shares.parts
     if len(weights) < len(parts):
         raise _too_few(sorted(weights), list(parts), by)
-    split_of = _spread(weights, parts, seed)
+    split_of = _spread(weights, showing, parts, seed)
     return {member.name: split_of[group_of[member.name]] for member in members}, group_of
 
 
@@ -151,9 +152,15 @@ def _too_few(groups: Sequence[str], splits: Sequence[str], by: str) -> InputErro
 
 
 def _spread(
-    weights: Mapping[str, Mapping[str, float]], parts: Mapping[str, float], seed: int
+    weights: Mapping[str, Mapping[str, float]],
+    showing: Set[str],
+    parts: Mapping[str, float],
+    seed: int,
 ) -> dict[str, str]:
-    """Give each group to the split that lacks most of its kinds and of the whole."""
+    """Give each group to the split that lacks most of its kinds and of the whole.
+
+    Groups that are `showing` an object go first.
+    """
     totals: dict[str, float] = {}
     for kinds in weights.values():
         for kind, weight in kinds.items():
@@ -170,11 +177,13 @@ def _spread(
     names = sorted(weights)
     np.random.default_rng(seed).shuffle(names)
     names.sort(key=lambda name: -int(np.log2(sum(weights[name].values()))))
+    names.sort(key=lambda name: name not in showing)
     split_of: dict[str, str] = {}
     for number, name in enumerate(names):
         empty = [split for split in parts if not any(have[split].values())]
         # Where as many groups are left as splits are empty, each of them gets one.
-        choice = empty if len(empty) >= len(names) - number else list(parts)
+        left = (len(showing) if name in showing else len(names)) - number
+        choice = empty if len(empty) >= left else list(parts)
         split = max(choice, key=lambda s: lack(s, weights[name]))
         split_of[name] = split
         for kind, weight in weights[name].items():

@@ -10,6 +10,7 @@ from opsef_bridge.execute import free_cores
 from opsef_bridge.execute.jobs import MEMORY
 from opsef_bridge.project import Project
 from opsef_bridge.train.choices import learner_of
+from opsef_bridge.train.curves import read_curves
 from opsef_bridge.train.dataset import read_card
 from opsef_bridge.train.judging import judged_items
 from opsef_bridge.train.networks import Network, TrainPlan
@@ -26,6 +27,9 @@ PER_PIXEL = {
     "maskrcnn": 4.2e-6,
 }
 """Seconds of a step by pixel of its crops, on one core of 2025, with the standard sizes."""
+
+PER_VOXEL = 1.8e-6
+"""The same of StarDist's network for volumes, by voxel."""
 
 PER_IMAGE, PER_SCORE, PER_REGION = 2.5, 0.5, 0.05
 """Seconds to segment an image of a few hundred px, to score it, to draw a region."""
@@ -105,8 +109,7 @@ def unit_memory(plan: TrainPlan) -> dict[str, int]:
     for unit in units_of(plan):
         if unit.kind == "train":
             settings = _standard(plan.network(unit.inputs["network"]))
-            pixels = settings["batch"] * settings["crop"] ** 2
-            found[unit.id] = max(MEMORY, math.ceil(MEGABYTES + PER_CROP_PIXEL * pixels))
+            found[unit.id] = max(MEMORY, math.ceil(MEGABYTES + PER_CROP_PIXEL * _pixels(settings)))
     return found
 
 
@@ -117,7 +120,8 @@ def _is_made(project: Project, one: Network) -> bool:
 def _cost(one: Network, rate: float | None) -> tuple[float, float]:
     """Return steps and seconds of a network."""
     settings = _standard(one)
-    each = rate or PER_PIXEL.get(one.engine, 3e-6) * settings["batch"] * settings["crop"] ** 2
+    usual = PER_VOXEL if one.volumes else PER_PIXEL.get(one.engine, 3e-6)
+    each = rate or usual * _pixels(settings)
     ((measure, amount),) = one.cycles.items()
     if measure == "minutes":
         return 60 * amount / each, 60 * amount
@@ -129,12 +133,20 @@ def _cost(one: Network, rate: float | None) -> tuple[float, float]:
 
 def _standard(one: Network) -> Mapping[str, Any]:
     """Return the settings of a network, those of its engine where it has none of its own."""
-    standard = learner_of(one.engine).Settings()
+    standard = learner_of(one.engine, one.volumes).Settings()
     return {
         "batch": standard.batch,
         "crop": getattr(standard, "crop", 192),
         **one.settings,
     }
+
+
+def _pixels(settings: Mapping[str, Any]) -> float:
+    """Return the pixels, or voxels, of the crops of a step."""
+    crop = settings["crop"]
+    return float(
+        settings["batch"] * (math.prod(crop) if isinstance(crop, tuple | list) else crop**2)
+    )
 
 
 def _size(one: Network) -> tuple[str, ...]:
@@ -144,8 +156,6 @@ def _size(one: Network) -> tuple[str, ...]:
 
 def _rates(project: Project) -> dict[tuple[str, ...], float]:
     """Return seconds per step that earlier trainings took, the newest first."""
-    from opsef_bridge.train.training import read_curves
-
     found: dict[tuple[str, ...], float] = {}
     for name in project.trainings():
         run = project.training(name)

@@ -7,48 +7,33 @@ folder of the training; what another training has made by the same key is taken 
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from opsef_bridge.engines.base import Weights
-from opsef_bridge.engines.cards import card_file
-from opsef_bridge.errors import ProjectError, WeightsError
+from opsef_bridge.errors import InputError, ProjectError, WeightsError
 from opsef_bridge.execute import Job, Outcome, run_unit, unit_kind
-from opsef_bridge.files import (
-    atomic_folder,
-    atomic_path,
-    file_sha256,
-    key_of,
-    read_json,
-    write_json,
-)
-from opsef_bridge.project import Project, Run
+from opsef_bridge.files import file_sha256, key_of, read_json, write_json
+from opsef_bridge.project import Project
 from opsef_bridge.train import judging, reporting  # noqa: F401  (register their kinds)
 from opsef_bridge.train.bench import items_of, read_item
 from opsef_bridge.train.choices import learner_of, weights_named
 from opsef_bridge.train.data import Sample
 from opsef_bridge.train.dataset import open_dataset, read_card, verify_dataset
+from opsef_bridge.train.dataset_bundled import as_one_kind, drawn_from
+from opsef_bridge.train.events import tell_tensorboard
 from opsef_bridge.train.networks import VERSION, Network, TrainPlan
-from opsef_bridge.train.places import (
-    MADE,
-    network_folder,
-    networks_made,
-    regions_folder,
-    weights_of,
-)
+from opsef_bridge.train.places import MADE, network_folder, regions_folder
+from opsef_bridge.train.seen import seen_by
+from opsef_bridge.train.takeover import copy_folder, take_over
 
-__all__ = ["run_unit"]
+__all__ = ["run_unit", "shared_steps"]
 
 FIRST_STEPS = 4
 """That are timed where a training is by minutes; one goes before them."""
-
-FINER = 0.3
-"""Share of the standard learning rate for networks that start from weights: at the full rate
-they forget in a few steps what they know."""
 
 TOLD_EVERY = 1.0
 """Seconds between two reports of a training."""
@@ -70,7 +55,10 @@ def dataset(job: Job) -> Iterator[list[Outcome]]:
 
 @unit_kind("train-augment")
 def augment(job: Job) -> Iterator[list[Outcome]]:
-    """Draw the regions that one or several networks learn from."""
+    """Draw the regions that one or several networks learn from.
+
+    Kinds take turns; all bundled images are one of them.
+    """
     from opsef_bridge.train.region_files import write_regions
     from opsef_bridge.train.region_presets import preset_of
     from opsef_bridge.train.regions import Regions
@@ -82,11 +70,11 @@ def augment(job: Job) -> Iterator[list[Outcome]]:
         for name in job.project.trainings():
             earlier = regions_folder(job.project.training(name), key)
             if earlier.is_dir():
-                _copy_folder(earlier, folder)
+                copy_folder(earlier, folder)
                 break
     if not folder.is_dir():
         preset = preset_of(one.augmentation)
-        samples = _samples(job.project, one, "train")
+        samples = as_one_kind(_samples(job.project, one, "train"), _dataset_card(job, one))
         regions = Regions(samples, one.regions, preset, one.seed)
         origin = {"dataset": one.dataset, "key": one.content, "images": list(one.images)}
         # A report is where a unit can be stopped.
@@ -100,15 +88,18 @@ def augment(job: Job) -> Iterator[list[Outcome]]:
 @unit_kind("train")
 def train_network(job: Job) -> Iterator[list[Outcome]]:
     """Train a network, choose its thresholds, write weights and card as a candidate."""
-    one = TrainPlan.from_json(job.plan).network(job.unit.inputs["network"])
+    plan = TrainPlan.from_json(job.plan)
+    one = plan.network(job.unit.inputs["network"])
     folder = network_folder(job.run, one.id)
-    if not (folder / MADE).is_file() and not _take_over(job, one):
-        _train(job, one)
+    if not (folder / MADE).is_file() and not take_over(job.project, job.run, one):
+        _train(job, one, plan.tensorboard)
+    if plan.tensorboard:
+        tell_tensorboard(folder)
     yield []
 
 
-def _train(job: Job, one: Network) -> None:
-    made = learner_of(one.engine)
+def _train(job: Job, one: Network, tensorboard: bool) -> None:
+    made = learner_of(one.engine, one.volumes)
     folder = network_folder(job.run, one.id)
     settings = replace(_settings(made, one), device=_device(str(job.plan["device"])))
     weights = weights_named(job.project, one.engine, one.weights) if one.weights else None
@@ -119,35 +110,51 @@ def _train(job: Job, one: Network) -> None:
         )
     if weights is not None:
         settings = made.load(weights, settings)[1]
+    settings = replace(settings, augmentation=_light(settings.augmentation, one))
     colour = getattr(settings, "channels", 1) == 3  # of H&E; tuples are widths
+    if colour and one.regions:
+        raise InputError(
+            f"the weights {one.weights} are of colour images, regions of {one.augmentation} are "
+            "grey",
+            hint="Take the augmentation opsef or none, or weights of grey images",
+        )
     samples = _samples(job.project, one, "train", colour)
     if one.regions:
         from opsef_bridge.train.region_files import read_regions
 
         samples = read_regions(regions_folder(job.run, one.regions_key()))
     val = _samples(job.project, one, "val", colour)
+    settings = made.suited(settings, samples)
     settings = replace(settings, steps=_steps(made, one, settings, samples, folder))
-    if type(getattr(settings, "warm_up", None)) is int and "warm_up" not in one.settings:
-        # A short training would be over before it is warm.
-        settings = replace(settings, warm_up=min(settings.warm_up, settings.steps // 10))
     start = (lambda: made.load(weights, settings)[0]) if weights is not None else None
-    trained = _stages(made, one, samples, val, settings, folder, start, _teller(job, folder))
-    told = _card(job, one, trained, samples)
+    drawn = samples if one.regions else drawn_from(samples, _dataset_card(job, one))
+    trained = _stages(made, one, drawn, val, settings, folder, start,
+                      _teller(job, folder), tensorboard)  # fmt: skip
+    told = _card(job, one, trained, samples, weights)
     _write_candidate(job, one, made, trained, told, colour)
 
 
+def _dataset_card(job: Job, one: Network) -> dict[str, Any]:
+    return read_card(job.project.dataset_folder(one.dataset))
+
+
 def _settings(made: Any, one: Network) -> Any:
-    """Return the settings of the learner for this network."""
-    settings = replace(made.Settings(), **_tuples(made, one.settings), seed=one.seed)
-    if one.weights and "rate" not in one.settings:
-        settings = replace(settings, rate=FINER * settings.rate)
+    """Return the settings of the learner for this network; what the user names stays."""
+    settings, named = made.Settings(), _tuples(made, one.settings)
+    if one.weights:
+        from opsef_bridge.train.transfer import fine_tuned
+
+        settings = fine_tuned(settings)
+    return replace(settings, **named, seed=one.seed)
+
+
+def _light(how: Any, one: Network) -> Any:
+    """Return the augmentation of crops; without one, or of regions, only places and turns."""
     if one.augmentation == "opsef":
-        return settings
-    still = replace(
-        settings.augmentation, scale=(1.0, 1.0), gamma=(1.0, 1.0), gain=(1.0, 1.0), blur=0.0,
-        noise=0.0,
-    )  # fmt: skip
-    return replace(settings, augmentation=still)
+        return how
+    return replace(how, **{
+        part.name: 0.0 if part.name in ("blur", "noise") else (1.0, 1.0) for part in fields(how)
+    })  # fmt: skip
 
 
 def _tuples(made: Any, values: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +171,8 @@ def _device(wanted: str) -> str:
 
 def _samples(project: Project, one: Network, split: str, colour: bool = False) -> list[Sample]:
     """Return the samples of a split; of those to learn from only the network's."""
-    samples = open_dataset(project.dataset_folder(one.dataset), split, colour=colour, planes=True)
+    folder, planes = project.dataset_folder(one.dataset), not one.volumes
+    samples = open_dataset(folder, split, colour=colour, planes=planes)
     if split != "train":
         return list(samples)
     mine = set(one.images)
@@ -209,26 +217,29 @@ def _stages(
     folder: Path,
     start: Callable[[], Any] | None,
     report: Callable[[int, int, float], None],
+    tensorboard: bool,
 ) -> Any:
     """Train on all kinds at once, or on one after the other, each for its share of the steps."""
     from opsef_bridge.train.training import train
 
-    kinds = sorted({sample.kind for sample in samples}) if one.order == "sequential" else [""]
-    share = replace(settings, steps=max(1, settings.steps // len(kinds)))
+    # Of a kind without an object nothing can be learned alone: it goes with all others.
+    kinds = sorted({sample.kind for sample in samples if _has_object(sample)})
+    kinds = kinds if kinds and one.order == "sequential" else [""]
+    shares = shared_steps(settings.steps, len(kinds))
     origin, seconds, steps, early, trained = one.weights_key, 0.0, 0, False, None
     for number, kind in enumerate(kinds):
         mine, judges = samples, val
         if one.order == "sequential":
-            mine = [sample for sample in samples if sample.kind == kind]
-            judges = [sample for sample in val if sample.kind == kind] or val
-        before = number * share.steps
+            mine = [s for s in samples if s.kind == kind or s.kind not in kinds]
+            judges = [sample for sample in val if sample.kind == kind]
+            judges = judges if any(map(_has_object, judges)) else val
+        before = sum(shares[:number])
         trained = train(
-            made, mine, share, folder / f"stage-{number + 1}" if len(kinds) > 1 else folder,
-            val=judges, start=start, origin=origin, every=one.every, patience=one.patience,
+            made, mine, _of_length(shares[number], settings, one),
+            folder / f"stage-{number + 1}" if len(kinds) > 1 else folder, val=judges, start=start,
+            origin=origin, every=one.every, patience=one.patience, tensorboard=tensorboard,
             loaders=2 if settings.device == "cuda" else 0,
-            report=lambda step, loss, before=before: report(
-                before + step, share.steps * len(kinds), loss
-            ),
+            report=lambda step, loss, before=before: report(before + step, sum(shares), loss),
         )  # fmt: skip
         best = steps + trained.best_step
         seconds, steps = seconds + trained.seconds, steps + trained.steps
@@ -236,6 +247,32 @@ def _stages(
         network = trained.network
         start, origin = (lambda network=network: network), key_of(origin, kind)
     return replace(trained, seconds=seconds, steps=steps, best_step=best, early=early)
+
+
+def _has_object(sample: Sample) -> bool:
+    return bool((sample.labels > 0).any())
+
+
+def shared_steps(steps: int, kinds: int) -> list[int]:
+    """Return the steps of each of several kinds: the first have one more where it does not fit.
+
+    Every kind has at least one, also if there are fewer steps than kinds.
+
+    Examples
+    --------
+    >>> shared_steps(11, 4)
+    [3, 3, 3, 2]
+    """
+    each, left = divmod(max(steps, kinds), kinds)
+    return [each + (number < left) for number in range(kinds)]
+
+
+def _of_length(steps: int, settings: Any, one: Network) -> Any:
+    """Return settings of so many steps; a short training would be over before it is warm."""
+    settings = replace(settings, steps=steps)
+    if type(getattr(settings, "warm_up", None)) is int and "warm_up" not in one.settings:
+        settings = replace(settings, warm_up=min(settings.warm_up, steps // 10))
+    return settings
 
 
 def _teller(job: Job, folder: Path) -> Callable[[int, int, float], None]:
@@ -260,21 +297,25 @@ def _teller(job: Job, folder: Path) -> Callable[[int, int, float], None]:
     return tell
 
 
-def _card(job: Job, one: Network, trained: Any, samples: Sequence[Sample]) -> dict[str, Any]:
+def _card(
+    job: Job, one: Network, trained: Any, samples: Sequence[Sample], start: Weights | None
+) -> dict[str, Any]:
     """Return what the card says of where the weights come from."""
     from opsef_bridge.train.card import describe_data
 
-    card = read_card(job.project.dataset_folder(one.dataset))
+    card = _dataset_card(job, one)
     config = asdict(one)
     del config["images"]
     return {
         "data": {
             **describe_data(samples),
+            **({"images": len(one.images), "regions": len(samples)} if one.regions else {}),
             "dataset": one.dataset,
             "dataset_key": one.content,
             "licence": card.get("licence", ""),
             "split": card["split"],
             "of_images": list(one.images),
+            "seen": seen_by(card, one.images, start.card if start else None),
         },
         "parent": {"name": one.weights, "key": one.weights_key} if one.weights else None,
         "training": {
@@ -296,7 +337,7 @@ def _write_candidate(
     job: Job, one: Network, made: Any, trained: Any, told: dict[str, Any], colour: bool
 ) -> None:
     """Write weights and card, with thresholds tuned on val."""
-    from opsef_bridge.train.tuning import tune
+    from opsef_bridge.train.tuning import among_objects, tune
 
     job.report(f"{one.id} writes its weights")
     models = job.run.root / "models"
@@ -305,9 +346,10 @@ def _write_candidate(
     told = made.card(one.candidate, trained.settings, told["data"], file_sha256(path)) | told
     weights = Weights(one.candidate, one.engine, path, told["sha256"], told)
     place = job.project.dataset_folder(one.dataset)
-    items = items_of(read_card(place), "val")
+    items = items_of(read_card(place), "val", volumes=one.volumes)
+    looked = (read_item(place, item, colour) for item in items)
     tuned = tune(
-        weights, [read_item(place, item, colour) for item in items],
+        weights, [among_objects(one) if one.labels.ndim == 3 else one for one in looked],
         predict=one.predict, device=str(job.plan["device"]),
         report=lambda message: job.report(f"{one.id} tunes on val: {message}"),
     )  # fmt: skip
@@ -316,52 +358,3 @@ def _write_candidate(
     write_json(models / f"{one.candidate}.json", told)
     made_file = network_folder(job.run, one.id) / MADE
     write_json(made_file, {"key": one.key, "name": one.candidate, "file": path.name})
-
-
-def _take_over(job: Job, one: Network) -> bool:
-    """Take weights, curves or at least checkpoints of this key over from another training."""
-    mine = network_folder(job.run, one.id)
-    for run, other, done in networks_made(job.project, one.key):
-        if run.id == job.run.id:
-            continue
-        theirs = network_folder(run, other.id)
-        if not done:
-            if not mine.is_dir():  # a training that was killed: go on with it
-                _copy_folder(theirs, mine)
-            continue
-        _copy_folder(theirs, mine, without=MADE)
-        _copy_candidate(run, other, job.run, one)
-        return True
-    return False
-
-
-def _copy_candidate(run: Run, other: Network, to: Run, one: Network) -> None:
-    """Copy weights and card, under the name that they have here."""
-    weights = weights_of(run, other)
-    card = dict(weights.card)
-    assert weights.path is not None
-    name = weights.path.name.replace(other.candidate, one.candidate)
-    with atomic_path(to.root / "models" / name) as partial:
-        shutil.copyfile(weights.path, partial)
-    family = str(card.get("family", "")).replace(other.candidate, one.candidate)
-    card |= {"name": one.candidate, "file": name, "family": family}
-    write_json(to.root / "models" / card_file(weights).name.replace(
-        other.candidate, one.candidate), card)  # fmt: skip
-    write_json(network_folder(to, one.id) / MADE,
-               {"key": one.key, "name": one.candidate, "file": name})  # fmt: skip
-
-
-def _copy_folder(source: Path, target: Path, without: str = "") -> None:
-    """Copy a folder: at once where there is none yet, else file by file."""
-    if not target.is_dir():
-        with atomic_folder(target) as place:
-            _copy_files(source, place, without)
-    else:
-        _copy_files(source, target, without)
-
-
-def _copy_files(source: Path, target: Path, without: str) -> None:
-    for file in sorted(source.rglob("*")):
-        if file.is_file() and file.name != without and ".partial" not in file.name:
-            with atomic_path(target / file.relative_to(source)) as partial:
-                shutil.copyfile(file, partial)

@@ -28,6 +28,7 @@ _LEARNERS = {
     "fpn2ws": "opsef_bridge.train.fpn2ws:FPN2Learner",
     "maskrcnn": "opsef_bridge.train.maskrcnn:MaskRCNNLearner",
 }
+_OF_VOLUMES = {"stardist": "opsef_bridge.train.stardist_volumes:VolumeLearner"}
 
 
 class TrainSettings(Protocol):
@@ -73,11 +74,14 @@ class Learner(ABC):
         A frozen dataclass, see `TrainSettings`.
     masks_loss : bool
         Whether pixels that are `UNKNOWN` can be left out of the loss.
+    volumes : bool
+        Whether samples are volumes (Z, Y, X); else planes.
     """
 
     engine: ClassVar[str]
     Settings: ClassVar[type[Any]]
     masks_loss: ClassVar[bool] = True
+    volumes: ClassVar[bool] = False
 
     def check(self, samples: Sequence[Sample], settings: Any) -> None:
         """Refuse what cannot be learned from.
@@ -96,6 +100,10 @@ class Learner(ABC):
                 f"vouched for: {', '.join(sparse[:5])}",
                 hint="Vouch for the whole of them, leave them out, or train another engine",
             )
+
+    def suited(self, settings: Any, samples: Sequence[Sample]) -> Any:
+        """Return the settings with what the samples decide, before anything is checked."""
+        return settings
 
     def examples(self, samples: Sequence[Sample]) -> Sequence[Any]:
         """Return what `batch` draws from: once made, before the first step."""
@@ -142,16 +150,27 @@ class Learner(ABC):
         """Return the model card of such a file."""
 
 
-def learner(engine: str) -> Learner:
+def learner(engine: str, *, volumes: bool = False) -> Learner:
     """Return the learner of an engine.
+
+    Parameters
+    ----------
+    engine : str
+    volumes : bool
+        That of its network for volumes; else for planes.
 
     Raises
     ------
     NotFoundError
         The networks of this engine cannot be trained here.
     """
+    if volumes and engine in _LEARNERS and engine not in _OF_VOLUMES:
+        raise NotFoundError(
+            f"networks of the engine {engine!r} learn from planes, not from volumes",
+            hint=f"Choose {', '.join(_OF_VOLUMES)}, or leave volumes out: planes are learned",
+        )
     try:
-        module, _, name = _LEARNERS[engine].partition(":")
+        module, _, name = (_OF_VOLUMES if volumes else _LEARNERS)[engine].partition(":")
     except KeyError:
         raise NotFoundError(
             f"networks of the engine {engine!r} cannot be trained here",
@@ -161,6 +180,6 @@ def learner(engine: str) -> Learner:
     return made
 
 
-def learner_names() -> list[str]:
-    """Return the engines whose networks can be trained."""
-    return list(_LEARNERS)
+def learner_names(*, volumes: bool = False) -> list[str]:
+    """Return the engines whose networks, or whose networks for volumes, can be trained."""
+    return list(_OF_VOLUMES if volumes else _LEARNERS)

@@ -17,11 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from opsef_bridge.engines.stardist_config import steps_to
 from opsef_bridge.errors import WorkerError
 from opsef_bridge.train.encoders import load_encoder
 
 __all__ = [
+    "CONVOLUTIONS",
     "GRID",
+    "NORMS",
     "StarDistModule",
     "UNetModule",
     "chains",
@@ -38,7 +41,13 @@ SMALL = "small"
 """The encoder that is written here."""
 
 GRID = 2
-"""Step in px between two pixels of StarDist's maps."""
+"""Step in px between two pixels of StarDist's maps, of planes."""
+
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+"""Layers of networks for planes and for volumes."""
+
+_POOLS = (nn.MaxPool2d, nn.MaxPool3d)
 
 
 class UNetModule(nn.Module):
@@ -86,38 +95,54 @@ class StarDistModule(nn.Module):
     width : int
         Channels of the first level of the U-Net; they double at each pooling.
     depth : int
-        Poolings of the U-Net, which begins at half the size of the image.
+        Poolings of the U-Net, which begins at the grid; each halves all axes.
     features : int
         Channels of the convolution after the U-Net.
     channels : int
         Channels of the image.
+    grid : tuple of int
+        Step in px between two pixels of what comes out, along (Y, X) or (Z, Y, X): the network
+        is one for planes or for volumes. Powers of 2.
     """
 
     def __init__(
-        self, rays: int = 32, width: int = 16, depth: int = 3, features: int = 64, channels: int = 1
+        self,
+        rays: int = 32,
+        width: int = 16,
+        depth: int = 3,
+        features: int = 64,
+        channels: int = 1,
+        grid: tuple[int, ...] = (GRID, GRID),
     ) -> None:
         super().__init__()
-        sizes = [width * 2**level for level in range(depth)]
-        self.stem = _block(channels, width)
+        dims, sizes = len(grid), [width * 2**level for level in range(depth)]
+        flat, pool = CONVOLUTIONS[dims - 2], _POOLS[dims - 2]
+        stem: list[nn.Module] = []
+        for step in steps_to(grid):
+            stem += [*_block(width if stem else channels, width, dims=dims), pool(tuple(step))]
+        self.stem = nn.Sequential(*stem)
+        first = width if stem else channels
         self.down = nn.ModuleList(
-            _block(before, size) for before, size in zip([width, *sizes], sizes, strict=False)
+            _block(before, size, dims=dims)
+            for before, size in zip([first, *sizes], sizes, strict=False)
         )
-        self.middle = _block(sizes[-1], 2 * sizes[-1], sizes[-1])
+        self.middle = _block(sizes[-1], 2 * sizes[-1], sizes[-1], dims=dims)
         self.up = nn.ModuleList(
-            _block(2 * size, size, max(size // 2, width)) for size in reversed(sizes)
+            _block(2 * size, size, max(size // 2, width), dims=dims) for size in reversed(sizes)
         )
-        self.features = nn.Sequential(*_convolution(width, features))
-        self.prob = nn.Conv2d(features, 1, 1)
-        self.dist = nn.Conv2d(features, rays, 1)
+        self.features = nn.Sequential(*_convolution(width, features, dims))
+        self.prob = flat(features, 1, 1)
+        self.dist = flat(features, rays, 1)
+        self.pool = pool(2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (N, C, Y, X) to logits (N, 1, Y/2, X/2) and distances (N, rays, Y/2, X/2)."""
-        x = functional.max_pool2d(self.stem(x), GRID)
+        """Map (N, C, [Z,] Y, X) to logits (N, 1, ...) and distances (N, rays, ...) on the grid."""
+        x = self.stem(x)
         skips = []
         for block in self.down:
             x = block(x)
             skips.append(x)
-            x = functional.max_pool2d(x, 2)
+            x = self.pool(x)
         x = self.middle(x)
         for block, skip in zip(self.up, reversed(skips), strict=True):
             x = block(torch.cat([functional.interpolate(x, scale_factor=2.0), skip], dim=1))
@@ -209,7 +234,7 @@ def folded(network: StarDistModule) -> StarDistModule:
     network = copy.deepcopy(network).eval()
     for chain in chains(network):
         for place, layer in enumerate(chain):
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, NORMS):
                 chain[place - 1] = fuse_conv_bn_eval(chain[place - 1], layer)
                 chain[place] = nn.Identity()
     return network
@@ -244,15 +269,17 @@ def parameter_count(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
-def _block(before: int, inside: int, after: int | None = None) -> nn.Sequential:
-    """Two 3x3 convolutions, each with batch normalisation and ReLU."""
-    return nn.Sequential(*_convolution(before, inside), *_convolution(inside, after or inside))
+def _block(before: int, inside: int, after: int | None = None, dims: int = 2) -> nn.Sequential:
+    """Two convolutions, each with batch normalisation and ReLU."""
+    return nn.Sequential(
+        *_convolution(before, inside, dims), *_convolution(inside, after or inside, dims)
+    )
 
 
-def _convolution(before: int, after: int) -> list[nn.Module]:
-    """A 3x3 convolution with batch normalisation and ReLU."""
+def _convolution(before: int, after: int, dims: int = 2) -> list[nn.Module]:
+    """A convolution of 3 px along each of `dims` axes, with batch normalisation and ReLU."""
     return [
-        nn.Conv2d(before, after, 3, padding=1, bias=False),
-        nn.BatchNorm2d(after),
+        CONVOLUTIONS[dims - 2](before, after, 3, padding=1, bias=False),
+        NORMS[dims - 2](after),
         nn.ReLU(inplace=True),
     ]

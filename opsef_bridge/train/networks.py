@@ -12,8 +12,9 @@ from opsef_bridge.files import key_of
 
 __all__ = ["AXES", "ON_THE_FLY", "VERSION", "Network", "TrainPlan", "nested"]
 
-VERSION = 1
-"""Of what this package does around the loop: part of every key."""
+VERSION = 2
+"""Of what this package does around the loop: part of every key. 2: the warm-up of networks that
+start from weights is shorter; sequential kinds share all steps."""
 
 ON_THE_FLY = ("opsef", "none")
 """Augmentations of the crops while a network learns; all others are regions, drawn before."""
@@ -98,6 +99,11 @@ class Network:
         return key_of("train", VERSION, told)
 
     @property
+    def volumes(self) -> bool:
+        """Whether it takes volumes as they are; else it is judged plane by plane."""
+        return bool(self.settings.get("volumes"))
+
+    @property
     def candidate(self) -> str:
         """Name of the weights that are judged."""
         if not self.trained:
@@ -111,7 +117,8 @@ class Network:
             return f"{self.weights} as it is"
         told = [f"from {self.weights}" if self.weights else "from random"]
         told += [f"{value:g} {name}" for name, value in self.cycles.items()]
-        told += [f"{name} {value}" for name, value in self.settings.items() if name != "steps"]
+        told += ["volumes"] if self.volumes else []
+        told += [f"{name} {value}" for name, value in self.settings.items() if name not in _TOLD]
         told += [f"augmented {self.augmentation}"] if self.augmentation != "opsef" else []
         told += [] if self.all_images else [f"{len(self.images)} images"]
         told += ["one kind after the other"] if self.order == "sequential" else []
@@ -120,7 +127,7 @@ class Network:
 
     def axes(self) -> dict[str, str]:
         """Return its value on each of `AXES`."""
-        settings = " ".join(f"{k} {v}" for k, v in self.settings.items() if k != "steps")
+        settings = " ".join(f"{k} {v}" for k, v in self.settings.items() if k not in _TOLD)
         shipped = f"nuclei-{self.engine}"
         return {
             "network": f"{self.label} {settings}".strip(),
@@ -146,6 +153,9 @@ class Network:
         return cls(**{**value, "images": tuple(value["images"])})
 
 
+_TOLD = {"steps", "volumes"}
+"""Settings that a caption names in words of their own, or not at all."""
+
 _NO_PART = {"id", "label", "dataset", "weights", "name", "judged", "all_images"}
 """What does not decide the weights and their thresholds: where they come from is told by keys."""
 
@@ -161,12 +171,15 @@ class TrainPlan:
     purpose : {"training", "grid"}
     networks : tuple of Network
     device : {"auto", "cpu", "cuda"}
+    tensorboard : bool
+        Whether curves are written as event files, too.
     """
 
     key: str
     purpose: str
     networks: tuple[Network, ...]
     device: str = "auto"
+    tensorboard: bool = False
 
     def network(self, id_: str) -> Network:
         """Return the network of that id."""
@@ -176,7 +189,8 @@ class TrainPlan:
     def from_json(cls, value: Mapping[str, Any]) -> TrainPlan:
         """Read it from the parsed ``plan.json``."""
         networks = tuple(Network.from_json(one) for one in value["networks"])
-        return cls(value["key"], value["purpose"], networks, value["device"])
+        told = bool(value.get("tensorboard"))
+        return cls(value["key"], value["purpose"], networks, value["device"], told)
 
 
 def nested(samples: Sequence[Mapping[str, Any]], seed: int) -> list[str]:

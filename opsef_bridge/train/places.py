@@ -13,8 +13,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from opsef_bridge.engines import find_weights, verify
 from opsef_bridge.engines.base import Weights
@@ -29,6 +32,7 @@ __all__ = [
     "judged_weights",
     "network_folder",
     "networks_made",
+    "outcomes_made",
     "plan_of",
     "regions_folder",
     "score_file",
@@ -37,6 +41,9 @@ __all__ = [
 
 MADE = "made.json"
 """Says that the weights of a network are written."""
+
+REMEMBERED = 1024
+"""Trainings of which a process keeps in mind what they have made."""
 
 
 def plan_of(run: Run) -> TrainPlan:
@@ -97,17 +104,95 @@ def judged_weights(project: Project, run: Run, one: Network) -> Weights:
 def networks_made(project: Project, key: str) -> Iterator[tuple[Run, Network, bool]]:
     """Yield every network of that key in the project, those that are made first.
 
-    With the training that it is of, and whether its weights are made.
+    With the training that it is of, and whether its weights are made. It is asked for every
+    unit: what a plan or a unit says is read once in a process, and again when its file changes.
     """
     begun = []
-    for name in reversed(project.trainings()):
-        run = project.training(name)
-        for one in plan_of(run).networks:
-            folder = network_folder(run, one.id)
-            if not one.trained or one.key != key or not folder.is_dir():
+    for run in _newest_first(project):
+        for id_ in _networks_by_key(run).get(key, ()):
+            folder = network_folder(run, id_)
+            if not folder.is_dir():
                 continue
+            one = plan_of(run).network(id_)
             if (folder / MADE).is_file() and read_json(folder / MADE)["key"] == key:
                 yield run, one, True
             else:
                 begun.append((run, one, False))
     yield from begun
+
+
+def outcomes_made(
+    project: Project, keys: Collection[str], without: str
+) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Return label file and outcome of what trainings have made by these keys, the newest first.
+
+    Parameters
+    ----------
+    project : Project
+    keys : collection of str
+        Of what ``train-infer`` segments.
+    without : str
+        Id of a training that does not count.
+    """
+    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    for run in _newest_first(project):
+        if run.id == without:
+            continue
+        units = _units_by_key(run)
+        left = [key for key in keys if key in units and key not in found]
+        for unit in sorted({unit for key in left for unit in units[key]}):
+            for outcome in _finished(run.unit_file(unit)):
+                file = run.label_file(outcome["variant"], outcome["image"])
+                if outcome["key"] in keys and file.is_file():
+                    found.setdefault(outcome["key"], (file, outcome))
+    return found
+
+
+def _newest_first(project: Project) -> list[Run]:
+    return [Run(project.trainings_folder / name) for name in reversed(project.trainings())]
+
+
+Stamp = tuple[tuple[str, int, int], ...]
+"""Names, times of change and sizes of files: others when what they hold is another."""
+
+
+def _networks_by_key(run: Run) -> dict[str, list[str]]:
+    """Return the ids of the networks of a training that are trained, by key."""
+    state = run.plan_file.stat()
+    return _keys_of_plan(run.root, ((run.plan_file.name, state.st_mtime_ns, state.st_size),))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _keys_of_plan(root: Path, stamp: Stamp) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for one in plan_of(Run(root)).networks:
+        if one.trained:
+            found.setdefault(one.key, []).append(one.id)
+    return found
+
+
+def _units_by_key(run: Run) -> dict[str, list[str]]:
+    """Return the units that have a finished outcome, by its key."""
+    folder = run.unit_file("u").parent
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        # Files that are being written begin with a dot, and may be gone by now.
+        records = [one for one in entries if one.name[0] == "u" and one.name.endswith(".json")]
+        files = [(one.name, one.stat()) for one in records]
+    stamp = sorted((name, state.st_mtime_ns, state.st_size) for name, state in files)
+    return _keys_of_units(folder, tuple(stamp))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _keys_of_units(folder: Path, stamp: Stamp) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, _, _ in stamp:
+        for outcome in _finished(folder / name):
+            found.setdefault(outcome["key"], []).append(Path(name).stem)
+    return found
+
+
+def _finished(file: Path) -> list[dict[str, Any]]:
+    """Return the outcomes in the file of a unit that did not fail."""
+    return [one for one in read_json(file)["outcomes"] if one["status"] != "failed"]

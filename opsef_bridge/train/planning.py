@@ -21,13 +21,16 @@ from opsef_bridge.train.choices import (
     any_weights,
     as_axes,
     check_candidate,
-    checked_settings,
+    chosen_settings,
     cycles_of,
     known_preset,
     learner_of,
+    learns_volumes,
+    takes_volumes,
     weights_named,
 )
 from opsef_bridge.train.dataset import read_card
+from opsef_bridge.train.events import check_tensorboard
 from opsef_bridge.train.networks import ON_THE_FLY, Network, TrainPlan, nested
 
 __all__ = ["RunWish", "plan_grid", "plan_run", "test_key", "units_of"]
@@ -71,6 +74,7 @@ class RunWish:
     train_images: int = 16
     device: str = "auto"
     name: str = ""
+    tensorboard: bool = False
 
 
 def plan_run(project: Project, wish: RunWish) -> TrainPlan:
@@ -83,11 +87,16 @@ def plan_run(project: Project, wish: RunWish) -> TrainPlan:
     InputError
         The dataset lacks a split, or a setting is unknown or of the wrong type.
     WorkerError
-        torch is not installed.
+        torch is not installed; or ``tensorboard`` is not, and is asked for.
     """
-    made = learner_of(wish.engine)
+    learner_of(wish.engine)
     weights = weights_named(project, wish.engine, wish.start)
-    settings = checked_settings(made, wish.settings)
+    volumes = learns_volumes(
+        wish.engine, wish.settings.get("volumes"), [weights], [_dataset(project, wish.dataset)],
+        [known_preset(wish.augmentation)],
+    )  # fmt: skip
+    made = learner_of(wish.engine, volumes)
+    settings = chosen_settings(wish.engine, volumes, wish.settings, weights is None)
     split_parameters(engine_class(wish.engine), wish.predict)
     if wish.name:
         check_candidate(project, wish.name)
@@ -95,11 +104,12 @@ def plan_run(project: Project, wish: RunWish) -> TrainPlan:
         "", wish.name or wish.engine, wish.engine, wish.dataset, "",
         weights=weights.name if weights else "", weights_key=weights.key if weights else "",
         settings=settings, cycles=cycles_of(made, settings, wish.cycles),
-        augmentation=known_preset(wish.augmentation), regions=wish.regions, seed=wish.seed,
+        augmentation=wish.augmentation, regions=wish.regions, seed=wish.seed,
         every=wish.every, patience=wish.patience, predict=wish.predict,
         judged=wish.train_images, name=wish.name,
     )  # fmt: skip
-    return _plan(project, "training", [(one, None)], [weights] if weights else [], wish.device)
+    return _plan(project, "training", [(one, None)], [weights] if weights else [], wish.device,
+                 wish.tensorboard)  # fmt: skip
 
 
 def plan_grid(project: Project) -> TrainPlan:
@@ -110,7 +120,7 @@ def plan_grid(project: Project) -> TrainPlan:
     ConfigError
         There is no such section, or something in it is not known: with line, value, choices.
     WorkerError
-        torch is not installed.
+        torch is not installed; or ``tensorboard`` is not, and is asked for.
     """
     train = project.config.train
     if train is None:
@@ -133,7 +143,7 @@ def plan_grid(project: Project) -> TrainPlan:
         for name in train.baselines
     ]
     parents = [one for one in named.values() if one.name not in train.baselines]
-    return _plan(project, "grid", arms, [*baselines, *parents], train.device)
+    return _plan(project, "grid", arms, [*baselines, *parents], train.device, train.tensorboard)
 
 
 def _arms(
@@ -144,23 +154,32 @@ def _arms(
     cycles = [{measure: float(v)} for v in getattr(train, measure)] if measure else [{}]
     for preset in train.augmentation:
         _told(project, ("augmentation",), lambda preset=preset: known_preset(preset))
+    cards = [_dataset(project, name) for name in train.dataset]
     for label, entry in train.networks.items():
         where = ("networks", label)
         rest = dict(entry)
         engine, predict = rest.pop("engine"), rest.pop("predict", {})
         starts = rest.pop("start", train.start)
-        made = _told(project, (*where, "engine"), lambda engine=engine: learner_of(engine))
+        _told(project, (*where, "engine"), lambda engine=engine: learner_of(engine))
         _told(
             project, (*where, "predict"),
             lambda engine=engine, predict=predict: split_parameters(engine_class(engine), predict),
         )  # fmt: skip
         found = _starts(project, engine, starts if isinstance(starts, list) else [starts], named,
                         where if "start" in entry else None)  # fmt: skip
+        how = (engine, rest.pop("volumes", None), found, cards, train.augmentation)
+        volumes = _told(project, where, lambda how=how: learns_volumes(*how))
+        made = learner_of(engine, volumes)
         axes = {k: v if isinstance(v, list) else [v] for k, v in rest.items()}
         axes = _told(project, where, lambda made=made, axes=axes: as_axes(made, axes))
         for values in itertools.product(*axes.values()):
             settings = dict(zip(axes, values, strict=True))
-            _told(project, where, lambda made=made, s=settings: checked_settings(made, s))
+            settings = _told(
+                project, where,
+                lambda e=engine, v=volumes, s=settings, fresh=None in found: chosen_settings(
+                    e, v, s, fresh
+                ),
+            )  # fmt: skip
             for dataset, weights, preset, count, cycle, order, seed in itertools.product(
                 train.dataset, found, train.augmentation, train.images, cycles, train.order,
                 train.seed,
@@ -170,7 +189,7 @@ def _arms(
                         "", label, engine, dataset, "",
                         weights=weights.name if weights else "",
                         weights_key=weights.key if weights else "",
-                        settings=checked_settings(made, settings),
+                        settings=settings,
                         cycles=cycles_of(made, settings, {} if "steps" in settings else cycle),
                         augmentation=preset, regions=train.regions, order=order, seed=seed,
                         every=train.every,
@@ -213,8 +232,11 @@ def _plan(
     arms: Sequence[tuple[Network, int | None]],
     baselines: Sequence[Weights],
     device: str,
+    tensorboard: bool,
 ) -> TrainPlan:
     """Complete networks by their datasets, and put the baselines before them."""
+    if tensorboard:
+        check_tensorboard()
     cards: dict[str, dict[str, Any]] = {}
     for one, _ in arms:
         if one.dataset not in cards:
@@ -235,17 +257,31 @@ def _plan(
         Network(
             "", weights.name, weights.engine, card["id"], card["key"], trained=False,
             weights=weights.name, weights_key=weights.key, judged=judged,
+            settings={"volumes": True} if takes_volumes(weights) else {},
             predict=next((o.predict for o in learned if o.engine == weights.engine), {}),
             images=tuple(nested([s for s in card["samples"] if s["split"] == "train"], 0)),
         )
         for card in _benches(cards)
         for weights in {one.key: one for one in baselines}.values()
     ]  # fmt: skip
+    _check_one_kind([*plain, *learned])
     networks = tuple(
         replace(one, id=f"n{number:04d}") for number, one in enumerate([*plain, *learned], 1)
     )
     key = key_of("training", purpose, [asdict(one) for one in networks])
-    return TrainPlan(key, purpose, networks, device)
+    return TrainPlan(key, purpose, networks, device, tensorboard)
+
+
+def _check_one_kind(networks: Sequence[Network]) -> None:
+    """Refuse to judge planes beside volumes: the objects are not the same."""
+    deep = next((one.label for one in networks if one.volumes), None)
+    flat = next((one.label for one in networks if not one.volumes), None)
+    if deep and flat:
+        raise InputError(
+            f"{deep} is a network for volumes, {flat} one for planes: they cannot be judged "
+            "beside each other",
+            hint="Make two trainings of them",
+        )
 
 
 def _benches(cards: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -269,7 +305,7 @@ def _dataset(project: Project, name: str) -> dict[str, Any]:
     lacking = next((split for split, count in objects.items() if not count), None)
     if lacking:
         raise InputError(
-            f"{card['id']} has no object to {uses[lacking]}: its split {lacking} is empty",
+            f"{card['id']} has no object to {uses[lacking]}: its split {lacking} has none",
             hint="Make a dataset with all three: opsef train dataset --val 0.15 --test 0.15",
         )
     return card

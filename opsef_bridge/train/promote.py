@@ -17,12 +17,13 @@ from opsef_bridge.errors import InputError, NotFoundError, OpsefError
 from opsef_bridge.execute import Event
 from opsef_bridge.project import Project, Run
 from opsef_bridge.train.bench import Item, items_of, read_item, segment
-from opsef_bridge.train.choices import weights_named
+from opsef_bridge.train.choices import takes_volumes, weights_named
 from opsef_bridge.train.data import UNKNOWN
 from opsef_bridge.train.dataset import read_card
 from opsef_bridge.train.networks import Network
 from opsef_bridge.train.places import plan_of, weights_of
 from opsef_bridge.train.score import THRESHOLDS
+from opsef_bridge.train.seen import seen_remarks
 
 __all__ = ["DECIDES", "Promoted", "candidates", "promote"]
 
@@ -53,6 +54,8 @@ class Promoted:
         95 % interval of the difference by a paired bootstrap over images, None for one image.
     new : bool
         False where it was there before.
+    remarks : tuple of str
+        What makes the comparison unfair.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Promoted:
     parent: str
     rows: list[dict[str, Any]]
     new: bool
+    remarks: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -140,13 +144,14 @@ def promote(
             f"{one.dataset} is another dataset than {run.id} learned from",
             hint="Bring it back, or train again",
         )
-    items = items_of(card, "test")
+    items = items_of(card, "test", volumes=one.volumes)
     rows: list[dict[str, Any]] = []
     if parent is not None and items:
         rows = _compared(folder, items, mine, parent, one.predict, device, report)
     done = Promoted(
         to or name, Path(), run.id, one.dataset, len(items) if rows else 0,
         parent.name if parent else "", rows, True,
+        tuple(seen_remarks(card, [parent] if parent and rows else [])),
     )  # fmt: skip
     if not force:
         _refuse(done, len(items))
@@ -189,9 +194,11 @@ def _parent(project: Project, one: Network) -> Weights | None:
     if one.weights:
         return weights_named(project, one.engine, one.weights)
     try:
-        return find_weights(one.engine, None, [project.models_folder])
+        found = find_weights(one.engine, None, [project.models_folder])
     except OpsefError:
         return None
+    # Weights for planes find nothing in volumes, nor the other way.
+    return found if takes_volumes(found) == one.volumes else None
 
 
 def _compared(
@@ -245,7 +252,8 @@ def _refuse(done: Promoted, items: int) -> None:
         )
     row = next(row for row in done.rows if row["threshold"] == DECIDES)
     if row["f1"] < row["parent_f1"]:
+        said = " ".join([done.words, *done.remarks])
         raise InputError(
-            f"{done.name} is worse than its parent. {done.words.rstrip('.')}",
+            f"{done.name} is worse than its parent. {said.rstrip('.')}",
             hint="Correct more images and train again; --force promotes it all the same",
         )

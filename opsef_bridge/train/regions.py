@@ -14,16 +14,15 @@ from functools import lru_cache
 
 import numpy as np
 from scipy import interpolate, ndimage
-from skimage import measure
 
 from opsef_bridge.errors import InputError
 from opsef_bridge.preprocess.opencv_clahe import opencv_clahe
-from opsef_bridge.train.augment import relight
+from opsef_bridge.train.augment import apart, relight
 from opsef_bridge.train.colour import StainAugmentation, restain
 from opsef_bridge.train.data import Sample
 from opsef_bridge.train.region_presets import EightBit, Preset
 
-__all__ = ["Regions", "apart", "degrade", "draw_regions"]
+__all__ = ["Regions", "degrade", "draw_regions"]
 
 GRID = 64
 """Distance in px of the nodes that elastic deformation moves."""
@@ -166,7 +165,6 @@ def _cut(
     )
     image = _sampled(sample.image, rows, columns, side / size)
     labels = sample.labels[np.rint(rows).astype(np.intp), np.rint(columns).astype(np.intp)]
-    # An object and its mirror image are two.
     labels = apart(labels) if outside or preset.apart else labels
     turns, flip = _turn(rng, preset.turns)
     image, labels = np.rot90(image, turns), np.rot90(labels, turns)
@@ -319,34 +317,3 @@ def _blur(rng: np.random.Generator, levels: np.ndarray, how: EightBit) -> np.nda
         return ndimage.gaussian_filter(levels, rng.uniform(*how.blur), axes=(0, 1))
     side = int(rng.integers(how.median[0], how.median[1] + 1)) | 1
     return ndimage.median_filter(levels, side, axes=(0, 1))
-
-
-def apart(labels: np.ndarray) -> np.ndarray:
-    """Give every piece of an object an id of its own; the largest piece keeps the id.
-
-    Parameters
-    ----------
-    labels : ndarray of int, shape (Y, X)
-        0 and negative values stay.
-
-    Returns
-    -------
-    ndarray of int32, shape (Y, X)
-
-    Examples
-    --------
-    >>> apart(np.array([[7, 7, 0, 7, -1, 2]]))
-    array([[ 7,  7,  0,  8, -1,  2]], dtype=int32)
-    """
-    out = np.array(labels, np.int32)
-    pieces = measure.label(labels.clip(0), background=0, connectivity=2)
-    area = np.bincount(pieces.ravel())
-    first = np.zeros(len(area), np.int64)
-    first[pieces.ravel()] = labels.clip(0).ravel()
-    order = np.lexsort((np.arange(len(area)), -area, first))[1:]  # without background
-    order = order[first[order] > 0]
-    repeated = order[1:][first[order[1:]] == first[order[:-1]]]
-    number = int(out.max(initial=0))
-    for more, piece in enumerate(np.sort(repeated), start=1):
-        out[pieces == piece] = number + more
-    return out

@@ -1,4 +1,4 @@
-"""Train StarDist's 2D network in torch.
+"""Train StarDist's 2D network in torch; that for volumes: `opsef_bridge.train.stardist_volumes`.
 
 The network is layer by layer the one that the `stardist` package builds from a
 configuration with a grid of (2, 2), so its weights go both ways. Batch normalisation after
@@ -15,7 +15,6 @@ References
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -28,14 +27,8 @@ from torch.nn import functional
 
 from opsef_bridge.engines.base import Weights
 from opsef_bridge.engines.scaling import CLIP
-from opsef_bridge.engines.stardist_graph import (
-    Convolution,
-    build_network,
-    describe_network,
-    with_defaults,
-)
+from opsef_bridge.engines.stardist_graph import describe_network, with_defaults
 from opsef_bridge.errors import InputError
-from opsef_bridge.files import atomic_path
 from opsef_bridge.train import training
 from opsef_bridge.train.augment import Augmentation, augment
 from opsef_bridge.train.card import model_card
@@ -43,8 +36,15 @@ from opsef_bridge.train.colour import StainAugmentation, augment_colour
 from opsef_bridge.train.data import Sample
 from opsef_bridge.train.learner import Learner
 from opsef_bridge.train.loop import one_cycle
-from opsef_bridge.train.network import GRID, StarDistModule, chains, folded
-from opsef_bridge.train.transfer import check_same, fill, not_ours, plain, read_constants
+from opsef_bridge.train.network import GRID, StarDistModule, folded
+from opsef_bridge.train.stardist_layers import (
+    convolutions,
+    export_graph,
+    filled,
+    predict,
+    read_layers,
+)
+from opsef_bridge.train.transfer import not_ours
 
 __all__ = [
     "Settings",
@@ -62,10 +62,6 @@ __all__ = [
     "stardist_card",
     "targets",
 ]
-
-
-_WITHOUT = re.compile("resnet|net_conv_after_resnet|unet_batch_norm|unet_dropout")
-"""Parts of a configuration that say nothing of a U-Net whose normalisation was folded in."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +137,12 @@ class StarDistLearner(Learner):
 
     def check(self, samples: Sequence[Sample], settings: Settings) -> None:
         super().check(samples, settings)
+        volume = next((sample for sample in samples if sample.labels.ndim != 2), None)
+        if volume is not None:
+            raise InputError(
+                f"{volume.name} is {volume.labels.shape}: this network learns planes",
+                hint="Volumes are for the network for volumes: the setting volumes=true",
+            )
         multiple = GRID * 2**settings.depth
         if settings.crop % multiple:
             raise InputError(
@@ -196,40 +198,22 @@ def load(weights: Weights, settings: Settings) -> tuple[StarDistModule, Settings
     WeightsError
         It is of another architecture: of volumes, of another grid, a ResNet.
     """
-    kernels = read_constants(weights)
-    layers = [name.removesuffix(".kernel") for name in kernels if name.endswith(".kernel")]
-    ends = [name.partition(".")[2] for name in layers[-3:]]
-    if len(layers) < 7 or ends != ["features", "prob", "dist"]:
-        raise not_ours(weights, f"its last layers are {ends}, not features, prob and dist")
-    first, features, _, dist = (kernels[f"{layers[n]}.kernel"] for n in (0, -3, -2, -1))
+    layers = read_layers(weights)
+    if layers.dims != 2:
+        raise not_ours(weights, "its network is one for volumes")
+    first = layers.kernel(0)
     # Two convolutions before the first pooling, two in the middle, four for every level.
     sized = replace(
         settings,
-        rays=len(dist),
+        rays=len(layers.kernel(-1)),
         width=len(first),
-        depth=(len(layers) - 3 - 4) // 4,
-        features=len(features),
+        depth=(len(layers.names) - 3 - 4) // 4,
+        features=len(layers.kernel(-3)),
         augmentation=_augmentation(settings, first.shape[1]),
     )
-    ours, theirs = configuration(sized), weights.card.get("network") or {}
-    other = [key for key in ours if theirs.get(key, ours[key]) != ours[key]]
-    differs = [f"{key} is {theirs[key]}, not {ours[key]}" for key in other]
-    if differs := [one for one in differs if not _WITHOUT.match(one)]:
-        raise not_ours(weights, "; ".join(differs))
-    network = StarDistLearner().network(sized, ()).eval()
-    # In the order of the data, as in the file.
-    places = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d)]
-    if len(places) != len(layers):
-        raise not_ours(weights, f"it has {len(layers)} convolutions, not {len(places)}")
-    values = {
-        place: (kernels[f"{layer}.kernel"], kernels[f"{layer}.bias"])
-        for place, layer in zip(places, layers, strict=True)
-    }
-    fill(network, values, weights)
-    plain(network)
+    network = StarDistLearner().network(sized, ())
     how = {"channels": sized.channels, "multiple": GRID * 2**sized.depth}
-    check_same(weights, lambda batch: predict(network, batch), ("prob", "dist"), **how)
-    return network, sized
+    return filled(network, layers, weights, configuration(sized), **how), sized
 
 
 def _augmentation(settings: Settings, channels: int) -> Augmentation:
@@ -294,7 +278,14 @@ def targets(labels: np.ndarray, rays: int) -> tuple[np.ndarray, np.ndarray]:
     return prob[None], dist.astype(np.float32)
 
 
-def loss(logits: Tensor, found: Tensor, prob: Tensor, dist: Tensor, settings: Settings) -> Tensor:
+def loss(
+    logits: Tensor,
+    found: Tensor,
+    prob: Tensor,
+    dist: Tensor,
+    settings: Any,
+    solid: Tensor | None = None,
+) -> Tensor:
     """Cross-entropy of the probabilities plus the weighted loss of the distances.
 
     Distances count in objects only, by the probability that they should have: the pixels
@@ -302,12 +293,17 @@ def loss(logits: Tensor, found: Tensor, prob: Tensor, dist: Tensor, settings: Se
 
     Parameters
     ----------
-    logits, prob : Tensor of float32, shape (N, 1, Y, X)
+    logits, prob : Tensor of float32, shape (N, 1, [Z,] Y, X)
         Found and true; negative where nobody vouched, which counts nothing.
-    found : Tensor of float32, shape (N, rays, Y, X)
+    found : Tensor of float32, shape (N, rays, [Z,] Y, X)
         Distances in px.
-    dist : Tensor of float32, shape (N, Y, X, rays)
+    dist : Tensor of float32, shape (N, [Z,] Y, X, rays)
         True distances in px.
+    settings
+        With ``distance_loss`` and ``distance_weight``.
+    solid : Tensor of float32, shape (rays,), optional
+        Share of each ray in the volume of a polyhedron whose rays are all 1 px; by default
+        all are alike.
     """
     known = prob >= 0
     if not known.any():
@@ -316,24 +312,18 @@ def loss(logits: Tensor, found: Tensor, prob: Tensor, dist: Tensor, settings: Se
     chosen = (logits, prob) if known.all() else (logits[known], prob[known])
     entropy = functional.binary_cross_entropy_with_logits(*chosen)
     inside = prob[:, 0] > 0
-    found, dist, weights = found.permute(0, 2, 3, 1)[inside], dist[inside], prob[:, 0][inside]
+    found, dist, weights = found.movedim(1, -1)[inside], dist[inside], prob[:, 0][inside]
     error = (found - dist).abs().mean(1)
     if settings.distance_loss == "overlap":
-        # Areas go with the squares of the rays. A little of the error itself leads rays
-        # back that have become negative.
-        found = found.clamp(min=0)
-        shared = torch.minimum(found, dist).square().sum(1)
-        united = torch.maximum(found, dist).square().sum(1)
+        # Areas go with the squares of the rays, volumes with their cubes. A little of the error
+        # itself leads rays back that have become negative.
+        found, power = found.clamp(min=0), logits.ndim - 2
+        one = 1 if solid is None else solid
+        shared = (torch.minimum(found, dist).pow(power) * one).sum(1)
+        united = (torch.maximum(found, dist).pow(power) * one).sum(1)
         error = 1 - (shared + 1) / (united + 1) + 0.02 * error
     distances = (error * weights).sum() / weights.sum().clamp(min=1)
     return entropy + settings.distance_weight * distances
-
-
-@torch.inference_mode()
-def predict(network: StarDistModule, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities (N, 1, Y/2, X/2) and distances (N, rays, Y/2, X/2), float32."""
-    logits, dist = network(torch.from_numpy(np.ascontiguousarray(batch)))
-    return logits.sigmoid().numpy(), dist.numpy()
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -351,45 +341,34 @@ def configuration(settings: Settings) -> dict[str, Any]:
     )
 
 
-def convolutions(network: StarDistModule) -> list[Convolution]:
-    """Return the convolutions of `network`, normalisation folded in, in the data's order."""
-    network = folded(network)
-    body = [layer for chain in chains(network) for layer in chain if isinstance(layer, nn.Conv2d)]
-    names = [*(f"convolution_{number}" for number in range(len(body) - 1)), "features"]
-    return [
-        Convolution(name, layer.weight.detach().numpy(), layer.bias.detach().numpy())
-        for name, layer in zip(
-            [*names, "prob", "dist"], [*body, network.prob, network.dist], strict=True
-        )
-    ]
-
-
 def export_onnx(network: StarDistModule, settings: Settings, path: str | Path) -> None:
     """Write `network` as ONNX: probabilities and distances, of any batch and size."""
-    import onnx
-
-    model = build_network(configuration(settings), convolutions(network))
-    with atomic_path(path) as partial:
-        onnx.save(model, partial)
+    export_graph(network, configuration(settings), path)
 
 
 def stardist_card(
-    name: str, stages: Sequence[Settings], data: dict[str, Any], sha256: str
+    name: str,
+    stages: Sequence[Any],
+    data: dict[str, Any],
+    sha256: str,
+    config: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the card of a network: what the engine needs to know, and how it came about.
 
-    `stages` are the settings of its trainings, each from where the one before ended.
+    `stages` are the settings of its trainings, each from where the one before ended; `config` is
+    its configuration, by default that of the first stage.
     """
     packages = ("torch", "onnx", "onnxruntime", "stardist", "numpy", "scipy", "scikit-image")
+    config = config or configuration(stages[0])
     return model_card(
         name,
         "stardist",
         f"{name}.onnx",
         sha256,
         packages,
-        input={**describe_network(configuration(stages[0])), "clip": list(CLIP)},
+        input={**describe_network(config), "clip": list(CLIP)},
         output=["prob", "dist"],
-        network=configuration(stages[0]),
+        network=config,
         data=data,
         recipe={
             "loss": "cross-entropy of the probability + weighted loss of the distances",

@@ -22,8 +22,10 @@ from opsef_bridge.engines.base import Weights
 from opsef_bridge.engines.registry import refuse_missing
 from opsef_bridge.engines.runtime import open_session
 from opsef_bridge.errors import WeightsError
+from opsef_bridge.train.network import CONVOLUTIONS, NORMS
 
 __all__ = [
+    "FINER",
     "check_same",
     "fill",
     "fine_tuned",
@@ -40,6 +42,10 @@ than a thousandth of it."""
 
 PREFIX, HALF = "network.", ".half"
 
+FINER = 0.3
+"""Share of the usual learning rate for networks that start from weights: at the full rate they
+forget in a few steps what they know."""
+
 WARM_UP = 20
 """Steps in which the rate rises, at most, where a network is not a fresh one."""
 
@@ -47,17 +53,20 @@ WARM_UP = 20
 def fine_tuned(settings: Any) -> Any:
     """Return settings of a learner, to go on from weights that are there: a smaller rate.
 
+    It is `FINER` of theirs, after at most `WARM_UP` steps (where the settings count steps; a
+    warm-up that is a part of the training stays).
+
     Examples
     --------
     >>> from opsef_bridge.train.loop import Settings
     >>> found = fine_tuned(Settings())
     >>> found.rate, found.warm_up
-    (0.0002, 20)
+    (0.0006, 20)
     """
     warm_up = settings.warm_up
     if warm_up > 1:  # steps, not a part of them
         warm_up = min(warm_up, WARM_UP)
-    return replace(settings, rate=round(0.1 * settings.rate, 12), warm_up=warm_up)
+    return replace(settings, rate=round(FINER * settings.rate, 12), warm_up=warm_up)
 
 
 def not_ours(weights: Weights, why: str) -> WeightsError:
@@ -173,18 +182,19 @@ def plain(network: nn.Module) -> None:
     for chain in network.modules():
         if isinstance(chain, nn.Sequential):
             for place, (first, second) in enumerate(pairwise(list(chain)), 1):
-                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                if isinstance(first, CONVOLUTIONS) and isinstance(second, NORMS):
                     first.bias = nn.Parameter(second.bias.detach().clone())
                     chain[place] = nn.Identity()
 
 
 @torch.no_grad()
-def _begin(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+def _begin(norm: Any, inputs: tuple[Tensor]) -> None:
     """Normalise from now on, by the statistics of `inputs`, without changing the function."""
     if not norm.training or norm.num_batches_tracked:
         return
     x = inputs[0].float()
-    mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
+    others = (0, *range(2, x.ndim))
+    mean, variance = x.mean(others), x.var(others, unbiased=False)
     scale = (variance + norm.eps).sqrt()
     norm.bias.add_(norm.weight * mean)
     norm.weight.mul_(scale)
@@ -198,7 +208,7 @@ def check_same(
     names: Sequence[str],
     *,
     channels: int = 1,
-    multiple: int = 32,
+    multiple: int | tuple[int, ...] = 32,
 ) -> float:
     """Return how far a network and the file from which it was filled are apart on noise.
 
@@ -209,11 +219,13 @@ def check_same(
     weights : Weights
         Of an ONNX file.
     run : callable
-        From a batch (N, C, Y, X) float32 to what the file says, in the order of `names`.
+        From a batch (N, C, [Z,] Y, X) float32 to what the file says, in the order of `names`.
     names : sequence of str
         Outputs of the file.
-    channels, multiple : int
-        Of the images; of their sides in px.
+    channels : int
+        Of the images.
+    multiple : int or tuple of int
+        Of their sides in px; one for each axis of a volume.
 
     Returns
     -------
@@ -226,7 +238,8 @@ def check_same(
         The file says something else.
     """
     session = open_session(weights)
-    shape = (2, channels, 2 * multiple, 3 * multiple)
+    sides = (multiple, multiple) if isinstance(multiple, int) else multiple
+    shape = (2, channels, *(number * side for number, side in enumerate(sides, 2)))
     batch = np.random.default_rng(0).random(shape, np.float32)
     try:
         theirs = session.run(list(names), {session.get_inputs()[0].name: batch})
@@ -240,15 +253,15 @@ def check_same(
     return max(apart)
 
 
-def _convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, nn.BatchNorm2d | None]]:
+def _convolutions(network: nn.Module) -> Iterator[tuple[str, Any, Any]]:
     """Give the convolutions with their names, each with the normalisation that follows it."""
     follows = {
         id(first): second
         for chain in network.modules()
         if isinstance(chain, nn.Sequential)
         for first, second in pairwise(chain)
-        if isinstance(second, nn.BatchNorm2d)
+        if isinstance(second, NORMS)
     }
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, CONVOLUTIONS):
             yield name, module, follows.get(id(module))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from opsef_bridge.errors import InputError
 from opsef_bridge.train.data import UNKNOWN
 from opsef_bridge.train.score import THRESHOLDS, pooled_f1
 
-__all__ = ["AXES", "Looked", "Tuned", "tune"]
+__all__ = ["AXES", "LARGEST", "Looked", "Tuned", "among_objects", "tune"]
 
 AXES: Mapping[str, Mapping[str, Sequence[Any]]] = {
     "unet": {
@@ -35,6 +36,9 @@ AXES: Mapping[str, Mapping[str, Sequence[Any]]] = {
 }
 """What `tune` tries, by engine, one parameter after the other."""
 
+LARGEST = 2**21
+"""Voxels of a volume that are looked at: its maps take some 100 bytes for each."""
+
 ROUNDS = 2
 """How often it goes through all parameters: a full grid would take many times as long."""
 
@@ -45,13 +49,37 @@ class Looked:
 
     Parameters
     ----------
-    image : ndarray, shape (Y, X) or (Y, X, 3)
-    labels : ndarray of int32, shape (Y, X)
+    image : ndarray, shape (Y, X) or (Y, X, 3), or (Z, Y, X) for a network for volumes
+    labels : ndarray of int32, shape (Y, X) or (Z, Y, X)
         `UNKNOWN` where nobody vouched: what is found there is neither right nor wrong.
     """
 
     image: np.ndarray
     labels: np.ndarray
+
+
+def among_objects(one: Looked, most: int = LARGEST) -> Looked:
+    """Return a box of at most `most` voxels of a volume, about the middle of its objects.
+
+    All planes, as long as wide; the whole volume where it is not larger, or where there is no
+    object in the box.
+
+    Examples
+    --------
+    >>> labels = np.zeros((4, 50, 60), int)
+    >>> labels[:, 30:40, 20:30] = 1
+    >>> among_objects(Looked(labels, labels), 4 * 20 * 20).labels.shape
+    (4, 20, 20)
+    """
+    if one.labels.size <= most or not (one.labels > 0).any():
+        return one
+    side = max(1, math.isqrt(most // len(one.labels)))
+    box: list[slice] = [slice(None)]
+    for places, extent in zip(np.nonzero(one.labels > 0)[1:], one.labels.shape[1:], strict=True):
+        start = min(max(int(np.median(places)) - side // 2, 0), max(extent - side, 0))
+        box.append(slice(start, start + side))
+    cut = Looked(one.image[tuple(box)], one.labels[tuple(box)])
+    return cut if (cut.labels > 0).any() else one
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from opsef_bridge.files import read_json
@@ -40,7 +44,7 @@ def test_a_cancelled_training_goes_on_when_it_is_asked_for_again(service, root, 
         assert job_of(project, id).state == "cancelled"
 
     first = begin()
-    until(lambda: (jobs.pump(), told_of(project) >= 40)[1], 120)
+    until(lambda: (jobs.pump(), told_of(project) >= 40)[1], 300)
     assert "step" in jobs.get("cells", first).message
     stop(first)
     [progress] = project.trainings_folder.rglob("progress.json")
@@ -50,8 +54,36 @@ def test_a_cancelled_training_goes_on_when_it_is_asked_for_again(service, root, 
 
     second = begin()
     assert second != first
-    until(lambda: (jobs.pump(), told_of(project))[1], 120)
+    until(lambda: (jobs.pump(), told_of(project))[1], 300)
     # At most the steps since the last checkpoint are done again.
     assert told_of(project) > reached - WISH["every"]
     assert project.trainings() == ["train-0001"]
     stop(second)
+
+
+def test_a_process_that_does_an_inbox_never_holds_torch(tmp_path):
+    project = make_corrected(tmp_path / "cells", 4, 4)
+    short = WISH | {"steps": 2, "every": 2, "name": "short"}
+    write_request(project, "train", short, author="ada", id="good")
+    write_request(project, "train", short | {"settings": {"warm_up": 0.5}}, author="ada", id="bad")
+    code = (
+        "import sys, json\n"
+        "from opsef_bridge.project import Project\n"
+        "from opsef_bridge.service import inbox\n"
+        "seen = []\n"
+        "jobs = inbox.run(Project(sys.argv[1]), lambda job: seen.append(job.message))\n"
+        "heavy = sorted({'torch', 'tensorflow', 'onnx'} & set(sys.modules))\n"
+        "print(json.dumps([[job.state for job in jobs], heavy, seen]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(project.root)], capture_output=True, text=True, check=True
+    )
+    states, heavy, seen = json.loads(done.stdout.splitlines()[-1])
+    assert (states, heavy) == (["done", "failed"], [])
+    assert any("step 2 of 2" in message for message in seen)
+    good, bad = (job_of(project, name) for name in ("good", "bad"))
+    assert good.result["candidate"] == "short" and good.result["parent"] == ""
+    assert good.result["report"] == "trainings/train-0001/report.html"
+    assert (project.root / good.result["report"]).is_file() and good.result["said"]
+    # What was wrong is told as if it had happened here.
+    assert bad.error["code"] == "bad-input" and bad.error["hint"]

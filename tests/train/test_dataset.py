@@ -20,6 +20,7 @@ from opsef_bridge.train.colour import prepare_colour
 from opsef_bridge.train.data import UNKNOWN
 from opsef_bridge.train.dataset import (
     content_key,
+    list_datasets,
     open_dataset,
     read_card,
     read_dataset,
@@ -482,3 +483,16 @@ def test_a_card_that_was_edited_is_not_read(made, change):
     file.write_text(json.dumps(card) if change != "broken" else "{")
     with pytest.raises(ProjectError, match="cannot be understood"):
         read_dataset(made.folder, "train")
+
+
+@pytest.mark.parametrize("field", ["created", "split", "by of split", "objects of sample"])
+def test_a_card_that_lacks_a_field_is_named_with_it(made, project, field):
+    file = made.folder / "dataset.json"
+    card = json.loads(file.read_text())
+    name, _, where = field.partition(" of ")
+    del {"": card, "split": card["split"], "sample": card["samples"][0]}[where][name]
+    file.write_text(json.dumps(card))
+    with pytest.raises(ProjectError, match=rf"{made.folder.name}/dataset.json.*no field.*{name}"):
+        read_card(made.folder)
+    (row,) = list_datasets(project)
+    assert row["id"] == "d0001" and name in row["damage"][0]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsef_bridge.errors import InputError
-from opsef_bridge.train.dataset_split import Member, Shares, joined, split_members
+from opsef_bridge.train.dataset_split import SPLITS, Member, Shares, joined, split_members
 
 SHARES = Shares(0.2, 0.2)
 
@@ -110,3 +110,20 @@ def test_no_token_is_on_two_sides_and_no_split_is_empty(members, seed):
         for token in (*member.tokens, group_of[member.name]):
             sides.setdefault(token, set()).add(split[member.name])
     assert all(len(side) == 1 for side in sides.values())
+
+
+@pytest.mark.parametrize("objects", [[100, 90, 80, 0, 0], [1, 1, 1, 0, 0, 0, 0], [9, 0, 0, 0]])
+def test_every_split_has_an_object_where_that_can_be(objects):
+    for seed in range(5):
+        members = [Member(f"{n}", (f"t{n}",), "", count) for n, count in enumerate(objects)]
+        split, _ = split_members(members, SHARES, seed)
+        showing = {split[one.name] for one in members if one.objects}
+        assert len(showing) == min(3, sum(map(bool, objects)))
+        assert set(split.values()) == {"train", "val", "test"} and "train" in showing
+
+
+def test_empty_pictures_are_shared_out_too():
+    members = images(10) + [Member(f"e{n}", (f"e{n}",), "", 0) for n in range(40)]
+    split, _ = split_members(members, SHARES, 0)
+    counts = Counter(split[one.name] for one in members if not one.objects)
+    assert min(counts[name] for name in SPLITS) >= 5

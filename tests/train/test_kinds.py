@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -15,16 +18,21 @@ from opsef_bridge.errors import InputError, ProjectError, WeightsError, WorkerEr
 from opsef_bridge.files import read_json  # noqa: E402
 from opsef_bridge.project import read_csv  # noqa: E402
 from opsef_bridge.rois.truth import Box, Whole, add_truth  # noqa: E402
-from opsef_bridge.train import judging, kinds  # noqa: E402
+from opsef_bridge.train import judging, kinds, takeover  # noqa: E402
+from opsef_bridge.train.colour import StainAugmentation, restain  # noqa: E402
 from opsef_bridge.train.corrections import (  # noqa: E402
     CorrectionWish,
     dataset_of_corrections,
     summary,
 )
+from opsef_bridge.train.data import Sample  # noqa: E402
 from opsef_bridge.train.dataset import read_card  # noqa: E402
+from opsef_bridge.train.loop import UNetLearner  # noqa: E402
+from opsef_bridge.train.networks import Network  # noqa: E402
 from opsef_bridge.train.places import network_folder, weights_of  # noqa: E402
 from opsef_bridge.train.planning import RunWish, plan_grid, plan_run  # noqa: E402
 from opsef_bridge.train.running import training_status  # noqa: E402
+from opsef_bridge.train.transfer import fine_tuned  # noqa: E402
 from tests.train.labelled_project import project_of, save, squares  # noqa: E402
 from tests.train.training_project import (  # noqa: E402
     TINY,
@@ -66,9 +74,64 @@ def test_regions_and_kinds_one_after_the_other(project):
     card = weights_of(run, one).card
     # Four regions twice, two at a time, are four steps: two for each kind.
     assert card["training"]["steps"] == 4 and card["data"]["images"] == 4
+    assert card["data"]["regions"] == 4 and "opsef_bridge" in card["versions"]
     steps = [float(row["step"]) for row in read_csv(run.root / "tables" / "curves.csv")]
     assert steps == sorted(steps) and steps[-1] == 4
     assert card["recipe"]["augmentation"]["blur"] == 0
+
+
+@given(st.integers(1, 10_000), st.integers(1, 30))
+def test_kinds_share_all_steps(steps, number):
+    shares = kinds.shared_steps(steps, number)
+    assert len(shares) == number and min(shares) >= 1
+    assert sum(shares) == max(steps, number)
+    assert shares == sorted(shares, reverse=True) and shares[0] - shares[-1] <= 1
+
+
+def test_a_sequence_of_kinds_does_every_step(project):
+    write_train(
+        project,
+        "train:\n  networks:\n    u: {engine: unet, batch: 2, crop: 64, width: 8, depth: 2}\n"
+        "  steps: 5\n  order: sequential\n  train_images: 1\n",
+    )
+    plan = plan_grid(project)
+    run = carry_out(project, plan)
+    (one,) = plan.networks
+    folder = network_folder(run, one.id)
+    assert weights_of(run, one).card["training"]["steps"] == 5
+    assert read_json(folder / "progress.json") | {"loss": 0} == {
+        "step": 5, "steps": 5, "loss": 0, "seconds_left": 0.0
+    }  # fmt: skip
+    ends = [read_csv(folder / f"stage-{n}" / "curves.csv")[-1]["step"] for n in (1, 2)]
+    assert ends == ["3", "2"]
+
+
+@pytest.mark.parametrize("engine", ["unet", "stardist", "fpn2ws"])
+def test_a_network_from_weights_learns_more_gently(engine):
+    made = kinds.learner_of(engine)
+    usual, gentle = made.Settings(), fine_tuned(made.Settings())
+
+    def found(weights, **settings):
+        return kinds._settings(made, Network("", "", engine, "", "", weights=weights,
+                               weights_key=weights, settings=settings))  # fmt: skip
+
+    assert 0 < gentle.rate < usual.rate
+    assert (found("w").rate, found("w").warm_up) == (gentle.rate, gentle.warm_up)
+    assert (found("").rate, found("").warm_up) == (usual.rate, usual.warm_up)
+    # What the user says counts.
+    assert found("w", rate=0.5).rate == 0.5
+    assert found("w", rate=0.5).warm_up == gentle.warm_up
+    assert found("w", warm_up=45).warm_up == 45
+
+
+@pytest.mark.parametrize(("settings", "steps", "expected"), [
+    ({}, 1000, 50), ({}, 45, 4), ({"warm_up": 30}, 45, 30),
+])  # fmt: skip
+def test_a_short_training_is_warm_before_it_is_over(settings, steps, expected):
+    made = kinds.learner_of("unet")
+    one = Network("", "", "unet", "", "", settings=settings)
+    found = kinds._of_length(steps, kinds._settings(made, one), one)
+    assert (found.steps, found.warm_up) == (steps, expected)
 
 
 def test_minutes_are_measured_once(project):
@@ -150,8 +213,9 @@ def corrected(tmp_path):
 
 
 def test_corrections_become_a_candidate_that_is_judged_beside_its_parent(corrected):
-    made = dataset_of_corrections(corrected, CorrectionWish(author="ada"))
-    assert dataset_of_corrections(corrected, CorrectionWish(author="ada")).new is False
+    wished = CorrectionWish(author="ada", rehearse="none")
+    made = dataset_of_corrections(corrected, wished)
+    assert dataset_of_corrections(corrected, wished).new is False
     plan = plan_run(
         corrected,
         RunWish("unet", made.card["id"], "nuclei-unet", {"steps": 2}, settings={"batch": 1,
@@ -166,7 +230,7 @@ def test_corrections_become_a_candidate_that_is_judged_beside_its_parent(correct
 
 
 def test_sparse_truth_and_a_network_that_cannot_mask_it(corrected, monkeypatch):
-    made = dataset_of_corrections(corrected, CorrectionWish(author="ada", shares=(0.2, 0.2)))
+    made = dataset_of_corrections(corrected, CorrectionWish(author="ada", rehearse="none"))
     part = {one["name"] for one in made.card["samples"]
             if one["known_pixels"] < np.prod(one["shape"]) and one["split"] == "train"}  # fmt: skip
     assert part
@@ -194,11 +258,56 @@ def test_a_folder_whose_copy_was_killed_is_not_taken_for_whole(tmp_path, monkeyp
         copied.append(file.name)
         place.write_bytes(file.read_bytes())
 
-    monkeypatch.setattr(kinds.shutil, "copyfile", copy)
+    monkeypatch.setattr(takeover.shutil, "copyfile", copy)
     with pytest.raises(KeyboardInterrupt):
-        kinds._copy_folder(source, target)
+        takeover.copy_folder(source, target)
     assert copied == ["a.npy"]
     assert not target.exists()
     monkeypatch.undo()
-    kinds._copy_folder(source, target)
+    takeover.copy_folder(source, target)
     assert sorted(file.name for file in target.iterdir()) == ["a.npy", "b.npy"]
+
+
+class NeedsObjects(UNetLearner):
+    """A learner that refuses what has no object, as that of Cellpose does."""
+
+    def check(self, samples, settings):
+        super().check(samples, settings)
+        if not any((sample.labels > 0).any() for sample in samples):
+            raise InputError("no sample has an object")
+
+
+@pytest.mark.parametrize("order, stages", [("sequential", 2), ("joint", 0)])
+def test_a_kind_without_an_object_goes_with_the_others(tmp_path, order, stages):
+    def sample(kind: str, number: int) -> Sample:
+        image, labels = squares(number, (64, 64))
+        labels = labels * (kind != "empty")
+        return Sample(f"{kind}{number}", image.astype(np.float32) / 1300, labels, "", kind)
+
+    some = [sample(kind, n) for kind in ("round", "empty", "flat") for n in range(2)]
+    one = Network("", "", "unet", "", "", order=order, every=2)
+    settings = replace(UNetLearner.Settings(), steps=2, **TINY)
+    # Of round objects nothing is in val, of flat ones only what is empty.
+    val = [sample("flat", 7), sample("empty", 8)]
+    val[0].labels[:] = 0
+    val.append(sample("other", 9))
+    trained = kinds._stages(NeedsObjects(), one, some, val, settings, tmp_path, None,
+                            lambda step, of, loss: None, False)  # fmt: skip
+    assert trained.steps == 2 and trained.val_loss is not None
+    assert len(list(tmp_path.glob("stage-*"))) == stages
+
+
+def test_without_an_augmentation_colours_stay():
+    still = Network("", "", "stardist", "", "", augmentation="none")
+    light = kinds._light(StainAugmentation(), still)
+    image = np.random.default_rng(0).random((9, 9, 3)).astype(np.float32)
+    np.testing.assert_array_equal(restain(np.random.default_rng(1), image, light), image)
+    assert kinds._light(StainAugmentation(), replace(still, augmentation="opsef")).blur > 0
+
+
+def test_weights_of_colour_images_and_grey_regions(project):
+    of_colour = RunWish(
+        "stardist", start="he-stardist", augmentation="zaki", regions=2, cycles={"steps": 1}
+    )
+    with pytest.raises(InputError, match="he-stardist are of colour images"):
+        carry_out(project, plan_run(project, of_colour))

@@ -51,6 +51,18 @@ class TestStarDistOfColours(TestStarDist):
     )
 
 
+class TestStarDistOfVolumes(TestStarDist):
+    volumes = True
+    grid = (1, 2, 2)
+
+    @property
+    def settings(self):
+        from opsef_bridge.train import stardist_volumes
+
+        sizes = {"crop": (8, 16, 16), "rays": 8, "width": 4, "depth": 1, "features": 8}
+        return stardist_volumes.Settings(**FEW, **sizes, anisotropy=(2.0, 1.0, 1.0))
+
+
 class TestCellpose(LearnerSuite):
     engine = "cellpose"
 
@@ -99,3 +111,13 @@ def test_all_engines_with_networks_of_planes_have_a_learner():
     assert {learner(name).engine for name in learner_names()} == set(learner_names())
     with pytest.raises(NotFoundError, match="watershed"):
         learner("watershed")
+
+
+def test_networks_for_volumes_are_asked_for_by_name():
+    names = learner_names(volumes=True)
+    assert names and set(names) <= set(learner_names())
+    made = [learner(name, volumes=True) for name in names]
+    assert [(one.engine, one.volumes) for one in made] == [(name, True) for name in names]
+    assert not any(learner(name).volumes for name in names)
+    with pytest.raises(NotFoundError, match=r"unet.* planes, not from volumes"):
+        learner("unet", volumes=True)

@@ -14,11 +14,11 @@ from scipy import ndimage
 
 from opsef_bridge.errors import InputError, ProjectError
 from opsef_bridge.images import read_image
-from opsef_bridge.train.augment import Augmentation
+from opsef_bridge.train.augment import Augmentation, apart
 from opsef_bridge.train.data import UNKNOWN, Sample
 from opsef_bridge.train.region_files import read_regions, write_preview, write_regions
 from opsef_bridge.train.region_presets import PRESETS, EightBit, Preset, preset_of
-from opsef_bridge.train.regions import Regions, apart, degrade, draw_regions
+from opsef_bridge.train.regions import Regions, degrade, draw_regions
 from tests.train.labelled_project import squares
 
 SMALL = {name: replace(preset, size=32) for name, preset in PRESETS.items()}

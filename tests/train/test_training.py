@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,9 @@ torch = pytest.importorskip("torch")
 from opsef_bridge.errors import InputError  # noqa: E402
 from opsef_bridge.testing.learners import discs  # noqa: E402
 from opsef_bridge.train import training  # noqa: E402
+from opsef_bridge.train.curves import COLUMNS, read_curves  # noqa: E402
 from opsef_bridge.train.loop import Settings, UNetLearner  # noqa: E402
-from opsef_bridge.train.training import COLUMNS, read_curves, train  # noqa: E402
+from opsef_bridge.train.training import train  # noqa: E402
 
 TINY = Settings(steps=5, batch=1, crop=16, width=2, depth=1, warm_up=1, bfloat16=False)
 SAMPLES = [discs(1), discs(2)]
@@ -91,6 +93,43 @@ def test_threads_that_draw_ahead_change_nothing(tmp_path, uncut):
     many = run(tmp_path / "many", loaders=3)
     assert same(one, many)
     assert rows(folder) == rows(tmp_path / "many")
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_killed_with_threads_that_draw_ahead_it_ends_with_the_same(tmp_path, uncut, stop):
+    whole, folder = uncut
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop=stop, loaders=2)
+    assert same(whole, run(tmp_path, loaders=2))
+    assert rows(tmp_path) == rows(folder)
+
+
+class Unlucky(UNetLearner):
+    """A U-Net that cannot draw the crops of one step."""
+
+    def __init__(self, step: int) -> None:
+        self.state = np.random.default_rng([TINY.seed, step]).bit_generator.state
+
+    def batch(self, rng, examples, settings):
+        if rng.bit_generator.state == self.state:
+            raise InputError("s3.tif cannot be read", hint="Look whether it is there")
+        return super().batch(rng, examples, settings)
+
+
+@pytest.mark.parametrize("loaders", [0, 1, 2])
+def test_what_is_wrong_with_a_crop_is_told_at_its_step(tmp_path, uncut, loaders):
+    before, steps = threading.active_count(), []
+    with pytest.raises(InputError, match=r"s3\.tif cannot be read") as told:
+        train(
+            Unlucky(3), SAMPLES, TINY, tmp_path, val=VAL, every=2, loaders=loaders,
+            report=lambda step, loss: steps.append(step),
+        )  # fmt: skip
+    assert told.value.hint == "Look whether it is there"
+    assert steps == [1, 2, 3]
+    assert threading.active_count() == before
+    # What was learned until then stays, and it goes on from there.
+    assert same(uncut[0], run(tmp_path, loaders=loaders))
+    assert rows(tmp_path) == rows(uncut[1])
 
 
 def test_validating_changes_nothing_of_the_training(tmp_path, uncut):
@@ -204,3 +243,19 @@ def test_crops_depend_on_seed_and_step_only():
     for one, other in zip(batches[3:], later, strict=True):
         assert torch.equal(one[0], other[0])
     assert not np.array_equal(batches[0][0], batches[1][0])
+
+
+def test_a_loss_that_is_no_number_ends_it_and_says_how_to_go_on(tmp_path):
+    wild = replace(TINY, rate=1e30, steps=6)
+    with pytest.raises(InputError, match=r"loss of step \d is (nan|inf)") as raised:
+        run(tmp_path, settings=wild)
+    assert "smaller rate" in raised.value.hint
+    with pytest.raises(InputError, match="loss of step"):
+        training.fit(UNetLearner(), SAMPLES, wild)
+
+
+def test_a_validation_loss_that_is_no_number_chooses_nothing(tmp_path):
+    # One step: its own loss is that of the weights before it.
+    with pytest.raises(InputError, match="validation loss of step 1 is"):
+        run(tmp_path, settings=replace(TINY, rate=1e30, steps=1, warm_up=0))
+    assert not (tmp_path / "checkpoint.pt").exists()

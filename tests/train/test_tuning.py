@@ -13,7 +13,7 @@ from opsef_bridge.engines.base import Weights
 from opsef_bridge.errors import InputError
 from opsef_bridge.train import tuning
 from opsef_bridge.train.data import UNKNOWN
-from opsef_bridge.train.tuning import AXES, Looked, tune
+from opsef_bridge.train.tuning import AXES, Looked, among_objects, tune
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +76,15 @@ def test_what_cannot_be_tuned_is_refused(looked):
         tune(find_weights("unet", None), [])
     with pytest.raises(InputError, match="watershed"):
         tune(Weights("", "watershed"), [looked])
+
+
+def test_of_a_large_volume_a_box_with_objects_is_looked_at():
+    labels = np.zeros((3, 40, 50), np.int32)
+    labels[1, 33:38, 2:6] = 4
+    one = Looked(labels * 10, labels)
+    cut = among_objects(one, 3 * 12 * 12)
+    assert cut.labels.shape == (3, 12, 12) and (cut.labels == 4).sum() == 20
+    np.testing.assert_array_equal(cut.image, cut.labels * 10)
+    assert among_objects(one, labels.size) is one
+    labels[:] = 0
+    assert among_objects(one, 100) is one

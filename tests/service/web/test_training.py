@@ -12,13 +12,14 @@ from opsef_bridge.files import write_json
 from opsef_bridge.project import Project
 from opsef_bridge.service import inbox, trained
 from opsef_bridge.service.requests import job_of
+from opsef_bridge.train.dataset import read_card
 from tests.train.corrected_project import make_corrected
 
 pytest.importorskip("torch", reason="the extra `train` is not installed")
 pytest.importorskip("onnx")
 
 TINY = {"start": "nuclei-unet", "steps": 2, "every": 2, "device": "cpu", "workers": 1,
-        "settings": {"batch": 1, "crop": 64}}  # fmt: skip
+        "rehearse": "none", "settings": {"batch": 1, "crop": 64}}  # fmt: skip
 """A training of seconds."""
 
 
@@ -92,6 +93,26 @@ def test_corrections_become_a_model_of_the_project(site, cells):
     assert answer.status_code == 422 and "'mine-2' already" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "more, kinds",
+    [
+        ({"rehearse": "none"}, {"default"}),
+        ({}, {"default", "bundled-small", "bundled-large", "bundled-u2os"}),
+        ({"start": "random", "engine": "unet"}, {"default"}),
+    ],
+)
+def test_what_is_learned_from_besides(site, cells, more, kinds):
+    """By default the bundled images of fluorescence, where something can be forgotten."""
+    wish = {name: value for name, value in TINY.items() if name != "rehearse"} | more
+    # What is refused after the dataset is made: nothing is trained here.
+    job = done(site, cells, "train", **wish, augmentation="magic")
+    assert job["state"] == "failed" and "'magic'" in job["error"]["message"], job
+    [name] = cells.datasets()
+    samples = read_card(cells.dataset_folder(name))["samples"]
+    assert {one["kind"] for one in samples} == kinds
+    assert sum(one["source"] == "truth" for one in samples) == 4
+
+
 def test_what_there_is_to_learn_from(site, cells):
     told = facts_of(site)
     assert (told["able"], told["vouched"], told["newest"], told["least"]) == (True, 4, 5, 3)
@@ -119,6 +140,8 @@ def test_what_there_is_to_learn_from(site, cells):
         ({"engine": "watershed"}, "engine"),
         ({"start": "nuclei-unet", "name": "a b"}, "name"),
         ({"start": "nuclei-unet", "name": "nul"}, "'nul'"),
+        ({"start": "nuclei-unet", "rehearse": "../data"}, "rehearse"),
+        ({"start": "nuclei-unet", "rehearse": True}, "rehearse"),
     ],
 )
 def test_what_cannot_begin_is_refused_at_once(site, cells, body, why):
