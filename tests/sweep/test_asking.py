@@ -227,7 +227,7 @@ class TestQuestions:
         first = questions(project)
         read = []
         monkeypatch.setattr(
-            "opsef_bridge.project.read_labels",
+            "opsef_bridge.project.runs.read_labels",
             lambda file: read.append(file) or read_labels(file),
         )
         assert questions(project) == first
