@@ -20,6 +20,7 @@ from opsef_bridge.train.bench import Item, items_of, read_item, segment
 from opsef_bridge.train.choices import takes_volumes, weights_named
 from opsef_bridge.train.data import UNKNOWN
 from opsef_bridge.train.dataset import read_card
+from opsef_bridge.train.judging import fields_of, sums_by
 from opsef_bridge.train.networks import Network
 from opsef_bridge.train.places import plan_of, weights_of
 from opsef_bridge.train.score import THRESHOLDS
@@ -51,7 +52,8 @@ class Promoted:
         Whom the candidate was compared with; empty without one.
     rows : list of dict
         One per IoU threshold: ``threshold``, ``f1`` and ``parent_f1``, ``low`` and ``high``: the
-        95 % interval of the difference by a paired bootstrap over images, None for one image.
+        95 % interval of the difference by a paired bootstrap over fields (tiles of one parent
+        are one), None for a single one.
     new : bool
         False where it was there before.
     remarks : tuple of str
@@ -74,7 +76,7 @@ class Promoted:
         if not self.rows:
             return "There was nothing to compare it with."
         row = next(row for row in self.rows if row["threshold"] == DECIDES)
-        interval = "one image says nothing of others"
+        interval = "one field says nothing of others"
         if row["low"] is not None:
             interval = f"95 % interval of the difference {row['low']:+.3f} to {row['high']:+.3f}"
             if row["low"] <= 0 <= row["high"]:
@@ -210,7 +212,7 @@ def _compared(
     device: str,
     report: Report,
 ) -> list[dict[str, Any]]:
-    """Segment the same images by both and compare them image by image."""
+    """Segment the same images by both and compare them field by field."""
 
     def cases(weights: Weights, done: int) -> Iterator[Case]:
         kind = engine_class(weights.engine)
@@ -230,6 +232,12 @@ def _compared(
         for number, (who, weights) in enumerate(scored.items())
     }
     report(Event(2 * len(items), 2 * len(items), "compared"))
+    field_of = fields_of(read_card(folder))
+    fields = [field_of[str(item.entry["name"])] for item in items]
+    by_field = {
+        who: replace(one, names=tuple(sorted(set(fields))), counts=sums_by(one.counts, fields))
+        for who, one in evaluated.items()
+    }
     return [
         {
             "threshold": float(row.threshold),
@@ -238,7 +246,7 @@ def _compared(
             "low": None if row.low != row.low else float(row.low),
             "high": None if row.high != row.high else float(row.high),
         }
-        for row in compare(evaluated).itertuples()
+        for row in compare(by_field).itertuples()
     ]
 
 

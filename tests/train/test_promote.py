@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ pytest.importorskip("torch")
 
 from opsef_bridge.engines import list_weights, verify
 from opsef_bridge.errors import InputError, NotFoundError
+from opsef_bridge.project import Project
+from opsef_bridge.train.dataset import CARD
 from opsef_bridge.train.places import score_file
 from opsef_bridge.train.planning import RunWish, plan_run
 from opsef_bridge.train.promote import DECIDES, candidates, promote
@@ -84,3 +87,18 @@ def test_another_dataset_of_the_same_name_is_refused(trained):
             promote(project, "mine", device="cpu")
     finally:
         file.write_text(card)
+
+
+def test_the_interval_is_over_fields_not_over_their_tiles(trained, tmp_path):
+    project = Project(shutil.copytree(trained[0].root, tmp_path / "tiles"))
+    over_images = promote(project, "mine", to="one", force=True, device="cpu")
+    assert over_images.images > 1 and over_images.rows[0]["low"] is not None
+    card_file = project.dataset_folder("d0001") / CARD
+    card = json.loads(card_file.read_text())
+    for one in card["samples"]:
+        if one["split"] == "test":
+            one["tokens"].append("parent:slide")
+    card_file.write_text(json.dumps(card))
+    over_fields = promote(project, "mine", to="two", force=True, device="cpu")
+    assert [row["f1"] for row in over_fields.rows] == [row["f1"] for row in over_images.rows]
+    assert over_fields.rows[0]["low"] is None and "one field" in over_fields.words
