@@ -30,13 +30,15 @@ ERRORS = {
 }
 
 
-def f1_chart(pooled: Mapping[str, pd.DataFrame]) -> Html:
+def f1_chart(pooled: Mapping[str, pd.DataFrame], over: str = "images") -> Html:
     """Return a chart of F1 against the IoU threshold, a line per model, with its interval.
 
     Parameters
     ----------
     pooled : mapping of name to DataFrame
         ``Evaluation.pooled`` of each model.
+    over : str
+        What the intervals are over.
     """
     thresholds = sorted({t for table in pooled.values() for t in table["threshold"]})
     low, high = thresholds[0], thresholds[-1]
@@ -47,7 +49,7 @@ def f1_chart(pooled: Mapping[str, pd.DataFrame]) -> Html:
         x = LEFT + (threshold - low) / (high - low) * WIDTH
         return f"{x:.1f},{TOP + (1 - f1) * HEIGHT:.1f}"
 
-    parts = [_text("F1; bands: 95 %, bootstrap over images", LEFT, 20, "start")]
+    parts = [_text(f"F1; bands: 95 %, bootstrap over {over}", LEFT, 20, "start")]
     parts += [_level(level / 5) for level in range(6)]
     parts += [
         _text(f"{t:g}", x, TOP + HEIGHT + 16, "middle")

@@ -227,7 +227,7 @@ def _charts(shown: Mapping[str, Scored], of: int) -> Html:
         note,
         element(
             "div",
-            element("figure", f1_chart(pooled)),
+            element("figure", f1_chart(pooled, "fields")),
             element("figure", error_chart(errors, ERRORS_AT)),
             class_="charts",
         ),

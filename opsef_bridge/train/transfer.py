@@ -26,6 +26,7 @@ from opsef_bridge.train.network import CONVOLUTIONS, NORMS
 
 __all__ = [
     "FINER",
+    "WARM_UP",
     "check_same",
     "fill",
     "fine_tuned",

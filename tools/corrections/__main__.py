@@ -39,6 +39,7 @@ from opsef_bridge.train.data import Sample
 from opsef_bridge.train.dataset_bundled import balanced
 from opsef_bridge.train.learner import Learner, learner
 from opsef_bridge.train.training import train
+from opsef_bridge.train.transfer import FINER, WARM_UP
 from opsef_bridge.train.tuning import Looked, tune
 
 ROOT = Path(__file__).parents[2]
@@ -53,8 +54,8 @@ KINDS = ("tiny", "large", "U2OS", "tissue")
 1200 px, fields of 520 x 696 px (the screen of which BBBC039 is), stained tissue."""
 BASE = {"unet": {"steps": 1000}, "stardist": {"steps": 1500}, "cellpose": {"steps": 600},
         "fpn2ws": {"steps": 700}, "maskrcnn": {"steps": 700}}  # fmt: skip
-FINE = {"steps": 900, "rate": 1.0, "warm_up": 20}
-"""Of the fine-tuning; `rate` is over that of a fresh network."""
+FINE = {"steps": 900, "rate": FINER, "warm_up": WARM_UP}
+"""Of the fine-tuning, as `opsef train run` has it; `rate` is over that of a fresh network."""
 SCRATCH = {"steps": 600}
 """Of the fresh networks that a fine-tuning is held against; it has a quarter of their steps."""
 HELD = 12
