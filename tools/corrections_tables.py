@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -27,14 +28,15 @@ def corrections_table(figures: Mapping[str, Any]) -> dict[str, str]:
 def _gained(rows: Sequence[Mapping[str, Any]]) -> str:
     """What five corrected images are worth, of the kind and of others."""
     lines = [
-        "| network | kind | images scored | the kind before | after | other kinds before | after | "
-        "minutes | chosen anew |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| network | kind | rate | images scored | the kind before | after | other kinds before | "
+        "after | minutes | chosen anew |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for mine in _parted(rows):
         cells = [
             mine[0]["engine"],
             KINDS[mine[0]["kind"]],
+            f"{mine[0]['rate']:g}",
             f"{_mean(mine, 'images'):.0f}",
             *_pair(mine, "kind_0.7"),
             *_pair(mine, "old_0.7"),
@@ -49,25 +51,34 @@ def _scratch(rows: Sequence[Mapping[str, Any]]) -> str:
     """Fresh networks, and what others come to in a quarter of their steps."""
     fresh, fine = rows[0]["steps"]
     lines = [
-        f"| network | kind | starts from | images scored | before | {fine} steps | "
+        f"| network | kind | rate | starts from | images scored | before | {fine} steps | "
         f"fresh, {fresh} steps | difference, 95 % |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         for start in ("base", "shipped"):
             told = row[start]
             new, mine, before = told["f1"][TOLD]
             low, high = told["interval"] or (float("nan"),) * 2
-            cells = [row["engine"], KINDS[row["kind"]], start, str(told["images"]), f"{before:.3f}",
-                     f"{mine:.3f}", f"{new:.3f}", f"{low:+.3f} to {high:+.3f}"]  # fmt: skip
+            cells = [
+                row["engine"],
+                KINDS[row["kind"]],
+                f"{row['rate']:g}",
+                start,
+                str(told["images"]),
+                f"{before:.3f}",
+                f"{mine:.3f}",
+                f"{new:.3f}",
+                f"{low:+.3f} to {high:+.3f}",
+            ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _parted(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Rows by network and kind."""
-    keys = dict.fromkeys((row["engine"], row["kind"]) for row in rows)
-    return [[row for row in rows if (row["engine"], row["kind"]) == key] for key in keys]
+    """Rows by network, kind and rate."""
+    by = itemgetter("engine", "kind", "rate")
+    return [[row for row in rows if by(row) == key] for key in dict.fromkeys(map(by, rows))]
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:

@@ -30,6 +30,9 @@ LONGEST = 15
 LOOK = 0.5
 """Seconds between two looks for marks of jobs that have ended."""
 
+LINGER = 3
+"""Seconds from the mark of a job to its end."""
+
 
 def main() -> None:
     """Run Snakemake with the options of the command line."""
@@ -62,14 +65,20 @@ def _ask_often() -> None:
 
 
 async def until_marked(folder: Path, seconds: float) -> None:
-    """Wait until another job of the run in `folder` says that it has ended well, or so long."""
+    """Wait until another job of the run in `folder` has ended well, or so long.
+
+    A job makes its mark `LINGER` seconds, at most, before SLURM knows that it has ended.
+    """
 
     def marks() -> set[str]:
         return {file.name for file in folder.glob("jobs/*.ok")}
 
     until, before = time.monotonic() + seconds, marks()
-    while time.monotonic() < until and marks() == before:
+    while time.monotonic() < until:
         await asyncio.sleep(LOOK)
+        if marks() != before:
+            await asyncio.sleep(LINGER)
+            return
 
 
 def _end_with_parent(leash: int) -> None:

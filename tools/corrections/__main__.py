@@ -93,8 +93,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="choices of the five images")
     parser.add_argument("--kinds", nargs="*", default=KINDS)
     parser.add_argument("--only-base", action="store_true")
-    parser.add_argument("--rate", type=float, help="of the fine-tuning, over that of a fresh "
-                        "network: only printed")  # fmt: skip
+    parser.add_argument("--rate", type=float, default=FINER, help="over that of a fresh network")
     parser.add_argument("--scratch", action="store_true", help="hold against fresh networks")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -107,22 +106,24 @@ def main() -> None:
             continue
         for seed in range(given.seeds):
             folder = given.out / given.engine / kind
-            if given.rate:
+            if given.rate != FINER:
                 FINE["rate"], folder = given.rate, folder / f"rate-{given.rate}"
             rows.append(work(given.engine, kind, seed, base, pictures, folder))
             print(rows[-1], flush=True)
-            if not given.rate:
-                _keep(part, rows)
+            _keep(part, rows)
 
 
 def _keep(part: str, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows into the figures of the documentation, in the place of older ones."""
     known = read_json(DOCS) if DOCS.is_file() else {}
-    done = {(row["engine"], row["kind"]) for row in rows}
-    others = [row for row in known.get(part, []) if (row["engine"], row["kind"]) not in done]
-    order = [*KINDS]
-    told = sorted([*others, *rows], key=lambda row: (row["engine"], order.index(row["kind"])))
-    about = {"corrected": CORRECTED, "fine": FINE, "scratch_steps": SCRATCH["steps"]}
+
+    def place(row: dict[str, Any]) -> tuple[str, int, float]:
+        return row["engine"], KINDS.index(row["kind"]), row["rate"]
+
+    done = set(map(place, rows))
+    others = [row for row in known.get(part, []) if place(row) not in done]
+    told = sorted([*others, *rows], key=place)
+    about = {"corrected": CORRECTED, "steps": FINE["steps"]}
     write_json(DOCS, known | about | {part: told})
 
 
@@ -189,7 +190,7 @@ def correct(
     started = time.process_time()
     fine = taught(engine, kind, seed, base, chosen, FINE["steps"], folder / f"fine-{seed}")
     row: dict[str, Any] = {
-        "engine": engine, "kind": kind, "seed": seed,
+        "engine": engine, "kind": kind, "seed": seed, "rate": FINE["rate"],
         "core_seconds": round(time.process_time() - started),
         "images": len(rest), "old_images": len(old),
     }  # fmt: skip
@@ -213,7 +214,7 @@ def against_fresh(
     chosen, rest = drawn(kind, seed, pictures)
     steps = SCRATCH["steps"]
     fresh = taught(engine, kind, seed, None, chosen, steps, folder / f"fresh-{seed}")
-    row: dict[str, Any] = {"engine": engine, "kind": kind, "seed": seed,
+    row: dict[str, Any] = {"engine": engine, "kind": kind, "seed": seed, "rate": FINE["rate"],
                            "steps": [steps, steps // 4]}  # fmt: skip
     unseen = [p for p in rest if p.part != "train"]
     starts = {"base": (base, rest), "shipped": (find_weights(engine, None, []), unseen)}
