@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ def promote(
     items = items_of(card, "test", volumes=one.volumes)
     rows: list[dict[str, Any]] = []
     if parent is not None and items:
-        rows = _compared(folder, items, mine, parent, one.predict, device, report)
+        rows = _compared(folder, card, items, mine, parent, one.predict, device, report)
     done = Promoted(
         to or name, Path(), run.id, one.dataset, len(items) if rows else 0,
         parent.name if parent else "", rows, True,
@@ -205,6 +205,7 @@ def _parent(project: Project, one: Network) -> Weights | None:
 
 def _compared(
     folder: Path,
+    card: Mapping[str, Any],
     items: Sequence[Item],
     mine: Weights,
     parent: Weights,
@@ -232,7 +233,7 @@ def _compared(
         for number, (who, weights) in enumerate(scored.items())
     }
     report(Event(2 * len(items), 2 * len(items), "compared"))
-    field_of = fields_of(read_card(folder))
+    field_of = fields_of(card)
     fields = [field_of[str(item.entry["name"])] for item in items]
     by_field = {
         who: replace(one, names=tuple(sorted(set(fields))), counts=sums_by(one.counts, fields))
