@@ -95,7 +95,7 @@ def train_dataset(
 
     from opsef_bridge.train.dataset_bundled import find_bundled, rehearsed_groups
     from opsef_bridge.train.dataset_make import Wish, make_dataset
-    from opsef_bridge.train.dataset_sources import collect, label_folders
+    from opsef_bridge.train.dataset_sources import collect, label_folders, left_over
     from opsef_bridge.train.dataset_split import Shares
     from opsef_bridge.train.seen import remarks_of_models
 
@@ -116,12 +116,12 @@ def train_dataset(
         label_folders(folder or (), labels or (), kind or ()),
         truth=truth,
         images=image or (),
-        without=without or (),
         revisions=revisions is not None,
         conditions=conditions,
         remark=console.warn,
     )
     found += find_bundled(project, groups, found, console.warn)
+    found = left_over(found, without or ())
     made = make_dataset(project, found, wish)
     name = made.card["id"]
     console.table(made.card["counts"], ("split", "kind", "images", "groups", "objects"))

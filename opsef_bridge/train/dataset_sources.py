@@ -29,6 +29,7 @@ __all__ = [
     "find_in_folder",
     "find_in_project",
     "label_folders",
+    "left_over",
     "sparse_labels",
 ]
 
@@ -137,7 +138,6 @@ def collect(
     *,
     truth: bool = True,
     images: Sequence[str] = (),
-    without: Sequence[str] = (),
     revisions: bool = False,
     conditions: Path | None = None,
     remark: Callable[[str], object] = lambda text: None,
@@ -151,13 +151,9 @@ def collect(
     folders : sequence of LabelFolder
         With some the project need not exist.
     truth : bool
-    without : sequence of str
-        Images to leave out: ids, or files.
 
     Raises
     ------
-    NotFoundError
-        There is no such image.
     InputError
         As `find_in_project` and `find_in_folder`.
     """
@@ -169,6 +165,24 @@ def collect(
         )
     for folder in folders:
         found += find_in_folder(folder, project, conditions)
+    return found
+
+
+def left_over(found: Sequence[Found], without: Iterable[str]) -> list[Found]:
+    """Return what is left where some images are not to be learned from.
+
+    Parameters
+    ----------
+    found : sequence of Found
+    without : iterable of str
+        Images to leave out: ids, or files.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such image.
+    """
+    left = list(found)
     for name in without:
         named = [one for one in found if name in (one.image, one.name, Path(one.image).name)]
         if not named:
@@ -176,8 +190,8 @@ def collect(
                 f"{name} cannot be left out: it is not among the {len(found)} images",
                 hint="Name the id of an image, or its file",
             )
-        found = [one for one in found if one not in named]
-    return found
+        left = [one for one in left if one not in named]
+    return left
 
 
 def find_in_project(

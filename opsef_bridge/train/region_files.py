@@ -25,6 +25,7 @@ from opsef_bridge.files import atomic_folder, file_sha256, read_json, write_json
 from opsef_bridge.images import label_lut, write_hyperstack
 from opsef_bridge.train.data import Sample
 from opsef_bridge.train.dataset import read_card, read_dataset
+from opsef_bridge.train.dataset_bundled import as_one_kind
 from opsef_bridge.train.region_presets import Preset, preset_of
 from opsef_bridge.train.regions import Regions
 
@@ -133,9 +134,9 @@ def write_augmented(
     """
     how = replace(preset_of(preset), apart=apart)
     how = replace(how, size=size) if size else how
-    samples = read_dataset(dataset, split, colour=colour, planes=True)
-    regions = Regions(samples, count, how, seed)
     card = read_card(dataset)
+    samples = as_one_kind(read_dataset(dataset, split, colour=colour, planes=True), card)
+    regions = Regions(samples, count, how, seed)
     origin = {"dataset": card["id"], "key": card["key"], "split": split, "colour": colour}
     shown = write_preview(preview, regions, how, seed) if preview else 0
     if out:

@@ -27,6 +27,7 @@ from opsef_bridge.train.dataset_bundled import (
     balanced,
     drawn_from,
     find_bundled,
+    is_bundled,
     rehearsed_groups,
     split_apart,
 )
@@ -246,6 +247,16 @@ class TestCommand:
         assert code == 0, err
         found = {one["kind"] for one in json.loads(out)["samples"]}
         assert found == {"default"} | {f"bundled-{kind}" for kind in kinds}
+
+    def test_one_of_them_is_left_out_by_its_file(self, tmp_path, monkeypatch, capfd):
+        project = make_corrected(tmp_path / "p", 3, 3)
+        code, out, err = run_opsef(
+            monkeypatch, capfd, "-p", project.root, "train", "dataset",
+            "--rehearse", "u2os", "--without", "u2os_F12_s9.tif", "--json",
+        )  # fmt: skip
+        assert code == 0, err
+        theirs = {one["image"] for one in json.loads(out)["samples"] if is_bundled(one)}
+        assert theirs == {"bundled/u2os_I23_s5.tif"}
 
     def test_what_is_no_group_is_refused(self, tmp_path, monkeypatch, capfd):
         project = make_corrected(tmp_path / "p", 3, 3)

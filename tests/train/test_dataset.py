@@ -27,7 +27,7 @@ from opsef_bridge.train.dataset import (
     verify_dataset,
 )
 from opsef_bridge.train.dataset_make import Wish, make_dataset
-from opsef_bridge.train.dataset_sources import LabelFolder, collect, label_folders
+from opsef_bridge.train.dataset_sources import LabelFolder, collect, label_folders, left_over
 from opsef_bridge.train.dataset_split import Shares
 from tests.train.labelled_project import label_folder, project_of, save, squares
 
@@ -254,7 +254,7 @@ class TestTestFrom:
         wish = replace(HALF, test_from=first.folder)
         with pytest.raises(InputError, match=f"shares pixels with {test.name}"):
             make_dataset(project, collect(project), wish)
-        left = collect(project, without=[ids(project)[7]])
+        left = left_over(collect(project), [ids(project)[7]])
         assert sides(make_dataset(project, left, wish).card).keys() == sides(first.card).keys()
 
     def test_it_must_be_split_by_the_same(self, project):
@@ -407,7 +407,7 @@ class TestBadInput:
     def test_an_image_that_cannot_be_left_out(self, project):
         vouch(project, 0)
         with pytest.raises(NotFoundError, match="i99999"):
-            collect(project, without=["i99999"])
+            left_over(collect(project), ["i99999"])
 
     def test_an_unknown_dataset_and_split(self, project):
         with pytest.raises(NotFoundError, match="no dataset yet"):

@@ -21,7 +21,7 @@ from opsef_bridge.train.dataset import read_card  # noqa: E402
 from opsef_bridge.train.places import plan_of, weights_of  # noqa: E402
 from opsef_bridge.train.planning import RunWish, plan_run  # noqa: E402
 from opsef_bridge.train.promote import promote  # noqa: E402
-from opsef_bridge.train.region_files import read_regions  # noqa: E402
+from opsef_bridge.train.region_files import read_regions, write_augmented  # noqa: E402
 from opsef_bridge.train.seen import remarks_of_plan  # noqa: E402
 from tests.train.corrected_project import make_corrected  # noqa: E402
 from tests.train.training_project import TINY, carry_out  # noqa: E402
@@ -110,3 +110,10 @@ def test_regions_of_bundled_images_are_one_kind_of_two(trained):
     [folder] = (run.root / "regions").iterdir()
     found = [region.kind for region in read_regions(folder)]
     assert sorted(found) == ["bundled", "bundled", "default", "default"]
+
+
+def test_regions_drawn_by_hand_take_bundled_images_as_one_kind_too(trained):
+    project, _, _ = trained
+    preview = project.root / "regions.tif"
+    done = write_augmented(project.dataset_folder("d0001"), "elastic", 6, preview=preview)
+    assert done["kinds"] == {"bundled": 3, "default": 3}
