@@ -331,6 +331,16 @@ def test_evaluate_scores_and_writes_on_the_card(opsef, first, truth, onnx_file):
     assert opsef(first, "verify").code == 0
 
 
+def test_the_score_of_a_single_image_has_no_interval(opsef, first, truth, onnx_file):
+    opsef(first, "add", onnx_file, "--engine", "unet")
+    sorted(truth[1].iterdir())[0].unlink()
+    told = ["--images", truth[0], "--labels", truth[1]]
+    assert opsef(first, "evaluate", "mine", *told).code == 0
+    entry = opsef(first, "evaluate", "mine", *told, "--json").json
+    assert entry["images"] == 1
+    assert [f1["interval"] for f1 in entry["f1"].values()] == [None] * 3
+
+
 def test_every_score_stays_and_the_newest_sorts_the_list(opsef, first, truth, onnx_file):
     opsef(first, "add", onnx_file, "--engine", "unet")
     told = ["--images", truth[0], "--labels", truth[1]]

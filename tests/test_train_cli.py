@@ -26,7 +26,7 @@ def test_a_network_is_trained_judged_and_told_of(folder, monkeypatch, capfd):
              "--steps", 2, "--workers", 1, *TINY)  # fmt: skip
     code, out, err = run_opsef(monkeypatch, capfd, *words)
     assert code == 0, err
-    assert "1 network to train, of which 1 are new" in out
+    assert "1 network to train (1 new), beside 0 as they are" in out
     assert "models promote mine" in out and "train-0001/report.html" in out
     assert (folder / "trainings" / "train-0001" / "models" / "mine.onnx").is_file()
     code, out, _ = run_opsef(monkeypatch, capfd, *words, "--json")
@@ -58,6 +58,7 @@ def test_a_plan_is_told_and_nothing_is_done(folder, monkeypatch, capfd, tmp_path
         (("run", "--engine", "unet", "width"), "KEY=VALUE"),
         (("run", "--engine", "unet", "widht=3"), "width"),
         (("run", "--engine", "unet", "--device", "tpu"), "auto, cpu, cuda"),
+        (("run", "--engine", "unet", "--seed", "-1"), "--seed"),
         (("run", "--engine", "unet", "--rehearse", "all"), "goes with --corrections"),
         (("run", "--engine", "unet", "--corrections", "--rehearse", "cells"), "no group 'cells'"),
         (("grid",), "no section 'train'"),
@@ -84,6 +85,22 @@ def test_without_tensorboard_no_training_that_asks_for_it_begins(folder, monkeyp
     code, _, err = run_opsef(monkeypatch, capfd, "-p", folder, *words)
     assert code == 1 and "pip install tensorboard" in err
     assert list((folder / "trainings").glob("*")) == before
+
+
+def test_why_a_training_failed_is_told_once_and_again_by_status(monkeypatch, capfd, tmp_path):
+    project = dataset_project(tmp_path / "p")
+    next((project.dataset_folder() / "labels").glob("*.tif")).unlink()
+    words = ("run", "--engine", "unet", "--from", "random", "--steps", 1, "--workers", 1, *TINY)
+    told = []
+    for what in (words, ("status",)):
+        code, out, _ = run_opsef(monkeypatch, capfd, "-p", project.root, "train", *what)
+        assert code == (1 if what == words else 0)
+        told.append([line for line in out.splitlines() if " failed: " in line])
+        assert "train resume train-0001" in out
+    assert told[0] == told[1]
+    assert len(told[0]) == 1 and told[0][0].startswith("u0001 failed: d0001 is damaged")
+    code, out, _ = run_opsef(monkeypatch, capfd, "-p", project.root, "train", "status", "--json")
+    assert "d0001 is damaged" in json.loads(out)["problems"]["u0001"]
 
 
 def test_a_disk_that_cannot_be_written_is_named(monkeypatch, capfd, tmp_path):

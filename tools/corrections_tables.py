@@ -26,22 +26,23 @@ def corrections_table(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _gained(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What five corrected images are worth, of the kind and of others."""
+    """What five corrected images are worth, of the kind and of others: means over draws."""
     lines = [
-        "| network | kind | rate | images scored | the kind before | after | other kinds before | "
-        "after | minutes | chosen anew |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | kind | rate | steps | draws | images scored | the kind before | after | "
+        "gain | other kinds before | after | gain | minutes |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for mine in _parted(rows):
         cells = [
             mine[0]["engine"],
             KINDS[mine[0]["kind"]],
             f"{mine[0]['rate']:g}",
+            str(mine[0]["steps"]),
+            str(len(mine)),
             f"{_mean(mine, 'images'):.0f}",
-            *_pair(mine, "kind_0.7"),
-            *_pair(mine, "old_0.7"),
+            *_told(mine, "kind_0.7"),
+            *_told(mine, "old_0.7"),
             f"{_mean(mine, 'core_seconds') / 60:.1f}",
-            f"{len(mine)} x",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -76,8 +77,8 @@ def _scratch(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _parted(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Rows by network, kind and rate."""
-    by = itemgetter("engine", "kind", "rate")
+    """Rows by network, kind, rate and steps."""
+    by = itemgetter("engine", "kind", "rate", "steps")
     return [[row for row in rows if by(row) == key] for key in dict.fromkeys(map(by, rows))]
 
 
@@ -85,6 +86,9 @@ def _mean(rows: Sequence[Mapping[str, Any]], name: str) -> float:
     return fmean(row[name] for row in rows)
 
 
-def _pair(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str]:
+def _told(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str, str]:
+    """Mean before, mean after, and the gain; of several draws the least and the most, too."""
     before, after = (fmean(row[name][place] for row in rows) for place in (0, 1))
-    return f"{before:.3f}", f"{after:.3f}"
+    gains = [row[name][1] - row[name][0] for row in rows]
+    spread = f" ({min(gains):+.3f} to {max(gains):+.3f})" if len(gains) > 1 else ""
+    return f"{before:.3f}", f"{after:.3f}", f"{fmean(gains):+.3f}{spread}"

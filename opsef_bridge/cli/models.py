@@ -147,8 +147,9 @@ def models_evaluate(
         entry = evaluate(name, [models], images, labels, parameters, data=data, report=report)
     file, note = record(name, models, entry)
     rows = [
-        {"IoU": threshold, "F1": f1["value"], "from": f1["interval"][0], "to": f1["interval"][1]}
+        {"IoU": threshold, "F1": f1["value"], "from": low, "to": high}
         for threshold, f1 in entry["f1"].items()
+        for low, high in [f1["interval"] or ("", "")]  # of a single image there is none
     ]
     Context.console.say(f"{name}: {entry['objects']} objects in {entry['images']} images")
     Context.console.table(rows, ("IoU", "F1", "from", "to"))

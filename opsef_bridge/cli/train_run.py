@@ -19,7 +19,7 @@ from opsef_bridge.cli.common import (
 from opsef_bridge.console import duration
 
 if TYPE_CHECKING:
-    from opsef_bridge.project import Project
+    from opsef_bridge.project import Project, Run
     from opsef_bridge.train.networks import TrainPlan
     from opsef_bridge.train.running import TrainResult
 
@@ -49,7 +49,7 @@ def train_run(
     ] = "opsef",
     regions: Annotated[int, typer.Option("--regions", min=1, help="That a preset draws.")] = 512,
     name: Annotated[str, typer.Option("--name", help="Of the candidate.")] = "",
-    seed: Annotated[int, typer.Option("--seed")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     every: Annotated[int, typer.Option("--every", min=1, help="Steps per checkpoint.")] = 100,
     patience: Annotated[
         int | None, typer.Option("--patience", min=1, help="End after so many without gain.")
@@ -153,7 +153,8 @@ def train_status(training: TrainingId = None) -> None:
     """Say how far a training is: steps, loss, and the time that is left."""
     from opsef_bridge.train.running import training_status
 
-    result = training_status(Context.project().training(training))
+    run = Context.project().training(training)
+    result = training_status(run)
     rows = [
         {
             **{name: "" if value is None else value for name, value in row.items()},
@@ -164,8 +165,19 @@ def train_status(training: TrainingId = None) -> None:
     console = Context.console
     console.say(f"{result.training}: {result.done} of {result.of} units done")
     console.table(rows, ("unit", "kind", "network", "state", "step", "steps", "loss", "left"))
-    console.answer({"training": result.training, "done": result.done, "of": result.of,
-                    "failed": result.failed, "units": result.units})  # fmt: skip
+    _say_problems(run, result)
+    if result.done < result.of:
+        console.say(f"If nothing works on it any more: {command(f'train resume {run.id}')}")
+    console.answer(
+        {
+            "training": result.training,
+            "done": result.done,
+            "of": result.of,
+            "failed": result.failed,
+            "units": result.units,
+            "problems": {unit: str(error) for unit, error in result.problems.items()},
+        }
+    )
 
 
 def _engine_of(project: Project, start: str) -> str:
@@ -209,7 +221,7 @@ def _foretell(project: Project, plan: TrainPlan, workers: int | None) -> dict[st
     facts = foresee(project, plan, workers)
     trained = [one for one in plan.networks if one.trained]
     Context.console.say(
-        f"{count_of(len(trained), 'network')} to train, of which {facts['new']} are new, beside "
+        f"{count_of(len(trained), 'network')} to train ({facts['new']} new), beside "
         f"{len(plan.networks) - len(trained)} as they are; {facts['units']} units",
         f"{'About' if facts['measured'] else 'Guessed, not measured: about'} "
         f"{duration(facts['seconds'])} on {count_of(facts['workers'], 'worker')}",
@@ -217,20 +229,29 @@ def _foretell(project: Project, plan: TrainPlan, workers: int | None) -> dict[st
     return facts
 
 
+def _say_problems(run: Run, result: TrainResult) -> None:
+    """Say why units failed; of those that only wait for what failed there is nothing to say."""
+    needs = {unit["id"]: unit["needs"] for unit in run.plan()["units"]}
+    for unit, error in result.problems.items():
+        if not set(needs[unit]) & set(result.problems):
+            Context.console.say(f"{unit} failed: {error}")
+
+
 def _finish(project: Project, result: TrainResult) -> None:
     run, console = project.training(result.training), Context.console
     if not result.new:
         console.say(f"{run.id} is done already: nothing has changed")
     console.say(f"{run.id}: {result.done} of {result.of} units done")
-    for unit, error in result.problems.items():
-        console.say(f"{unit} failed: {error}")
+    _say_problems(run, result)
     table = run.root / "tables" / "networks.csv"
     rows: list[dict[str, str]] = []
+    tests: list[dict[str, str]] = []
     if table.is_file():
         from opsef_bridge.project import read_csv
 
         rows = read_csv(table)
         tests = [row for row in rows if row["split"] == "test" and not row["kind"]]
+    if tests:
         console.say("")
         console.table(tests, ("network", "name", "f1_0.5", "f1_0.7", "f1_0.9", "low_0.7",
                               "high_0.7"))  # fmt: skip

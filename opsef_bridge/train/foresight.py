@@ -17,7 +17,7 @@ from opsef_bridge.train.networks import Network, TrainPlan
 from opsef_bridge.train.places import network_folder, networks_made, plan_of
 from opsef_bridge.train.planning import units_of
 
-__all__ = ["foresee", "unit_memory", "unit_seconds"]
+__all__ = ["Pace", "foresee", "unit_memory", "unit_seconds"]
 
 PER_PIXEL = {
     "unet": 2.3e-6,
@@ -42,6 +42,60 @@ TUNING, REPORT = 20.0, 5.0
 """Seconds to choose thresholds of a network, and to write the report."""
 
 
+AT_CHECKPOINT = 5.0
+"""How many times as long as others a step takes after which the weights are validated and written:
+8 batches are seen, without learning from them. Counts until one was measured."""
+
+
+class Pace:
+    """The time that is left of a training, by its steps since it was begun or resumed.
+
+    Steps with a checkpoint take longer. They are counted apart: else the time that is left would
+    grow at the first of them.
+
+    Parameters
+    ----------
+    every : int
+        Steps between checkpoints; the last step has one, too.
+    """
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._count = {False: 0, True: 0}  # by whether there is a checkpoint
+        self._seconds = {False: 0.0, True: 0.0}
+        self._last: float | None = None
+
+    def add(self, step: int, of: int, now: float) -> None:
+        """Note that a step of `of` was done at the time `now` (s). The first only starts it."""
+        if self._last is not None:
+            marked = step % self._every == 0 or step == of
+            self._count[marked] += 1
+            self._seconds[marked] += now - self._last
+        self._last = now
+
+    def left(self, step: int, of: int) -> float | None:
+        """Return the seconds that are left after a step; None before any was measured.
+
+        Examples
+        --------
+        >>> pace = Pace(every=10)
+        >>> for step in (1, 2, 3):
+        ...     pace.add(step, 20, 0.5 * step)
+        >>> pace.left(3, 20)
+        12.5
+        """
+        marks = of // self._every - step // self._every + (of % self._every > 0 and step < of)
+        each, long = (
+            self._seconds[marked] / self._count[marked] if self._count[marked] else None
+            for marked in (False, True)
+        )
+        if each is None:
+            each = long
+        if each is None:
+            return None
+        return each * (of - step - marks) + (AT_CHECKPOINT * each if long is None else long) * marks
+
+
 def foresee(project: Project, plan: TrainPlan, workers: int | None = None) -> dict[str, Any]:
     """Say what a plan costs before it starts.
 
@@ -59,16 +113,19 @@ def foresee(project: Project, plan: TrainPlan, workers: int | None = None) -> di
         known = known and (rate is not None or "minutes" in one.cycles)
         count, seconds = _cost(one, rate)
         steps, train, longest = steps + count, train + seconds, max(longest, seconds)
+    cards = _cards(project, plan)
     images = sum(
         len(items)
         for one in plan.networks
         if not one.trained or one in new
-        for items in judged_items(read_card(project.dataset_folder(one.dataset)), one).values()
+        for items in judged_items(cards[one.dataset], one).values()
     )
     count = min(workers or free_cores(), max(len(plan.networks), 1))
     train, longest = train + TUNING * len(new), longest + TUNING * bool(new)
     judging = images * (PER_IMAGE + PER_SCORE) / count
-    seconds = max(train / count, longest) + judging + REPORT
+    drawn = {one.regions_key(): one.regions for one in new if one.regions}
+    drawing = sum(drawn.values()) * PER_REGION / count
+    seconds = drawing + max(train / count, longest) + judging + REPORT
     return {
         "units": len(units_of(plan)),
         "networks": len(plan.networks),
@@ -83,7 +140,7 @@ def foresee(project: Project, plan: TrainPlan, workers: int | None = None) -> di
 def unit_seconds(project: Project, plan: TrainPlan) -> dict[str, float]:
     """Return what each unit will take, by id: a cluster is asked for so much time."""
     measured = _rates(project)
-    cards = {one.dataset: read_card(project.dataset_folder(one.dataset)) for one in plan.networks}
+    cards = _cards(project, plan)
     found = {}
     for unit in units_of(plan):
         if "network" not in unit.inputs:
@@ -111,6 +168,12 @@ def unit_memory(plan: TrainPlan) -> dict[str, int]:
             settings = _standard(plan.network(unit.inputs["network"]))
             found[unit.id] = max(MEMORY, math.ceil(MEGABYTES + PER_CROP_PIXEL * _pixels(settings)))
     return found
+
+
+def _cards(project: Project, plan: TrainPlan) -> dict[str, dict[str, Any]]:
+    """Return the cards of the datasets of a plan, by id: each is read once."""
+    names = dict.fromkeys(one.dataset for one in plan.networks)
+    return {name: read_card(project.dataset_folder(name)) for name in names}
 
 
 def _is_made(project: Project, one: Network) -> bool:
@@ -151,7 +214,8 @@ def _pixels(settings: Mapping[str, Any]) -> float:
 
 def _size(one: Network) -> tuple[str, ...]:
     """What the time of a step depends on."""
-    return (one.engine, *(f"{key}={value}" for key, value in sorted(one.settings.items())))
+    told = sorted((key, value) for key, value in one.settings.items() if key != "steps")
+    return (one.engine, *(f"{key}={value}" for key, value in told))
 
 
 def _rates(project: Project) -> dict[tuple[str, ...], float]:

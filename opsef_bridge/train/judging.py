@@ -23,10 +23,14 @@ from opsef_bridge.images import read_labels, write_labels
 from opsef_bridge.project import Run
 from opsef_bridge.train.bench import Item, items_of, read_item, segment
 from opsef_bridge.train.data import UNKNOWN
-from opsef_bridge.train.dataset import read_card
 from opsef_bridge.train.dataset_split import Member, joined
 from opsef_bridge.train.networks import VERSION, Network, TrainPlan
-from opsef_bridge.train.places import judged_weights, outcomes_made, score_file
+from opsef_bridge.train.places import (
+    dataset_planned,
+    judged_weights,
+    outcomes_made,
+    score_file,
+)
 from opsef_bridge.train.score import THRESHOLDS as ON_CARD
 from opsef_bridge.train.score import score_entry
 
@@ -81,12 +85,12 @@ def sums_by(counts: np.ndarray, fields: Sequence[str]) -> np.ndarray:
 def infer(job: Job) -> Iterator[list[Outcome]]:
     """Segment the images that a network is judged on; labels stay, to be looked at."""
     one = TrainPlan.from_json(job.plan).network(job.unit.inputs["network"])
-    place = job.project.dataset_folder(one.dataset)
+    place, card = dataset_planned(job.project, one)
     weights = judged_weights(job.project, job.run, one)
     kind = engine_class(one.engine)
     predict, decode = split_parameters(kind, {**tuned(kind, weights), **one.predict})
     how = (kind.version, weights.key, predict.model_dump(), decode.model_dump())
-    parts = judged_items(read_card(place), one)
+    parts = judged_items(card, one)
     # The first image takes longer, as code is compiled: test images, which are timed, come last.
     items = [item for part in reversed(parts.values()) for item in part]
     done = {outcome["key"] for outcome in job.record["outcomes"] if outcome["status"] != "failed"}
@@ -155,11 +159,11 @@ def score(job: Job) -> Iterator[list[Outcome]]:
     from opsef_bridge.measure.quality import quality
 
     one = TrainPlan.from_json(job.plan).network(job.unit.inputs["network"])
-    place = job.project.dataset_folder(one.dataset)
+    place, card = dataset_planned(job.project, one)
     outcomes = {o["image"]: o for o in job.run.outcomes() if o["variant"] == one.id}
     told: dict[str, Any] = {"network": one.id, "thresholds": THRESHOLDS, "splits": {}}
-    fields = fields_of(read_card(place))
-    for split, items in judged_items(read_card(place), one).items():
+    fields = fields_of(card)
+    for split, items in judged_items(card, one).items():
         counts = []
         for item in items:
             job.report(f"{one.id} scores {item.name}")

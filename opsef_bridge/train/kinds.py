@@ -8,27 +8,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from opsef_bridge.engines.base import Weights
-from opsef_bridge.errors import InputError, ProjectError, WeightsError
+from opsef_bridge.errors import InputError, ProjectError
 from opsef_bridge.execute import Job, Outcome, run_unit, unit_kind
 from opsef_bridge.files import file_sha256, key_of, read_json, write_json
-from opsef_bridge.project import Project
 from opsef_bridge.train import judging, reporting  # noqa: F401  (register their kinds)
 from opsef_bridge.train.bench import items_of, read_item
-from opsef_bridge.train.choices import learner_of, weights_named
+from opsef_bridge.train.choices import learner_of
 from opsef_bridge.train.data import Sample
-from opsef_bridge.train.dataset import open_dataset, read_card, verify_dataset
+from opsef_bridge.train.dataset import DatasetSamples, verify_dataset
 from opsef_bridge.train.dataset_bundled import as_one_kind, drawn_from
 from opsef_bridge.train.events import tell_tensorboard
+from opsef_bridge.train.foresight import Pace
 from opsef_bridge.train.networks import VERSION, Network, TrainPlan
-from opsef_bridge.train.places import MADE, network_folder, regions_folder
+from opsef_bridge.train.places import (
+    MADE,
+    dataset_planned,
+    network_folder,
+    regions_folder,
+    weights_planned,
+)
 from opsef_bridge.train.seen import seen_by
 from opsef_bridge.train.takeover import copy_folder, take_over
+from opsef_bridge.train.tuning import Looked, among_objects, tune
 
 __all__ = ["run_unit", "shared_steps"]
 
@@ -74,7 +81,8 @@ def augment(job: Job) -> Iterator[list[Outcome]]:
                 break
     if not folder.is_dir():
         preset = preset_of(one.augmentation)
-        samples = as_one_kind(_samples(job.project, one, "train"), _dataset_card(job, one))
+        place, card = dataset_planned(job.project, one)
+        samples = as_one_kind(_samples(place, card, one, "train"), card)
         regions = Regions(samples, one.regions, preset, one.seed)
         origin = {"dataset": one.dataset, "key": one.content, "images": list(one.images)}
         # A report is where a unit can be stopped.
@@ -101,13 +109,9 @@ def train_network(job: Job) -> Iterator[list[Outcome]]:
 def _train(job: Job, one: Network, tensorboard: bool) -> None:
     made = learner_of(one.engine, one.volumes)
     folder = network_folder(job.run, one.id)
+    place, card = dataset_planned(job.project, one)
     settings = replace(_settings(made, one), device=_device(str(job.plan["device"])))
-    weights = weights_named(job.project, one.engine, one.weights) if one.weights else None
-    if weights is not None and weights.key != one.weights_key:
-        raise WeightsError(
-            f"the weights {one.weights} are not those that were planned with",
-            hint="Bring them back, or plan anew: run the command again",
-        )
+    weights = weights_planned(job.project, one) if one.weights else None
     if weights is not None:
         settings = made.load(weights, settings)[1]
     settings = replace(settings, augmentation=_light(settings.augmentation, one))
@@ -118,24 +122,22 @@ def _train(job: Job, one: Network, tensorboard: bool) -> None:
             "grey",
             hint="Take the augmentation opsef or none, or weights of grey images",
         )
-    samples = _samples(job.project, one, "train", colour)
+    samples = _samples(place, card, one, "train", colour)
     if one.regions:
         from opsef_bridge.train.region_files import read_regions
 
         samples = read_regions(regions_folder(job.run, one.regions_key()))
-    val = _samples(job.project, one, "val", colour)
+    val = _samples(place, card, one, "val", colour)
     settings = made.suited(settings, samples)
     settings = replace(settings, steps=_steps(made, one, settings, samples, folder))
     start = (lambda: made.load(weights, settings)[0]) if weights is not None else None
-    drawn = samples if one.regions else drawn_from(samples, _dataset_card(job, one))
+    drawn = samples if one.regions else drawn_from(samples, card)
     trained = _stages(made, one, drawn, val, settings, folder, start,
-                      _teller(job, folder), tensorboard)  # fmt: skip
-    told = _card(job, one, trained, samples, weights)
-    _write_candidate(job, one, made, trained, told, colour)
-
-
-def _dataset_card(job: Job, one: Network) -> dict[str, Any]:
-    return read_card(job.project.dataset_folder(one.dataset))
+                      _teller(job, folder, one.every), tensorboard)  # fmt: skip
+    told = _card(job, one, trained, samples, weights, card)
+    items = items_of(card, "val", volumes=one.volumes)
+    looked = (read_item(place, item, colour) for item in items)
+    _write_candidate(job, one, made, trained, told, looked)
 
 
 def _settings(made: Any, one: Network) -> Any:
@@ -169,19 +171,13 @@ def _device(wanted: str) -> str:
     return torch_devices()[0] if wanted == "auto" else wanted
 
 
-def _samples(project: Project, one: Network, split: str, colour: bool = False) -> list[Sample]:
+def _samples(
+    place: Path, card: Mapping[str, Any], one: Network, split: str, colour: bool = False
+) -> list[Sample]:
     """Return the samples of a split; of those to learn from only the network's."""
-    folder, planes = project.dataset_folder(one.dataset), not one.volumes
-    samples = open_dataset(folder, split, colour=colour, planes=planes)
-    if split != "train":
-        return list(samples)
-    mine = set(one.images)
-    return [sample for sample in samples if _of(sample.name) in mine or sample.name in mine]
-
-
-def _of(name: str) -> str:
-    """Name of the sample that a plane is of."""
-    return name.rpartition("_z")[0]
+    names = one.images if split == "train" else None
+    items = items_of(card, split, names, volumes=one.volumes)
+    return list(DatasetSamples(place, [(item.entry, item.plane) for item in items], colour))
 
 
 def _steps(made: Any, one: Network, settings: Any, samples: Sequence[Sample], folder: Path) -> int:
@@ -275,21 +271,18 @@ def _of_length(steps: int, settings: Any, one: Network) -> Any:
     return settings
 
 
-def _teller(job: Job, folder: Path) -> Callable[[int, int, float], None]:
+def _teller(job: Job, folder: Path, every: int) -> Callable[[int, int, float], None]:
     """Return what tells of steps, now and then: to the executor, and in ``progress.json``."""
-    last, first = 0.0, (0, time.monotonic())
+    last, pace = 0.0, Pace(every)
 
     def tell(step: int, of: int, loss: float) -> None:
-        nonlocal last, first
+        nonlocal last
         now = time.monotonic()
-        if not first[0]:
-            first = (step, now)
+        pace.add(step, of, now)
         if now - last < TOLD_EVERY and step < of:
             return
         last = now
-        done = step - first[0]
-        left = (now - first[1]) / done * (of - step) if done else None
-        told = {"step": step, "steps": of, "loss": loss, "seconds_left": left}
+        told = {"step": step, "steps": of, "loss": loss, "seconds_left": pace.left(step, of)}
         if math.isfinite(loss):  # JSON has neither NaN nor infinity
             write_json(folder / "progress.json", told)
         job.report(f"{job.unit.inputs['network']} step {step} of {of}, loss {loss:.4g}")
@@ -298,14 +291,18 @@ def _teller(job: Job, folder: Path) -> Callable[[int, int, float], None]:
 
 
 def _card(
-    job: Job, one: Network, trained: Any, samples: Sequence[Sample], start: Weights | None
+    job: Job,
+    one: Network,
+    trained: Any,
+    samples: Sequence[Sample],
+    start: Weights | None,
+    card: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what the card says of where the weights come from."""
+    """Return what the card of the weights says of where they come from; `card` is the dataset's."""
     from opsef_bridge.train.card import describe_data
 
-    card = _dataset_card(job, one)
     config = asdict(one)
-    del config["images"]
+    del config["images"], config["file"]  # long, and a place on this machine
     return {
         "data": {
             **describe_data(samples),
@@ -317,7 +314,7 @@ def _card(
             "of_images": list(one.images),
             "seen": seen_by(card, one.images, start.card if start else None),
         },
-        "parent": {"name": one.weights, "key": one.weights_key} if one.weights else None,
+        "parent": {"name": start.name, "key": start.key, "sha256": start.sha256} if start else None,
         "training": {
             "id": job.run.id,
             "key": one.key,
@@ -334,22 +331,17 @@ def _card(
 
 
 def _write_candidate(
-    job: Job, one: Network, made: Any, trained: Any, told: dict[str, Any], colour: bool
+    job: Job, one: Network, made: Any, trained: Any, told: dict[str, Any], val: Iterable[Looked]
 ) -> None:
-    """Write weights and card, with thresholds tuned on val."""
-    from opsef_bridge.train.tuning import among_objects, tune
-
+    """Write weights and card, with thresholds tuned on `val`."""
     job.report(f"{one.id} writes its weights")
     models = job.run.root / "models"
     models.mkdir(parents=True, exist_ok=True)
     path = made.save(trained.network, trained.settings, models, one.candidate)
     told = made.card(one.candidate, trained.settings, told["data"], file_sha256(path)) | told
     weights = Weights(one.candidate, one.engine, path, told["sha256"], told)
-    place = job.project.dataset_folder(one.dataset)
-    items = items_of(read_card(place), "val", volumes=one.volumes)
-    looked = (read_item(place, item, colour) for item in items)
     tuned = tune(
-        weights, [among_objects(one) if one.labels.ndim == 3 else one for one in looked],
+        weights, [among_objects(one) if one.labels.ndim == 3 else one for one in val],
         predict=one.predict, device=str(job.plan["device"]),
         report=lambda message: job.report(f"{one.id} tunes on val: {message}"),
     )  # fmt: skip

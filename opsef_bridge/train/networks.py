@@ -65,6 +65,8 @@ class Network:
         How many images of the training split are judged.
     name : str
         Of the candidate; empty to derive one from the key.
+    file : str
+        Of weights that lie outside of the project; empty where their name says where they are.
     """
 
     id: str
@@ -88,6 +90,7 @@ class Network:
     predict: dict[str, Any] = field(default_factory=dict)
     judged: int = 16
     name: str = ""
+    file: str = ""
 
     @property
     def key(self) -> str:
@@ -156,7 +159,7 @@ class Network:
 _TOLD = {"steps", "volumes"}
 """Settings that a caption names in words of their own, or not at all."""
 
-_NO_PART = {"id", "label", "dataset", "weights", "name", "judged", "all_images"}
+_NO_PART = {"id", "label", "dataset", "weights", "name", "judged", "all_images", "file"}
 """What does not decide the weights and their thresholds: where they come from is told by keys."""
 
 

@@ -21,14 +21,17 @@ from typing import Any
 
 from opsef_bridge.engines import find_weights, verify
 from opsef_bridge.engines.base import Weights
-from opsef_bridge.errors import WeightsError
+from opsef_bridge.errors import InputError, OpsefError, WeightsError
 from opsef_bridge.files import read_json
 from opsef_bridge.project import Project, Run
 from opsef_bridge.train.choices import weights_named
+from opsef_bridge.train.dataset import read_card
 from opsef_bridge.train.networks import Network, TrainPlan
 
 __all__ = [
     "MADE",
+    "dataset_planned",
+    "file_outside",
     "judged_weights",
     "network_folder",
     "networks_made",
@@ -37,6 +40,7 @@ __all__ = [
     "regions_folder",
     "score_file",
     "weights_of",
+    "weights_planned",
 ]
 
 MADE = "made.json"
@@ -66,6 +70,26 @@ def score_file(run: Run, network: str) -> Path:
     return run.root / "scores" / f"{network}.json"
 
 
+def dataset_planned(project: Project, one: Network) -> tuple[Path, dict[str, Any]]:
+    """Return folder and card of the dataset of a network.
+
+    Raises
+    ------
+    NotFoundError, ProjectError
+        It is gone, or its card cannot be understood.
+    InputError
+        It is another one than was planned with.
+    """
+    folder = project.dataset_folder(one.dataset)
+    card = read_card(folder)
+    if card["key"] != one.content:
+        raise InputError(
+            f"{one.dataset} is another dataset than the one that was planned with",
+            hint="Bring that back, or run the command again: it plans anew",
+        )
+    return folder, card
+
+
 def weights_of(run: Run, one: Network) -> Weights:
     """Return the candidate that a training has made.
 
@@ -90,9 +114,29 @@ def judged_weights(project: Project, run: Run, one: Network) -> Weights:
     WeightsError
         They are gone, or others than those that were planned with.
     """
-    if one.trained:
-        return weights_of(run, one)
-    found = weights_named(project, one.engine, one.weights)
+    return weights_of(run, one) if one.trained else weights_planned(project, one)
+
+
+def file_outside(project: Project, weights: Weights) -> str:
+    """Return the file of weights that their name does not lead to; else the empty string."""
+    if weights.path is None:
+        return ""
+    try:
+        found = weights_named(project, weights.engine, weights.name)
+    except OpsefError:
+        found = None
+    return "" if found and found.key == weights.key else str(weights.path.resolve())
+
+
+def weights_planned(project: Project, one: Network) -> Weights:
+    """Return the weights that a network starts from, or that a baseline is.
+
+    Raises
+    ------
+    WeightsError
+        They are gone, or others than those that were planned with.
+    """
+    found = weights_named(project, one.engine, one.file or one.weights)
     if found is None or found.key != one.weights_key:
         raise WeightsError(
             f"the weights {one.weights} are not those that were planned with",

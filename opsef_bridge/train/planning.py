@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from opsef_bridge.config import Train, line_in
 from opsef_bridge.engines import engine_class
 from opsef_bridge.engines.base import Weights
@@ -32,6 +34,7 @@ from opsef_bridge.train.choices import (
 from opsef_bridge.train.dataset import read_card
 from opsef_bridge.train.events import check_tensorboard
 from opsef_bridge.train.networks import ON_THE_FLY, Network, TrainPlan, nested
+from opsef_bridge.train.places import file_outside
 
 __all__ = ["RunWish", "plan_grid", "plan_run", "test_key", "units_of"]
 
@@ -97,6 +100,13 @@ def plan_run(project: Project, wish: RunWish) -> TrainPlan:
     )  # fmt: skip
     made = learner_of(wish.engine, volumes)
     settings = chosen_settings(wish.engine, volumes, wish.settings, weights is None)
+    if "steps" in settings and wish.cycles:
+        raise InputError(
+            f"steps={settings['steps']} and --{next(iter(wish.cycles))} say the same",
+            hint="Name one of them",
+        )
+    if weights is None:
+        _check_sizes(made, settings)
     split_parameters(engine_class(wish.engine), wish.predict)
     if wish.name:
         check_candidate(project, wish.name)
@@ -180,6 +190,8 @@ def _arms(
                     e, v, s, fresh
                 ),
             )  # fmt: skip
+            if None in found:
+                _told(project, where, lambda made=made, s=settings: _check_sizes(made, s))
             for dataset, weights, preset, count, cycle, order, seed in itertools.product(
                 train.dataset, found, train.augmentation, train.images, cycles, train.order,
                 train.seed,
@@ -198,6 +210,21 @@ def _arms(
                     ),
                     None if count == "all" else int(count),
                 )  # fmt: skip
+
+
+def _check_sizes(made: Any, settings: Mapping[str, Any]) -> None:
+    """Refuse a crop that the poolings of a network do not fit, before anything is begun.
+
+    Those of a network for volumes are checked where its settings are read.
+    """
+    if made.volumes:
+        return
+    from opsef_bridge.train.data import Sample
+
+    chosen = replace(made.Settings(), **settings)
+    colours = (3,) if getattr(chosen, "channels", 1) == 3 else ()
+    image = np.ones((2, 2, *colours), np.float32)
+    made.check([Sample("any", image, np.ones((2, 2), np.int32), "any")], chosen)
 
 
 def _starts(
@@ -237,10 +264,14 @@ def _plan(
     """Complete networks by their datasets, and put the baselines before them."""
     if tensorboard:
         check_tensorboard()
+    for one, _ in arms:
+        if one.seed < 0:
+            raise InputError(f"seed is {one.seed}", hint="Give 0 or more")
     cards: dict[str, dict[str, Any]] = {}
     for one, _ in arms:
         if one.dataset not in cards:
             cards[one.dataset] = _dataset(project, one.dataset)
+    files = {one.key: file_outside(project, one) for one in baselines}
     trained: dict[str, Network] = {}
     for one, count in arms:
         card = cards[one.dataset]
@@ -249,14 +280,14 @@ def _plan(
         chosen = tuple(names if whole else names[:count])
         one = replace(one, dataset=card["id"], content=card["key"], images=chosen,
                       all_images=whole, regions=0 if one.augmentation in ON_THE_FLY
-                      else one.regions)  # fmt: skip
+                      else one.regions, file=files.get(one.weights_key, ""))  # fmt: skip
         trained.setdefault(one.key, one)
     learned = list(trained.values())
     judged = max(one.judged for one in learned)
     plain = [
         Network(
             "", weights.name, weights.engine, card["id"], card["key"], trained=False,
-            weights=weights.name, weights_key=weights.key, judged=judged,
+            weights=weights.name, weights_key=weights.key, judged=judged, file=files[weights.key],
             settings={"volumes": True} if takes_volumes(weights) else {},
             predict=next((o.predict for o in learned if o.engine == weights.engine), {}),
             images=tuple(nested([s for s in card["samples"] if s["split"] == "train"], 0)),
@@ -268,7 +299,8 @@ def _plan(
     networks = tuple(
         replace(one, id=f"n{number:04d}") for number, one in enumerate([*plain, *learned], 1)
     )
-    key = key_of("training", purpose, [asdict(one) for one in networks])
+    told = [{k: v for k, v in asdict(one).items() if k != "file"} for one in networks]
+    key = key_of("training", purpose, told)
     return TrainPlan(key, purpose, networks, device, tensorboard)
 
 

@@ -13,16 +13,15 @@ from opsef_bridge.engines.base import Weights
 from opsef_bridge.engines.parameters import split_parameters, tuned
 from opsef_bridge.engines.staging import check_name, settle, stage, stage_weights, today
 from opsef_bridge.engines.trial import try_out
-from opsef_bridge.errors import InputError, NotFoundError, OpsefError
+from opsef_bridge.errors import InputError, NotFoundError, OpsefError, WeightsError
 from opsef_bridge.execute import Event
 from opsef_bridge.project import Project, Run
 from opsef_bridge.train.bench import Item, items_of, read_item, segment
-from opsef_bridge.train.choices import takes_volumes, weights_named
+from opsef_bridge.train.choices import takes_volumes
 from opsef_bridge.train.data import UNKNOWN
-from opsef_bridge.train.dataset import read_card
 from opsef_bridge.train.judging import fields_of, sums_by
 from opsef_bridge.train.networks import Network
-from opsef_bridge.train.places import plan_of, weights_of
+from opsef_bridge.train.places import dataset_planned, plan_of, weights_of, weights_planned
 from opsef_bridge.train.score import THRESHOLDS
 from opsef_bridge.train.seen import seen_remarks
 
@@ -134,18 +133,13 @@ def promote(
     InputError
         It is worse than its parent at `DECIDES`, or there is nothing to compare on.
     WeightsError
-        Its file was changed, or the name is taken.
+        Its file was changed, or the name is taken; or what it started from is gone (not with
+        `force`).
     """
     run, one = _candidate(project, name, training)
     check_name(to or name)
-    mine, parent = weights_of(run, one), _parent(project, one)
-    folder = project.dataset_folder(one.dataset)
-    card = read_card(folder)
-    if card["key"] != one.content:
-        raise InputError(
-            f"{one.dataset} is another dataset than {run.id} learned from",
-            hint="Bring it back, or train again",
-        )
+    mine, parent = weights_of(run, one), _parent(project, one, force)
+    folder, card = dataset_planned(project, one)
     items = items_of(card, "test", volumes=one.volumes)
     rows: list[dict[str, Any]] = []
     if parent is not None and items:
@@ -191,10 +185,22 @@ def _candidate(project: Project, name: str, training: str | None) -> tuple[Run, 
     )
 
 
-def _parent(project: Project, one: Network) -> Weights | None:
-    """Return whom a candidate has to beat; None where the engine has no weights of its own."""
+def _parent(project: Project, one: Network, force: bool) -> Weights | None:
+    """Return whom a candidate has to beat; None where the engine has no weights of its own.
+
+    With `force` also where what it started from is gone.
+    """
     if one.weights:
-        return weights_named(project, one.engine, one.weights)
+        try:
+            return weights_planned(project, one)
+        except OpsefError as error:
+            if force:
+                return None
+            raise WeightsError(
+                f"{one.candidate} cannot be compared with {one.weights}, which it started from: "
+                f"{error.message}",
+                hint="Bring those back; --force promotes it as it is",
+            ) from error
     try:
         found = find_weights(one.engine, None, [project.models_folder])
     except OpsefError:

@@ -23,7 +23,7 @@ from opsef_bridge.sweep import Executor
 from opsef_bridge.sweep.record import now, versions
 from opsef_bridge.train.foresight import unit_memory, unit_seconds
 from opsef_bridge.train.networks import TrainPlan
-from opsef_bridge.train.places import MADE, network_folder
+from opsef_bridge.train.places import MADE, network_folder, plan_of
 from opsef_bridge.train.planning import units_of
 
 __all__ = [
@@ -171,6 +171,7 @@ def _row(run: Run, unit: Unit, problems: Mapping[str, OpsefError]) -> dict[str, 
 
 
 def _carry_out(project: Project, run: Run, executor: Executor) -> TrainResult:
+    _forget_lost(run)
     units = _units(run)
     if all(_is_done(run, unit.id) for unit in units):
         done = training_status(run)
@@ -188,6 +189,26 @@ def _carry_out(project: Project, run: Run, executor: Executor) -> TrainResult:
     result = training_status(run, problems)
     write_json(run.record_file, _record(run, record["started"], result))
     return result
+
+
+def _forget_lost(run: Run) -> None:
+    """Let networks be made again of which somebody has deleted the weights, or their card.
+
+    Checkpoints that are still there are gone on with, so no step is done twice.
+    """
+    lost = set()
+    for one in plan_of(run).networks:
+        made = network_folder(run, one.id) / MADE
+        if made.is_file():
+            models = run.root / "models"
+            files = (models / read_json(made)["file"], models / f"{one.candidate}.json")
+            if not all(file.exists() for file in files):
+                made.unlink()
+                lost.add(one.id)
+    for unit in _units(run):
+        # Their scores stand on the card, too.
+        if unit.kind in ("train", "train-score") and unit.inputs["network"] in lost:
+            run.done_file(unit.id).unlink(missing_ok=True)
 
 
 def _sweep_up(run: Run) -> None:

@@ -71,13 +71,25 @@ def score_entry(counts: np.ndarray, *, over: str = "images") -> dict[str, Any]:
         Of `count_matches`; or summed over groups of images, which `over` then names.
     over : str
         What is drawn with replacement for the interval.
+
+    Examples
+    --------
+    A single image says nothing of others.
+
+    >>> one = np.array([[[8, 1, 1]] * len(THRESHOLDS)])
+    >>> score_entry(one)["f1"]["0.7"]
+    {'value': 0.8889, 'interval': None}
     """
     low, high = bootstrap(counts)
+    several = len(counts) > 1
     return {
         over: len(counts),
         "objects": int(counts[:, 0, [0, 2]].sum()),
         "f1": {
-            str(threshold): {"value": round(v, 4), "interval": [round(a, 4), round(b, 4)]}
+            str(threshold): {
+                "value": round(v, 4),
+                "interval": [round(a, 4), round(b, 4)] if several else None,
+            }
             for threshold, v, a, b in zip(
                 THRESHOLDS, pooled_f1(counts).tolist(), low.tolist(), high.tolist(), strict=True
             )

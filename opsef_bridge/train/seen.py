@@ -105,7 +105,7 @@ def remarks_of_plan(project: Project, plan: TrainPlan) -> list[str]:
         # What cannot be read is told by the unit that needs it.
         with contextlib.suppress(OpsefError):
             if one.weights:
-                weights = weights_named(project, one.engine, one.weights)
+                weights = weights_named(project, one.engine, one.file or one.weights)
                 card = read_card(project.dataset_folder(one.dataset))
                 said += seen_remarks(card, [weights] if weights else [])
     return list(dict.fromkeys(said))

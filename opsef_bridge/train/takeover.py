@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from opsef_bridge.engines.cards import card_file
+from opsef_bridge.errors import WeightsError
 from opsef_bridge.files import atomic_folder, atomic_path, write_json
 from opsef_bridge.project import Project, Run
 from opsef_bridge.train.networks import Network
@@ -28,25 +29,30 @@ def take_over(project: Project, run: Run, one: Network) -> bool:
     -------
     bool
         Whether its weights are there now. Where only checkpoints are, to train it goes on.
-
-    Raises
-    ------
-    WeightsError
-        What was made was changed since.
+        Weights that are gone, or were changed since, do not count.
     """
     mine = network_folder(run, one.id)
     for from_, other, done in networks_made(project, one.key):
         if from_.id == run.id:
             continue
         theirs = network_folder(from_, other.id)
-        if not done:
-            if not mine.is_dir():  # a training that was killed: go on with it
-                copy_folder(theirs, mine)
+        if not (done and _is_whole(from_, other)):
+            # A training that was killed, or whose weights were deleted: go on with it.
+            if not mine.is_dir():
+                copy_folder(theirs, mine, without=MADE)
             continue
         copy_folder(theirs, mine, without=MADE)
         _copy_candidate(from_, other, run, one)
         return True
     return False
+
+
+def _is_whole(run: Run, one: Network) -> bool:
+    try:
+        weights_of(run, one)
+    except WeightsError:
+        return False
+    return True
 
 
 def _copy_candidate(run: Run, other: Network, to: Run, one: Network) -> None:

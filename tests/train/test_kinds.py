@@ -15,9 +15,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from opsef_bridge.errors import InputError, ProjectError, WeightsError, WorkerError  # noqa: E402
-from opsef_bridge.files import read_json  # noqa: E402
+from opsef_bridge.files import file_sha256, read_json, write_json  # noqa: E402
 from opsef_bridge.project import read_csv  # noqa: E402
 from opsef_bridge.rois.truth import Box, Whole, add_truth  # noqa: E402
+from opsef_bridge.sweep import Executor  # noqa: E402
 from opsef_bridge.train import judging, kinds, takeover  # noqa: E402
 from opsef_bridge.train.colour import StainAugmentation, restain  # noqa: E402
 from opsef_bridge.train.corrections import (  # noqa: E402
@@ -26,12 +27,13 @@ from opsef_bridge.train.corrections import (  # noqa: E402
     summary,
 )
 from opsef_bridge.train.data import Sample  # noqa: E402
-from opsef_bridge.train.dataset import read_card  # noqa: E402
+from opsef_bridge.train.dataset import CARD, content_key, read_card  # noqa: E402
 from opsef_bridge.train.loop import UNetLearner  # noqa: E402
 from opsef_bridge.train.networks import Network  # noqa: E402
 from opsef_bridge.train.places import network_folder, weights_of  # noqa: E402
 from opsef_bridge.train.planning import RunWish, plan_grid, plan_run  # noqa: E402
-from opsef_bridge.train.running import training_status  # noqa: E402
+from opsef_bridge.train.promote import promote  # noqa: E402
+from opsef_bridge.train.running import run_training, training_status  # noqa: E402
 from opsef_bridge.train.transfer import fine_tuned  # noqa: E402
 from tests.train.labelled_project import project_of, save, squares  # noqa: E402
 from tests.train.training_project import (  # noqa: E402
@@ -199,6 +201,76 @@ def test_weights_that_changed_since_are_refused(project):
     card.write_text(card.read_text().replace('"input": {', '"input": {"more": 1,'))
     with pytest.raises(WeightsError, match="planned with"):
         carry_out(project, plan)
+
+
+def test_a_training_starts_from_a_file_outside_of_the_project(project, tmp_path):
+    first = carry_out(project, plan_run(project, wish(cycles={"steps": 2}, name="first")))
+    shutil.move(first.root / "models", tmp_path / "outside")
+    shutil.rmtree(first.root)
+    file = tmp_path / "outside" / "first.onnx"
+    plan = plan_run(project, RunWish("unet", start=str(file), settings={"batch": 2, "crop": 64},
+                    cycles={"steps": 1}, every=2, train_images=1, name="second"))  # fmt: skip
+    run = carry_out(project, plan)
+    card = weights_of(run, plan.networks[-1]).card
+    assert card["parent"]["sha256"] == file_sha256(file)
+    assert str(tmp_path) not in str(card)
+    assert training_status(run).exit_code == 0
+    file.unlink()
+    with pytest.raises(WeightsError, match="compared with first, which it started from") as error:
+        promote(project, "second", device="cpu")
+    assert "--force" in error.value.hint
+    assert promote(project, "second", force=True, device="cpu").rows == []
+
+
+@pytest.mark.parametrize("unit", ["train", "train-infer", "train-score"])
+def test_a_dataset_that_was_exchanged_since_is_refused(project, unit):
+    def stop(message: str, *_: int) -> None:
+        if {"train": "n0001 step", "train-infer": "infers", "train-score": "scores"}[unit] in (
+            message
+        ):
+            raise Stop
+
+    plan = plan_run(project, wish(cycles={"steps": 2}))
+    with pytest.raises(Stop):
+        carry_out(project, plan, stop)
+    file = project.dataset_folder() / CARD
+    card = read_json(file)
+    card["samples"] = card["samples"][1:]
+    write_json(file, card | {"key": content_key(card["samples"])})
+    with pytest.raises(InputError, match="d0001 is another dataset"):
+        carry_out(project, plan)
+
+
+def test_a_sample_whose_name_looks_like_a_plane_is_not_learned_from_unasked(project):
+    folder = project.dataset_folder()
+    card = read_card(folder)
+    mine, other = [one for one in card["samples"] if one["split"] == "train"][:2]
+    for part in ("images", "labels"):
+        (folder / part / f"{other['name']}.tif").rename(folder / part / f"{mine['name']}_z2.tif")
+    other["files"] = {k.replace(other["name"], f"{mine['name']}_z2"): v
+                      for k, v in other["files"].items()}  # fmt: skip
+    other["name"] = f"{mine['name']}_z2"
+    one = Network("n1", "u", "unet", "d0001", "", images=(mine["name"],))
+    found = kinds._samples(folder, card, one, "train")
+    assert [sample.name for sample in found] == [mine["name"]]
+
+
+def test_weights_that_were_deleted_are_made_again(project):
+    plan = plan_run(project, wish(cycles={"steps": 2}, name="first"))
+    executor = Executor(workers=1)
+    run = project.training(run_training(project, plan, executor).training)
+    file = run.root / "models" / "first.onnx"
+    before = file.read_bytes()
+    file.unlink()
+    # Another name is another training: it goes on with the checkpoint of the first.
+    other = carry_out(project, plan_run(project, wish(cycles={"steps": 2}, name="second")))
+    assert weights_of(
+        other, plan_run(project, wish(cycles={"steps": 2}, name="second")).networks[0]
+    )
+    done = run_training(project, plan, executor)
+    assert (done.training, done.new, done.exit_code) == (run.id, True, 0)
+    assert file.read_bytes() == before
+    assert weights_of(run, plan.networks[0]).card["evaluations"]
 
 
 @pytest.fixture

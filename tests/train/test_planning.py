@@ -14,7 +14,13 @@ from opsef_bridge.errors import ConfigError, InputError, NotFoundError, WeightsE
 from opsef_bridge.train.dataset_make import Wish, make_dataset
 from opsef_bridge.train.dataset_sources import collect, label_folders
 from opsef_bridge.train.dataset_split import Shares
-from opsef_bridge.train.foresight import foresee, unit_seconds
+from opsef_bridge.train.foresight import (
+    AT_CHECKPOINT,
+    PER_REGION,
+    Pace,
+    foresee,
+    unit_seconds,
+)
 from opsef_bridge.train.networks import Network, TrainPlan, nested
 from opsef_bridge.train.planning import RunWish, plan_grid, plan_run, units_of
 from tests.train.labelled_project import label_folder
@@ -111,6 +117,30 @@ def test_it_says_before_how_much_it_is(project):
     }
 
 
+def test_regions_that_are_drawn_take_time(project):
+    few = foresee(project, grid(project, "  augmentation: zaki\n  regions: 10\n"), workers=1)
+    many = foresee(project, grid(project, "  augmentation: zaki\n  regions: 1010\n"), workers=1)
+    assert many["seconds"] == pytest.approx(few["seconds"] + 1000 * PER_REGION)
+
+
+def test_the_time_that_is_left_does_not_grow_where_checkpoints_take_as_long_as_assumed():
+    pace, now, left = Pace(every=10), 0.0, []
+    for step in range(1, 36):
+        now += AT_CHECKPOINT if step in (10, 20, 30, 35) else 1.0
+        pace.add(step, 35, now)
+        left.append((pace.left(step, 35), now))
+    assert left[0][0] is None
+    for told, at in left[1:]:
+        assert told == pytest.approx(now - at)
+
+
+def test_the_time_that_is_left_of_a_training_with_nothing_but_checkpoints():
+    pace = Pace(every=1)
+    for step in (7, 8, 9):  # resumed
+        pace.add(step, 11, 3.0 * step)
+    assert pace.left(9, 11) == pytest.approx(6)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -126,6 +156,10 @@ def test_it_says_before_how_much_it_is(project):
         ),
         ("  augmentation: zacki\n", r"line 7: train.augmentation: .*'zacki'.*zaki"),
         ("  baselines: unet-x\n", r"line 7: train.baselines: .*unet-x"),
+        (
+            "    w: {engine: unet, crop: 30}\n",
+            r"line 7: train.networks.w: crop 30 .*multiple of 16",
+        ),
         ("  ordre: joint\n", r"line 7: train.ordre: unknown key 'ordre'. Choose of networks"),
         ("  order: both\n", r"line 7: train.order: .*'joint' or 'sequential'"),
         ("  steps: 3\n  minutes: 1\n", r"train.minutes: minutes and steps say the same"),
@@ -159,6 +193,10 @@ def test_a_dataset_that_is_not_there_or_lacks_a_split_is_refused(project, tmp_pa
         (RunWish("unet", settings={"bfloat16": 1}), InputError),
         (RunWish("unet", predict={"threshhold": 1}), InputError),
         (RunWish("unet", name="../x"), InputError),
+        (RunWish("unet", seed=-1), InputError),
+        (RunWish("unet", cycles={"steps": 3}, settings={"steps": 4}), InputError),
+        (RunWish("unet", start="random", settings={"crop": 30}), InputError),
+        (RunWish("stardist", start="random", settings={"crop": 30}), InputError),
     ],
 )
 def test_a_wish_that_cannot_be_is_refused(project, wish, error):

@@ -1,6 +1,6 @@
 """What correcting five images is worth: ``docs/corrections.json``, with its table in docs/train.md.
 
-    python tools/corrections --data DATA --out OUT [--engine unet] [--seeds 3]
+    python tools/corrections --data DATA --out OUT [--engine unet] [--seeds 0 1 2]
 
 DATA is a folder with ``dsb2018`` (BBBC038v1) and ``bbbc039`` (both CC0). For each kind of images a
 network learns from all others (``base``). Five images of the kind stand for what a person
@@ -39,7 +39,7 @@ from opsef_bridge.train.data import Sample
 from opsef_bridge.train.dataset_bundled import balanced
 from opsef_bridge.train.learner import Learner, learner
 from opsef_bridge.train.training import train
-from opsef_bridge.train.transfer import FINER, WARM_UP
+from opsef_bridge.train.transfer import FINER, fine_tuned
 from opsef_bridge.train.tuning import Looked, tune
 
 ROOT = Path(__file__).parents[2]
@@ -54,12 +54,29 @@ KINDS = ("tiny", "large", "U2OS", "tissue")
 1200 px, fields of 520 x 696 px (the screen of which BBBC039 is), stained tissue."""
 BASE = {"unet": {"steps": 1000}, "stardist": {"steps": 1500}, "cellpose": {"steps": 600},
         "fpn2ws": {"steps": 700}, "maskrcnn": {"steps": 700}}  # fmt: skip
-FINE = {"steps": 900, "rate": FINER, "warm_up": WARM_UP}
-"""Of the fine-tuning, as `opsef train run` has it; `rate` is over that of a fresh network."""
-SCRATCH = {"steps": 600}
-"""Of the fresh networks that a fine-tuning is held against; it has a quarter of their steps."""
+SCRATCH = 600
+"""Steps of the fresh networks that a fine-tuning is held against; it has a quarter of them."""
 HELD = 12
 """Images of other fields on which the thresholds of a base are chosen."""
+
+
+@dataclass(frozen=True)
+class Fine:
+    """How a network is fine-tuned; by default as `opsef train run` does it.
+
+    Parameters
+    ----------
+    steps : int
+    rate : float
+        Over that of a fresh network.
+    """
+
+    steps: int = 900
+    rate: float = FINER
+
+    def folder(self, above: Path) -> Path:
+        """Return where its networks lie."""
+        return above if self == Fine() else above / f"rate-{self.rate:g}-steps-{self.steps}"
 
 
 @dataclass(frozen=True)
@@ -90,41 +107,40 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the images")
     parser.add_argument("--out", type=Path, required=True, help="folder for weights and scores")
     parser.add_argument("--engine", default="unet")
-    parser.add_argument("--seeds", type=int, default=3, help="choices of the five images")
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", default=(0, 1, 2), help="each draws other five images"
+    )
     parser.add_argument("--kinds", nargs="*", default=KINDS)
     parser.add_argument("--only-base", action="store_true")
     parser.add_argument("--rate", type=float, default=FINER, help="over that of a fresh network")
+    parser.add_argument("--steps", type=int, default=Fine.steps, help="of the fine-tuning")
     parser.add_argument("--scratch", action="store_true", help="hold against fresh networks")
     given = parser.parse_args()
     torch.set_num_threads(1)
     pictures = read_pictures(given.data)
     part, work = ("scratch", against_fresh) if given.scratch else ("rows", correct)
-    rows = []
+    fine = Fine(given.steps, given.rate)
     for kind in given.kinds:
         base = make_base(given.engine, kind, pictures, given.out / given.engine / kind / "base")
         if given.only_base:
             continue
-        for seed in range(given.seeds):
-            folder = given.out / given.engine / kind
-            if given.rate != FINER:
-                FINE["rate"], folder = given.rate, folder / f"rate-{given.rate}"
-            rows.append(work(given.engine, kind, seed, base, pictures, folder))
-            print(rows[-1], flush=True)
-            _keep(part, rows)
+        for seed in given.seeds:
+            folder = fine.folder(given.out / given.engine / kind)
+            row = work(given.engine, kind, seed, base, pictures, fine, folder)
+            print(row, flush=True)
+            _keep(part, row)
 
 
-def _keep(part: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows into the figures of the documentation, in the place of older ones."""
+def _keep(part: str, row: dict[str, Any]) -> None:
+    """Write a row into the figures of the documentation, in the place of an older one."""
     known = read_json(DOCS) if DOCS.is_file() else {}
 
-    def place(row: dict[str, Any]) -> tuple[str, int, float]:
-        return row["engine"], KINDS.index(row["kind"]), row["rate"]
+    def place(row: dict[str, Any]) -> tuple[Any, ...]:
+        return row["engine"], KINDS.index(row["kind"]), row["rate"], row["steps"], row["seed"]
 
-    done = set(map(place, rows))
-    others = [row for row in known.get(part, []) if place(row) not in done]
-    told = sorted([*others, *rows], key=place)
-    about = {"corrected": CORRECTED, "steps": FINE["steps"]}
-    write_json(DOCS, known | about | {part: told})
+    others = [one for one in known.get(part, []) if place(one) != place(row)]
+    told = sorted([*others, row], key=place)
+    write_json(DOCS, known | {"corrected": CORRECTED, part: told})
 
 
 def read_pictures(data: Path) -> list[Picture]:
@@ -182,15 +198,21 @@ def make_base(engine: str, kind: str, pictures: Sequence[Picture], folder: Path)
 
 
 def correct(
-    engine: str, kind: str, seed: int, base: Weights, pictures: Sequence[Picture], folder: Path
+    engine: str,
+    kind: str,
+    seed: int,
+    base: Weights,
+    pictures: Sequence[Picture],
+    how: Fine,
+    folder: Path,
 ) -> dict[str, Any]:
     """Fine-tune on five images of the kind and score both networks on the others."""
     chosen, rest = drawn(kind, seed, pictures)
     old = [p for p in pictures if p.part == "val" and p.kind not in (kind, "tissue")]
     started = time.process_time()
-    fine = taught(engine, kind, seed, base, chosen, FINE["steps"], folder / f"fine-{seed}")
+    fine = taught(engine, kind, seed, base, chosen, how, folder / f"fine-{seed}")
     row: dict[str, Any] = {
-        "engine": engine, "kind": kind, "seed": seed, "rate": FINE["rate"],
+        "engine": engine, "kind": kind, "seed": seed, "rate": how.rate, "steps": how.steps,
         "core_seconds": round(time.process_time() - started),
         "images": len(rest), "old_images": len(old),
     }  # fmt: skip
@@ -205,21 +227,27 @@ def correct(
 
 
 def against_fresh(
-    engine: str, kind: str, seed: int, base: Weights, pictures: Sequence[Picture], folder: Path
+    engine: str,
+    kind: str,
+    seed: int,
+    base: Weights,
+    pictures: Sequence[Picture],
+    how: Fine,
+    folder: Path,
 ) -> dict[str, Any]:
     """Train a fresh network, and in a quarter of its steps the base and the shipped weights.
 
     All are scored on the kind; the shipped ones on what they did not learn from.
     """
     chosen, rest = drawn(kind, seed, pictures)
-    steps = SCRATCH["steps"]
-    fresh = taught(engine, kind, seed, None, chosen, steps, folder / f"fresh-{seed}")
-    row: dict[str, Any] = {"engine": engine, "kind": kind, "seed": seed, "rate": FINE["rate"],
-                           "steps": [steps, steps // 4]}  # fmt: skip
+    long, short = replace(how, steps=SCRATCH), replace(how, steps=SCRATCH // 4)
+    fresh = taught(engine, kind, seed, None, chosen, long, folder / f"fresh-{seed}")
+    row: dict[str, Any] = {"engine": engine, "kind": kind, "seed": seed, "rate": how.rate,
+                           "steps": [long.steps, short.steps]}  # fmt: skip
     unseen = [p for p in rest if p.part != "train"]
     starts = {"base": (base, rest), "shipped": (find_weights(engine, None, []), unseen)}
     for name, (start, images) in starts.items():
-        fine = taught(engine, kind, seed, start, chosen, steps // 4, folder / f"{name}-{seed}")
+        fine = taught(engine, kind, seed, start, chosen, short, folder / f"{name}-{seed}")
         scored = [_scored(weights, images) for weights in (fresh, fine, start)]
         f1 = {t: [round(float(s.pooled.f1.iloc[n]), 4) for s in scored]
               for n, t in enumerate(THRESHOLDS)}  # fmt: skip
@@ -244,7 +272,7 @@ def taught(
     seed: int,
     base: Weights | None,
     chosen: Sequence[Picture],
-    steps: int,
+    how: Fine,
     folder: Path,
 ) -> Weights:
     """Return the network that learned from the corrected images and rehearsed others.
@@ -256,10 +284,10 @@ def taught(
         return _weights(card_file)
     learns = learner(engine)
     samples = balanced([p.sample for p in chosen], rehearsal(kind))
-    settings, ways = replace(learns.Settings(), steps=steps, seed=seed), {}
+    settings, ways = replace(learns.Settings(), steps=how.steps, seed=seed), {}
     if base is not None:
-        how = {"rate": FINE["rate"] * settings.rate, "warm_up": FINE["warm_up"]}
-        network, settings = learns.load(base, replace(settings, **how))
+        settings = replace(fine_tuned(settings), rate=how.rate * settings.rate)
+        network, settings = learns.load(base, settings)
         ways = {"start": lambda: network, "origin": base.sha256}
     trained = train(learns, samples, settings, folder, every=50, **ways)
     _save(learns, trained.network, trained.settings, samples, chosen, folder, card_file.stem)
