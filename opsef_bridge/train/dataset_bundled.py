@@ -30,6 +30,7 @@ __all__ = [
     "drawn_from",
     "find_bundled",
     "is_bundled",
+    "is_rehearsed",
     "rehearsed_groups",
     "split_apart",
     "without_doubles",
@@ -131,6 +132,17 @@ def find_bundled(
 def is_bundled(entry: Mapping[str, Any]) -> bool:
     """Tell whether a sample on the card of a dataset is a bundled image."""
     return bool(entry.get("source") == BUNDLED)
+
+
+def is_rehearsed(kind: str) -> bool:
+    """Tell whether samples of a kind are bundled images, or regions of them.
+
+    Examples
+    --------
+    >>> [is_rehearsed(kind) for kind in ("bundled-u2os", "bundled", "u2os")]
+    [True, True, False]
+    """
+    return kind.partition("-")[0] == BUNDLED
 
 
 def without_doubles(

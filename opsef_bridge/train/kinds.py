@@ -22,7 +22,7 @@ from opsef_bridge.train.bench import items_of, read_item
 from opsef_bridge.train.choices import learner_of
 from opsef_bridge.train.data import Sample
 from opsef_bridge.train.dataset import DatasetSamples, verify_dataset
-from opsef_bridge.train.dataset_bundled import as_one_kind, drawn_from
+from opsef_bridge.train.dataset_bundled import as_one_kind, drawn_from, is_rehearsed
 from opsef_bridge.train.events import tell_tensorboard
 from opsef_bridge.train.foresight import Pace
 from opsef_bridge.train.networks import VERSION, Network, TrainPlan
@@ -131,8 +131,7 @@ def _train(job: Job, one: Network, tensorboard: bool) -> None:
     settings = made.suited(settings, samples)
     settings = replace(settings, steps=_steps(made, one, settings, samples, folder))
     start = (lambda: made.load(weights, settings)[0]) if weights is not None else None
-    drawn = samples if one.regions else drawn_from(samples, card)
-    trained = _stages(made, one, drawn, val, settings, folder, start,
+    trained = _stages(made, one, samples, card, val, settings, folder, start,
                       _teller(job, folder, one.every), tensorboard)  # fmt: skip
     told = _card(job, one, trained, samples, weights, card)
     items = items_of(card, "val", volumes=one.volumes)
@@ -208,6 +207,7 @@ def _stages(
     made: Any,
     one: Network,
     samples: Sequence[Sample],
+    card: Mapping[str, Any],
     val: Sequence[Sample],
     settings: Any,
     folder: Path,
@@ -215,11 +215,14 @@ def _stages(
     report: Callable[[int, int, float], None],
     tensorboard: bool,
 ) -> Any:
-    """Train on all kinds at once, or on one after the other, each for its share of the steps."""
+    """Train on all kinds at once, or on one after the other, each for its share of the steps.
+
+    Bundled images are no kind of their own in that order: they are rehearsed beside each.
+    """
     from opsef_bridge.train.training import train
 
     # Of a kind without an object nothing can be learned alone: it goes with all others.
-    kinds = sorted({sample.kind for sample in samples if _has_object(sample)})
+    kinds = sorted({s.kind for s in samples if _has_object(s) and not is_rehearsed(s.kind)})
     kinds = kinds if kinds and one.order == "sequential" else [""]
     shares = shared_steps(settings.steps, len(kinds))
     origin, seconds, steps, early, trained = one.weights_key, 0.0, 0, False, None
@@ -229,6 +232,7 @@ def _stages(
             mine = [s for s in samples if s.kind == kind or s.kind not in kinds]
             judges = [sample for sample in val if sample.kind == kind]
             judges = judges if any(map(_has_object, judges)) else val
+        mine = mine if one.regions else drawn_from(mine, card)
         before = sum(shares[:number])
         trained = train(
             made, mine, _of_length(shares[number], settings, one),

@@ -12,9 +12,10 @@ from opsef_bridge.files import key_of
 
 __all__ = ["AXES", "ON_THE_FLY", "VERSION", "Network", "TrainPlan", "nested"]
 
-VERSION = 2
+VERSION = 3
 """Of what this package does around the loop: part of every key. 2: the warm-up of networks that
-start from weights is shorter; sequential kinds share all steps."""
+start from weights is shorter; sequential kinds share all steps. 3: bundled images are rehearsed
+beside each of those kinds."""
 
 ON_THE_FLY = ("opsef", "none")
 """Augmentations of the crops while a network learns; all others are regions, drawn before."""

@@ -19,7 +19,7 @@ from opsef_bridge.files import file_sha256, read_json, write_json  # noqa: E402
 from opsef_bridge.project import read_csv  # noqa: E402
 from opsef_bridge.rois.truth import Box, Whole, add_truth  # noqa: E402
 from opsef_bridge.sweep import Executor  # noqa: E402
-from opsef_bridge.train import judging, kinds, takeover  # noqa: E402
+from opsef_bridge.train import judging, kinds, takeover, training  # noqa: E402
 from opsef_bridge.train.colour import StainAugmentation, restain  # noqa: E402
 from opsef_bridge.train.corrections import (  # noqa: E402
     CorrectionWish,
@@ -363,10 +363,37 @@ def test_a_kind_without_an_object_goes_with_the_others(tmp_path, order, stages):
     val = [sample("flat", 7), sample("empty", 8)]
     val[0].labels[:] = 0
     val.append(sample("other", 9))
-    trained = kinds._stages(NeedsObjects(), one, some, val, settings, tmp_path, None,
-                            lambda step, of, loss: None, False)  # fmt: skip
+    trained = kinds._stages(NeedsObjects(), one, some, {"samples": []}, val, settings, tmp_path,
+                            None, lambda step, of, loss: None, False)  # fmt: skip
     assert trained.steps == 2 and trained.val_loss is not None
     assert len(list(tmp_path.glob("stage-*"))) == stages
+
+
+@pytest.mark.parametrize("regions", [0, 8])
+def test_bundled_images_are_rehearsed_beside_each_kind(tmp_path, monkeypatch, regions):
+    given: list[list[str]] = []
+    real = training.train
+
+    def watched(made, samples, *rest, **ways):
+        given.append([sample.name for sample in samples])
+        return real(made, samples, *rest, **ways)
+
+    monkeypatch.setattr(training, "train", watched)
+    image, labels = squares(0, (64, 64))
+    some = [
+        Sample(name, image.astype(np.float32) / 1300, labels, "", kind)
+        for name, kind in [
+            ("a", "round"), ("b", "flat"), *((f"x{n}", "bundled-small") for n in range(4)),
+        ]
+    ]  # fmt: skip
+    card = {"samples": [{"name": f"x{n}", "source": "bundled"} for n in range(4)]}
+    one = Network("", "", "unet", "", "", order="sequential", every=2, regions=regions)
+    settings = replace(UNetLearner.Settings(), steps=2, **TINY)
+    kinds._stages(UNetLearner(), one, some, card, [], settings, tmp_path, None,
+                  lambda step, of, loss: None, False)  # fmt: skip
+    theirs = [f"x{n}" for n in range(4)]
+    times = 1 if regions else 2  # regions of all kinds are as many already
+    assert given == [["b"] * times + theirs, ["a"] * times + theirs]
 
 
 def test_without_an_augmentation_colours_stay():

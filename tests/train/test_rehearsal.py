@@ -11,7 +11,7 @@ pytest.importorskip("onnx")
 
 from opsef_bridge.files import file_sha256, write_json  # noqa: E402
 from opsef_bridge.project import read_csv  # noqa: E402
-from opsef_bridge.train import kinds  # noqa: E402
+from opsef_bridge.train import training  # noqa: E402
 from opsef_bridge.train.corrections import (  # noqa: E402
     CorrectionWish,
     dataset_of_corrections,
@@ -37,14 +37,14 @@ def trained(tmp_path_factory):
     project = make_corrected(tmp_path_factory.mktemp("rehearsal") / "p", 3, 3)
     dataset_of_corrections(project, WISH)
     given: list = []
-    real = kinds._stages
+    real = training.train
 
-    def watched(made, one, samples, *rest):
+    def watched(made, samples, *rest, **ways):
         given.append(samples)
-        return real(made, one, samples, *rest)
+        return real(made, samples, *rest, **ways)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kinds, "_stages", watched)
+        patch.setattr(training, "train", watched)
         run = carry_out(project, plan_run(project, RUN))
     return project, run, given[0]
 
