@@ -11,11 +11,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import socket
+import struct
 import time
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,7 @@ from typing import Any
 from opsef_bridge.errors import LockedError
 
 __all__ = [
+    "BROKEN_ZIP",
     "atomic_folder",
     "atomic_path",
     "file_sha256",
@@ -33,6 +38,10 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
+              NotImplementedError, RuntimeError)  # fmt: skip
+"""What `zipfile` raises of a zip that is damaged, encrypted, or packed in an unknown way."""
 
 
 @contextlib.contextmanager

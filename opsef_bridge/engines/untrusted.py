@@ -7,17 +7,16 @@ torch reads its own files with ``weights_only=True``.
 from __future__ import annotations
 
 import http.client
-import lzma
 import shutil
 import stat
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from opsef_bridge.errors import WeightsError
+from opsef_bridge.files import BROKEN_ZIP
 
 __all__ = [
     "download",
@@ -39,10 +38,6 @@ MEMBERS = 1000
 
 RATIO = 100
 """How much larger than itself a zip may become; weights hardly shrink in one."""
-
-_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, NotImplementedError,
-           OSError, EOFError)  # fmt: skip
-"""What comes out of a zip that is damaged, encrypted, or packed in an unknown way."""
 
 SECONDS = 60
 """How long a mirror may say nothing."""
@@ -169,7 +164,7 @@ def unpack(archive: Path, target: Path) -> Path:
                 # zipfile stops at the size that was announced, and so was checked.
                 with opened.open(info) as inside, place.open("xb") as file:
                     shutil.copyfileobj(inside, file, 2**20)
-    except _BROKEN as error:
+    except (OSError, *BROKEN_ZIP) as error:
         raise WeightsError(
             f"{archive} cannot be unpacked ({first_line(error)})",
             hint="Bring a sound copy of the file",

@@ -18,13 +18,10 @@ import contextlib
 import hashlib
 import io
 import json
-import lzma
 import os
 import shutil
-import struct
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,7 +38,7 @@ from opsef_bridge.exchange.bundle_contents import (
     contents,
 )
 from opsef_bridge.exchange.environments import environment, requirements
-from opsef_bridge.files import atomic_folder, atomic_path, lock
+from opsef_bridge.files import BROKEN_ZIP, atomic_folder, atomic_path, lock
 from opsef_bridge.project import Project
 
 __all__ = ["Bundled", "bundle", "read_bundle", "unbundle"]
@@ -55,10 +52,6 @@ MOST_CARD = 256 << 20
 
 LATEST = 2.0**40
 """Seconds since 1970 that a file may be of; file systems know no others."""
-
-_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
-           NotImplementedError, RuntimeError)  # fmt: skip
-"""What comes out of a zip that is damaged, encrypted, or packed in an unknown way."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +255,7 @@ def _unpack(
                     break
                 digest.update(chunk)
                 out.write(chunk)
-    except _BROKEN as error:
+    except BROKEN_ZIP as error:
         raise _damaged(file, f"{name}: {error}") from None
     if left or digest.hexdigest() != facts["sha256"]:
         raise _damaged(file, f"{name} is not what its sha256 says")
@@ -287,7 +280,7 @@ def _opened(file: Path) -> zipfile.ZipFile:
         raise NotFoundError(f"there is no file {file}", hint="`opsef project bundle` makes one")
     try:
         return zipfile.ZipFile(file)
-    except (ValueError, *_BROKEN) as error:
+    except (ValueError, *BROKEN_ZIP) as error:
         raise _damaged(file, str(error)) from None
 
 
@@ -320,7 +313,7 @@ def _read_card(archive: zipfile.ZipFile, file: Path) -> Bundled:
         )  # fmt: skip
     except OpsefError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, *_BROKEN) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, *BROKEN_ZIP) as error:
         raise _damaged(file, f"{CARD}: {error}") from None
     for name in [*files, *names]:
         _check_name(name, file)
