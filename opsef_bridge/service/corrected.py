@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from opsef_bridge.compare.words import count_of
 from opsef_bridge.service.parameters import Name, Words
 from opsef_bridge.sweep.asking import compared_run
+from opsef_bridge.sweep.record import now
 from opsef_bridge.train.next_parts import TILE
 from opsef_bridge.train.next_up import next_up
 
@@ -33,12 +34,14 @@ class NextParameters(BaseModel):
 def told_of_next(task: Task, given: NextParameters) -> dict[str, Any]:
     """Return ``next``, the entries of `opsef_bridge.train.next_up.next_up`, and ``left``.
 
+    ``made`` is when it was asked: what was corrected since is not in it.
+
     Raises
     ------
     OpsefError
         As `next_up`.
     """
-    run = compared_run(task.project, given.run).id
+    run, made = compared_run(task.project, given.run).id, now()
     found = next_up(
         task.project, run=run, variant=given.variant, group=given.group,
         tile=given.tile or None, tell=task.tell,
@@ -47,6 +50,7 @@ def told_of_next(task: Task, given: NextParameters) -> dict[str, Any]:
     wrong = round(sum(one.wrong for one in found))
     return {
         "run": run,
+        "made": made,
         "next": [one.to_json() for one in shown],
         "left": len(found) - len(shown),
         "said": [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from opsef_bridge.errors import InputError
@@ -20,6 +22,8 @@ def test_through_a_request_and_over_the_service(judged, root, until):
     told = perform(judged, write_request(judged, "next", {}, author="ada"))
     assert told["next"] == [{**one, "box": None} for one in whole] and told["run"] == "run-0001"
     assert told["left"] == 0 and "2 places" in told["said"][0]
+    asked = datetime.fromisoformat(told["made"])
+    assert timedelta(0) <= datetime.now(UTC) - asked < timedelta(minutes=10)
     boxes = [one.to_json() for one in next_up(judged, tile=64)]
     given = {"tile": 64, "count": 1, "variant": "v0001"}
     told = perform(judged, write_request(judged, "next", given, author="ada"))

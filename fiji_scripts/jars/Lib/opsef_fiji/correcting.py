@@ -61,8 +61,15 @@ def told_of(source, tile=None):
         source.correct_next(tile=tile)
     if found is None:
         raise Trouble("What to correct next is not known yet.", support.WAITS)
-    IJ.log("OpSeF: this order is of the last answer; it was asked for anew. " + INBOX)
+    IJ.log(u"OpSeF: %s %s" % (as_of(found), INBOX))
     return found
+
+
+def as_of(told):
+    """Say how old an answer is."""
+    made = told.get("made")
+    when = "%s UTC" % made[:16].replace("T", " ") if made else "the last answer"
+    return "This order is of %s; what was corrected since is not in it. It was asked for anew." % when
 
 
 def lines_of(entries):
