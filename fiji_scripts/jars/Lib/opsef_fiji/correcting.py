@@ -69,7 +69,8 @@ def as_of(told):
     """Say how old an answer is."""
     made = told.get("made")
     when = "%s UTC" % made[:16].replace("T", " ") if made else "the last answer"
-    return "This order is of %s; what was corrected since is not in it. It was asked for anew." % when
+    return ("This order is of %s; what was corrected since is not in it. It was asked for anew."
+            % when)
 
 
 def lines_of(entries):
