@@ -14,6 +14,7 @@ Give small settings and what counts in a batch, and run pytest::
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -249,6 +250,19 @@ class LearnerSuite:
         grads = [part.grad for part in network.parameters() if part.grad is not None]
         assert not any(grad.any() for grad in grads)
 
+    def test_the_numbers_of_objects_do_not_matter(self, made: Learner) -> None:
+        # Large images have objects beyond what 16 bits hold.
+        samples = self.samples()
+        far = [
+            replace(one, labels=np.where(one.labels > 0, one.labels << 16, 0)) for one in samples
+        ]
+        batches = [
+            made.batch(np.random.default_rng(0), made.examples(which), self.settings)
+            for which in (samples, far)
+        ]
+        near, beyond = (list(_tensors(batch)) for batch in batches)
+        assert near and all(torch.equal(*pair) for pair in zip(near, beyond, strict=True))
+
     def test_the_engine_takes_what_was_trained(self, made: Learner, tmp_path: Path) -> None:
         weights = self.stored(made, self.trained(made), tmp_path)
         engine = engine_class(self.engine)()
@@ -286,6 +300,15 @@ class LearnerSuite:
     def test_no_samples_are_refused(self, made: Learner) -> None:
         with pytest.raises(InputError, match="nothing to learn"):
             made.check([], self.settings)
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a batch, also those in lists and dicts in it."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, dict | list | tuple):
+        for part in batch.values() if isinstance(batch, dict) else batch:
+            yield from _tensors(part)
 
 
 def _maps(found: Any) -> list[Tensor]:
