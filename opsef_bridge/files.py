@@ -40,8 +40,9 @@ __all__ = [
 ]
 
 BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError,
-              NotImplementedError, RuntimeError)  # fmt: skip
-"""What `zipfile` raises of a zip that is damaged, encrypted, or packed in an unknown way."""
+              UnicodeDecodeError, NotImplementedError, RuntimeError)  # fmt: skip
+"""What `zipfile` raises of a zip that is damaged, encrypted, or packed in an unknown way, also
+while it opens it: a later version of the format, a name that is not the UTF-8 it is said to be."""
 
 
 @contextlib.contextmanager

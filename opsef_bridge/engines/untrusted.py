@@ -59,7 +59,7 @@ def is_torch(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except (OSError, *BROKEN_ZIP):
         return False
     return any(PurePosixPath(name).name == "data.pkl" for name in names)
 

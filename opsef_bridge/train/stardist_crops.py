@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from scipy import ndimage
+from skimage.segmentation import relabel_sequential
 from torch.nn import functional
 
 from opsef_bridge.train.augment import Augmentation, relight
@@ -42,6 +43,9 @@ def known_objects(labels: np.ndarray) -> Iterator[Box]:
     labels : ndarray of int, shape (Z, Y, X)
         Negative where nobody vouched.
     """
+    if labels.max(initial=0) > labels.size:  # a list as long as the largest number is made
+        numbers = relabel_sequential(labels.clip(0))[0]
+        labels = np.where(labels > 0, numbers, labels)
     for number, box in enumerate(ndimage.find_objects(labels.clip(0)), 1):
         if box is None:
             continue

@@ -273,6 +273,20 @@ def test_zips_have_a_limit_and_broken_ones_are_said(tmp_path, models, monkeypatc
     assert not list(models.iterdir())
 
 
+@pytest.mark.parametrize("what", ["a later version", "a name that is no UTF-8"])
+def test_zips_that_python_cannot_open_are_said(tmp_path, models, what):
+    file = zip_with(tmp_path / "a.zip", {"ä.json": b"{}"})
+    content = bytearray(file.read_bytes())
+    if what == "a later version":
+        content[content.index(b"PK\x01\x02") + 6] = 99
+    else:
+        content = content.replace("ä".encode(), b"\xff\xfe")
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match="cannot be unpacked"):
+        add(file, models)
+    assert not list(models.iterdir())
+
+
 def test_links_in_a_shared_folder_are_not_followed(tmp_path, models):
     file = with_card(tmp_path / "shared" / "mine")
     file.rename(tmp_path / "secret")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,6 +189,12 @@ def test_objects_that_are_cut_do_not_tell_the_anisotropy():
     assert anisotropy_of([labels]) == (2.0, 1.0, 1.0)
     assert sum(box.whole for box in known_objects(labels)) == 6
     assert anisotropy_of([np.zeros((4, 4, 4), np.int32)]) == (1.0, 1.0, 1.0)
+    # A list as long as the largest number would be 8 GB.
+    far = np.where(labels > 0, labels + 2**30, labels).astype(np.int32)
+    tracemalloc.start()
+    assert list(known_objects(far)) == list(known_objects(labels))
+    assert tracemalloc.get_traced_memory()[1] < 10 * far.nbytes
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
