@@ -172,9 +172,9 @@ def _base_text(project: Project, text: str | None) -> str | None:
 
     Without a service a window does not learn what became of its last save, and goes on.
     """
-    from opsef_bridge.service.ledger import is_known, job_of  # it knows the kinds
+    from opsef_bridge.service.ledger import is_job, job_of  # it knows the kinds
 
-    if text is None or not text.startswith("q") or not is_known(project, text):
+    if text is None or not text.startswith("q") or not is_job(project, text):
         return text
     job = job_of(project, text)
     told = (job.result or {}).get("base")

@@ -31,7 +31,17 @@ from opsef_bridge.service.states import (
     read_state,
 )
 
-__all__ = ["ONCE", "close", "is_known", "job_of", "jobs_of", "open_jobs", "put_away", "settle"]
+__all__ = [
+    "ONCE",
+    "close",
+    "is_job",
+    "is_known",
+    "job_of",
+    "jobs_of",
+    "open_jobs",
+    "put_away",
+    "settle",
+]
 
 ONCE = "once"
 """Folder of the inbox for what was asked for by an id but is no job: see `service.once`."""
@@ -41,9 +51,13 @@ MOST_TRIES = 2
 
 
 def is_known(project: Project, id: str) -> bool:
-    """Tell whether there is, or was, a request of that id."""
-    folder = project.inbox_folder
-    files = [project.request_file(id), folder / "done" / f"{id}.json", folder / ONCE / f"{id}.json"]
+    """Tell whether there is, or was, a request of that id, a job or not."""
+    return is_job(project, id) or (project.inbox_folder / ONCE / f"{id}.json").exists()
+
+
+def is_job(project: Project, id: str) -> bool:
+    """Tell whether there is, or was, a job of that id."""
+    files = [project.request_file(id), project.inbox_folder / "done" / f"{id}.json"]
     return any(file.exists() for file in files) or bool(read_state(project, id))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from opsef_bridge.files import key_of, patiently, read_json, write_json
 from opsef_bridge.project import Project
-from opsef_bridge.service.ledger import ONCE, is_known
+from opsef_bridge.service.ledger import ONCE, is_job
 from opsef_bridge.service.requests import another_has
 
 __all__ = ["once", "once_in"]
@@ -81,7 +81,6 @@ def once_in(
     do: Callable[[], Answer],
 ) -> Answer:
     """Do the same as `once` with the ids of a project, which those of jobs are among."""
-    folder = project.inbox_folder / ONCE
-    if id is not None and not (folder / f"{id}.json").exists() and is_known(project, id):
+    if id is not None and is_job(project, id):
         raise another_has(id)
-    return once(folder, id, author, asked, do)
+    return once(project.inbox_folder / ONCE, id, author, asked, do)

@@ -48,6 +48,7 @@ from opsef_bridge.service.forms import (
 from opsef_bridge.service.kinds import KINDS, Kind, Task
 from opsef_bridge.service.ledger import (
     close,
+    is_job,
     is_known,
     job_of,
     jobs_of,
@@ -222,7 +223,7 @@ def perform(
         The process was stopped; the request is ``interrupted`` and goes on the next time. (One
         that was cancelled raises an `OpsefError` with the code ``cancelled``.)
     """
-    if not is_id(id) or not is_known(project, id):
+    if not is_id(id) or not is_job(project, id):
         raise NotFoundError(f"there is no request {id!r}", hint="Send it first")
     with patiently(lock_of(project, id), PATIENCE if patience is None else patience):
         job = job_of(project, id)

@@ -9,6 +9,7 @@ import pytest
 from opsef_bridge.files import read_json
 from opsef_bridge.project import read_csv
 from opsef_bridge.rois.revisions import History
+from opsef_bridge.service import once as once_module
 from opsef_bridge.service import projects as projects_module
 from tests.service.web.test_app import edited, tiff
 
@@ -154,6 +155,21 @@ def test_two_at_once_are_one(site, make_discs):
         assert answers[0].status_code == 201, answers[0].text
     assert sorted(p.name for p in site.root.iterdir()) == [".opsef", "demo", "new"]
     assert len(History(site.project, site.images[0]).revisions()) == 1
+
+
+def test_what_another_did_in_the_meantime_is_told(site, make_discs, monkeypatch):
+    """Four at once meet in the middle only now and then."""
+    route = routes(site, make_discs)["image"]
+    looks, did = once_module.is_job, []
+
+    def meanwhile(project, id):
+        monkeypatch.setattr(once_module, "is_job", looks)
+        did.append(ask(site, route))
+        return looks(project, id)
+
+    monkeypatch.setattr(once_module, "is_job", meanwhile)
+    told = ask(site, route)
+    assert told.status_code == 201 and same(did[0], told)
 
 
 def test_a_long_job_does_not_hold_up_who_asks_again(site):
