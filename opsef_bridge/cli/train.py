@@ -94,8 +94,8 @@ def train_dataset(
     import getpass
 
     from opsef_bridge.train.dataset_bundled import find_bundled, rehearsed_groups
-    from opsef_bridge.train.dataset_make import Wish, make_dataset
-    from opsef_bridge.train.dataset_sources import collect, label_folders, left_over
+    from opsef_bridge.train.dataset_make import Wish, left_over, make_dataset
+    from opsef_bridge.train.dataset_sources import collect, label_folders
     from opsef_bridge.train.dataset_split import Shares
     from opsef_bridge.train.seen import remarks_of_models
 

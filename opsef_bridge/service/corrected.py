@@ -34,7 +34,7 @@ class NextParameters(BaseModel):
 def told_of_next(task: Task, given: NextParameters) -> dict[str, Any]:
     """Return ``next``, the entries of `opsef_bridge.train.next_up.next_up`, and ``left``.
 
-    ``made`` is when it was asked: what was corrected since is not in it.
+    ``made`` is the time of the answer, in UTC: what was corrected since is not in it.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from opsef_bridge.analysis.conditions import well_name
-from opsef_bridge.errors import InputError, ProjectError
+from opsef_bridge.errors import InputError, NotFoundError, ProjectError
 from opsef_bridge.files import atomic_folder, patiently, write_json
 from opsef_bridge.project import Project
 from opsef_bridge.train.dataset import (
@@ -31,7 +31,7 @@ from opsef_bridge.train.dataset_sources import Found
 from opsef_bridge.train.dataset_split import SPLITS, Shares
 from opsef_bridge.train.overlap import landmarks, overlap_remarks, turned_key
 
-__all__ = ["Made", "Wish", "counts", "make_dataset"]
+__all__ = ["Made", "Wish", "counts", "left_over", "make_dataset"]
 
 PATIENCE = 600.0
 """Seconds to wait for another process that makes a dataset here."""
@@ -73,6 +73,32 @@ class Made:
     card: Mapping[str, Any]
     new: bool
     remarks: tuple[str, ...] = ()
+
+
+def left_over(found: Sequence[Found], without: Iterable[str]) -> list[Found]:
+    """Return what is left where some images are not to be learned from.
+
+    Parameters
+    ----------
+    found : sequence of Found
+    without : iterable of str
+        Images to leave out: ids, or files.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such image.
+    """
+    left = list(found)
+    for name in without:
+        named = [one for one in found if name in (one.image, one.name, Path(one.image).name)]
+        if not named:
+            raise NotFoundError(
+                f"{name} cannot be left out: it is not among the {len(found)} images",
+                hint="Name the id of an image, or its file",
+            )
+        left = [one for one in left if one not in named]
+    return left
 
 
 def make_dataset(project: Project, found: Iterable[Found], wish: Wish | None = None) -> Made:

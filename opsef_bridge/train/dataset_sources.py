@@ -29,7 +29,6 @@ __all__ = [
     "find_in_folder",
     "find_in_project",
     "label_folders",
-    "left_over",
     "sparse_labels",
 ]
 
@@ -166,32 +165,6 @@ def collect(
     for folder in folders:
         found += find_in_folder(folder, project, conditions)
     return found
-
-
-def left_over(found: Sequence[Found], without: Iterable[str]) -> list[Found]:
-    """Return what is left where some images are not to be learned from.
-
-    Parameters
-    ----------
-    found : sequence of Found
-    without : iterable of str
-        Images to leave out: ids, or files.
-
-    Raises
-    ------
-    NotFoundError
-        There is no such image.
-    """
-    left = list(found)
-    for name in without:
-        named = [one for one in found if name in (one.image, one.name, Path(one.image).name)]
-        if not named:
-            raise NotFoundError(
-                f"{name} cannot be left out: it is not among the {len(found)} images",
-                hint="Name the id of an image, or its file",
-            )
-        left = [one for one in left if one not in named]
-    return left
 
 
 def find_in_project(

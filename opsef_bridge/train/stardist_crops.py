@@ -14,7 +14,7 @@ from torch.nn import functional
 from opsef_bridge.train.augment import Augmentation, relight
 from opsef_bridge.train.data import UNKNOWN, Sample
 
-__all__ = ["Box", "augment_volume", "draw_crop", "known_objects"]
+__all__ = ["Box", "augment_volume", "draw_crop", "known_objects", "renumbered"]
 
 TRIES = 10
 """Crops that are drawn until one shows an object, where one must."""
@@ -43,9 +43,7 @@ def known_objects(labels: np.ndarray) -> Iterator[Box]:
     labels : ndarray of int, shape (Z, Y, X)
         Negative where nobody vouched.
     """
-    if labels.max(initial=0) > labels.size:  # a list as long as the largest number is made
-        numbers = relabel_sequential(labels.clip(0))[0]
-        labels = np.where(labels > 0, numbers, labels)
+    labels = renumbered(labels, labels.size)  # a list as long as the largest number is made
     for number, box in enumerate(ndimage.find_objects(labels.clip(0)), 1):
         if box is None:
             continue
@@ -55,6 +53,25 @@ def known_objects(labels: np.ndarray) -> Iterator[Box]:
         around = ndimage.binary_dilation(labels[wide] == number) & (labels[wide] < 0)
         extent = tuple(int(side.stop - side.start) for side in box)
         yield Box(extent, inside and not around.any())
+
+
+def renumbered(labels: np.ndarray, most: int) -> np.ndarray:
+    """Return labels as they are or, where one is above `most`, numbered 1, 2, ... in their order.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+        Negative where nobody vouched, and then also in what is returned.
+    most : int
+
+    Examples
+    --------
+    >>> renumbered(np.array([-1, 0, 5, 99, 5]), 98).tolist()
+    [-1, 0, 1, 2, 1]
+    """
+    if labels.max(initial=0) <= most:
+        return labels
+    return np.where(labels > 0, relabel_sequential(labels.clip(0))[0], labels)
 
 
 def draw_crop(

@@ -34,7 +34,7 @@ from opsef_bridge.train.learner import Learner
 from opsef_bridge.train.loop import one_cycle
 from opsef_bridge.train.network import StarDistModule
 from opsef_bridge.train.stardist import loss, stardist_card
-from opsef_bridge.train.stardist_crops import draw_crop, known_objects
+from opsef_bridge.train.stardist_crops import draw_crop, known_objects, renumbered
 from opsef_bridge.train.stardist_layers import export_graph, filled, read_layers
 from opsef_bridge.train.transfer import not_ours
 
@@ -238,13 +238,10 @@ def targets(labels: np.ndarray, settings: Settings) -> tuple[np.ndarray, np.ndar
     dist : ndarray of float32, shape (..., rays) on the grid
         Distance in voxels along each ray to the object's edge.
     """
-    from skimage.segmentation import relabel_sequential
     from stardist.geometry import star_dist3D
     from stardist.utils import edt_prob
 
-    known = np.ascontiguousarray(labels.clip(0))
-    if known.max() > LARGEST:
-        known = relabel_sequential(known)[0]
+    known = np.ascontiguousarray(renumbered(labels, LARGEST).clip(0))
     places = tuple(slice(None, None, step) for step in settings.grid)
     prob = edt_prob(known, anisotropy=settings.anisotropy)[places].astype(np.float32)
     prob[labels[places] < 0] = -1

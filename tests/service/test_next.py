@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from opsef_bridge.errors import InputError
+from opsef_bridge.service import corrected
 from opsef_bridge.service.requests import perform, write_request
 from opsef_bridge.train.next_up import next_up
 from tests.small_projects import swept_to_judge
@@ -17,13 +16,13 @@ def judged(root):
     return swept_to_judge(root / "judged")
 
 
-def test_through_a_request_and_over_the_service(judged, root, until):
+def test_through_a_request_and_over_the_service(judged, root, until, monkeypatch):
+    monkeypatch.setattr(corrected, "now", lambda: "2026-11-23T06:40:59+00:00")
     whole = [one.to_json() for one in next_up(judged)]
     told = perform(judged, write_request(judged, "next", {}, author="ada"))
     assert told["next"] == [{**one, "box": None} for one in whole] and told["run"] == "run-0001"
     assert told["left"] == 0 and "2 places" in told["said"][0]
-    asked = datetime.fromisoformat(told["made"])
-    assert timedelta(0) <= datetime.now(UTC) - asked < timedelta(minutes=10)
+    assert told["made"] == "2026-11-23T06:40:59+00:00"
     boxes = [one.to_json() for one in next_up(judged, tile=64)]
     given = {"tile": 64, "count": 1, "variant": "v0001"}
     told = perform(judged, write_request(judged, "next", given, author="ada"))

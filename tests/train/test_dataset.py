@@ -26,8 +26,8 @@ from opsef_bridge.train.dataset import (
     read_dataset,
     verify_dataset,
 )
-from opsef_bridge.train.dataset_make import Wish, make_dataset
-from opsef_bridge.train.dataset_sources import LabelFolder, collect, label_folders, left_over
+from opsef_bridge.train.dataset_make import Wish, left_over, make_dataset
+from opsef_bridge.train.dataset_sources import LabelFolder, collect, label_folders
 from opsef_bridge.train.dataset_split import Shares
 from tests.train.labelled_project import label_folder, project_of, save, squares
 

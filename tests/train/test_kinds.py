@@ -19,7 +19,7 @@ from opsef_bridge.files import file_sha256, read_json, write_json  # noqa: E402
 from opsef_bridge.project import read_csv  # noqa: E402
 from opsef_bridge.rois.truth import Box, Whole, add_truth  # noqa: E402
 from opsef_bridge.sweep import Executor  # noqa: E402
-from opsef_bridge.train import judging, kinds, takeover, training  # noqa: E402
+from opsef_bridge.train import judging, kinds, takeover  # noqa: E402
 from opsef_bridge.train.colour import StainAugmentation, restain  # noqa: E402
 from opsef_bridge.train.corrections import (  # noqa: E402
     CorrectionWish,
@@ -40,6 +40,7 @@ from tests.train.training_project import (  # noqa: E402
     TINY,
     carry_out,
     dataset_project,
+    samples_given,
     write_train,
 )
 
@@ -371,14 +372,7 @@ def test_a_kind_without_an_object_goes_with_the_others(tmp_path, order, stages):
 
 @pytest.mark.parametrize("regions", [0, 8])
 def test_bundled_images_are_rehearsed_beside_each_kind(tmp_path, monkeypatch, regions):
-    given: list[list[str]] = []
-    real = training.train
-
-    def watched(made, samples, *rest, **ways):
-        given.append([sample.name for sample in samples])
-        return real(made, samples, *rest, **ways)
-
-    monkeypatch.setattr(training, "train", watched)
+    given = samples_given(monkeypatch)
     image, labels = squares(0, (64, 64))
     some = [
         Sample(name, image.astype(np.float32) / 1300, labels, "", kind)
@@ -393,7 +387,8 @@ def test_bundled_images_are_rehearsed_beside_each_kind(tmp_path, monkeypatch, re
                   lambda step, of, loss: None, False)  # fmt: skip
     theirs = [f"x{n}" for n in range(4)]
     times = 1 if regions else 2  # regions of all kinds are as many already
-    assert given == [["b"] * times + theirs, ["a"] * times + theirs]
+    names = [[sample.name for sample in samples] for samples in given]
+    assert names == [["b"] * times + theirs, ["a"] * times + theirs]
 
 
 def test_without_an_augmentation_colours_stay():

@@ -11,7 +11,6 @@ pytest.importorskip("onnx")
 
 from opsef_bridge.files import file_sha256, write_json  # noqa: E402
 from opsef_bridge.project import read_csv  # noqa: E402
-from opsef_bridge.train import training  # noqa: E402
 from opsef_bridge.train.corrections import (  # noqa: E402
     CorrectionWish,
     dataset_of_corrections,
@@ -24,7 +23,7 @@ from opsef_bridge.train.promote import promote  # noqa: E402
 from opsef_bridge.train.region_files import read_regions, write_augmented  # noqa: E402
 from opsef_bridge.train.seen import remarks_of_plan  # noqa: E402
 from tests.train.corrected_project import make_corrected  # noqa: E402
-from tests.train.training_project import TINY, carry_out  # noqa: E402
+from tests.train.training_project import TINY, carry_out, samples_given  # noqa: E402
 
 WISH = CorrectionWish(author="ada", rehearse="small")
 RUN = RunWish("unet", start="random", cycles={"steps": 2.0}, settings=TINY, every=2,
@@ -36,15 +35,8 @@ def trained(tmp_path_factory):
     """Three images of which one is learned from, beside bundled ones; ``mine`` learned from it."""
     project = make_corrected(tmp_path_factory.mktemp("rehearsal") / "p", 3, 3)
     dataset_of_corrections(project, WISH)
-    given: list = []
-    real = training.train
-
-    def watched(made, samples, *rest, **ways):
-        given.append(samples)
-        return real(made, samples, *rest, **ways)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "train", watched)
+        given = samples_given(patch)
         run = carry_out(project, plan_run(project, RUN))
     return project, run, given[0]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import tifffile
 
 from opsef_bridge.images import write_labels
 from opsef_bridge.project import Project, Run
+from opsef_bridge.train.data import Sample
 from opsef_bridge.train.dataset_make import Wish, make_dataset
 from opsef_bridge.train.dataset_sources import collect, label_folders
 from opsef_bridge.train.dataset_split import Shares
@@ -49,6 +52,20 @@ def dataset_project(folder: Path, count: int = 8, kinds: tuple[str, ...] = ("rou
 def write_train(project: Project, text: str) -> None:
     """Give ``opsef.yaml`` a section ``train``."""
     project.config_file.write_text(CONFIG + text)
+
+
+def samples_given(patch: pytest.MonkeyPatch) -> list[Sequence[Sample]]:
+    """Return a list to which every training from now on adds its samples; they train as ever."""
+    from opsef_bridge.train import training
+
+    real, given = training.train, []
+
+    def watched(made: Any, samples: Sequence[Sample], *rest: Any, **ways: Any) -> Any:
+        given.append(samples)
+        return real(made, samples, *rest, **ways)
+
+    patch.setattr(training, "train", watched)
+    return given
 
 
 def carry_out(

@@ -80,6 +80,30 @@ class Fine:
 
 
 @dataclass(frozen=True)
+class Draw:
+    """Five images of a kind that a person corrects, and what is scored: those of other fields.
+
+    Parameters
+    ----------
+    engine, kind : str
+    seed : int
+        Of the choice, and of the training.
+    how : Fine
+    chosen, rest : list of Picture
+    folder : Path
+        For the networks of all draws of the kind.
+    """
+
+    engine: str
+    kind: str
+    seed: int
+    how: Fine
+    chosen: list[Picture]
+    rest: list[Picture]
+    folder: Path
+
+
+@dataclass(frozen=True)
 class Picture:
     """An image with labels, and of which kinds it is."""
 
@@ -126,7 +150,9 @@ def main() -> None:
             continue
         for seed in given.seeds:
             folder = fine.folder(given.out / given.engine / kind)
-            row = work(given.engine, kind, seed, base, pictures, fine, folder)
+            chosen, rest = drawn(kind, seed, pictures)
+            draw = Draw(given.engine, kind, seed, fine, chosen, rest, folder)
+            row = work(draw, base, pictures)
             print(row, flush=True)
             _keep(part, row)
 
@@ -197,26 +223,17 @@ def make_base(engine: str, kind: str, pictures: Sequence[Picture], folder: Path)
     return _weights(card_file)
 
 
-def correct(
-    engine: str,
-    kind: str,
-    seed: int,
-    base: Weights,
-    pictures: Sequence[Picture],
-    how: Fine,
-    folder: Path,
-) -> dict[str, Any]:
+def correct(draw: Draw, base: Weights, pictures: Sequence[Picture]) -> dict[str, Any]:
     """Fine-tune on five images of the kind and score both networks on the others."""
-    chosen, rest = drawn(kind, seed, pictures)
-    old = [p for p in pictures if p.part == "val" and p.kind not in (kind, "tissue")]
+    old = [p for p in pictures if p.part == "val" and p.kind not in (draw.kind, "tissue")]
     started = time.process_time()
-    fine = taught(engine, kind, seed, base, chosen, how, folder / f"fine-{seed}")
-    row: dict[str, Any] = {
-        "engine": engine, "kind": kind, "seed": seed, "rate": how.rate, "steps": how.steps,
+    fine = taught(draw, base, draw.how.steps, "fine")
+    row = _begun(draw, draw.how.steps) | {
         "core_seconds": round(time.process_time() - started),
-        "images": len(rest), "old_images": len(old),
-    }  # fmt: skip
-    for where, images in (("kind", rest), ("old", old)):
+        "images": len(draw.rest),
+        "old_images": len(old),
+    }
+    for where, images in (("kind", draw.rest), ("old", old)):
         scored = [_scored(weights, images) for weights in (base, fine)]
         for number, threshold in enumerate(THRESHOLDS):
             before, after = (float(s.pooled.f1.iloc[number]) for s in scored)
@@ -226,28 +243,18 @@ def correct(
     return row
 
 
-def against_fresh(
-    engine: str,
-    kind: str,
-    seed: int,
-    base: Weights,
-    pictures: Sequence[Picture],
-    how: Fine,
-    folder: Path,
-) -> dict[str, Any]:
+def against_fresh(draw: Draw, base: Weights, _: Sequence[Picture]) -> dict[str, Any]:
     """Train a fresh network, and in a quarter of its steps the base and the shipped weights.
 
     All are scored on the kind; the shipped ones on what they did not learn from.
     """
-    chosen, rest = drawn(kind, seed, pictures)
-    long, short = replace(how, steps=SCRATCH), replace(how, steps=SCRATCH // 4)
-    fresh = taught(engine, kind, seed, None, chosen, long, folder / f"fresh-{seed}")
-    row: dict[str, Any] = {"engine": engine, "kind": kind, "seed": seed, "rate": how.rate,
-                           "steps": [long.steps, short.steps]}  # fmt: skip
-    unseen = [p for p in rest if p.part != "train"]
-    starts = {"base": (base, rest), "shipped": (find_weights(engine, None, []), unseen)}
+    steps = [SCRATCH, SCRATCH // 4]
+    fresh = taught(draw, None, steps[0], "fresh")
+    row = _begun(draw, steps)
+    unseen = [p for p in draw.rest if p.part != "train"]
+    starts = {"base": (base, draw.rest), "shipped": (find_weights(draw.engine, None, []), unseen)}
     for name, (start, images) in starts.items():
-        fine = taught(engine, kind, seed, start, chosen, short, folder / f"{name}-{seed}")
+        fine = taught(draw, start, steps[1], name)
         scored = [_scored(weights, images) for weights in (fresh, fine, start)]
         f1 = {t: [round(float(s.pooled.f1.iloc[n]), 4) for s in scored]
               for n, t in enumerate(THRESHOLDS)}  # fmt: skip
@@ -266,31 +273,35 @@ def drawn(kind: str, seed: int, pictures: Sequence[Picture]) -> tuple[list[Pictu
     return chosen, [p for p in mine if p.group not in fields]
 
 
-def taught(
-    engine: str,
-    kind: str,
-    seed: int,
-    base: Weights | None,
-    chosen: Sequence[Picture],
-    how: Fine,
-    folder: Path,
-) -> Weights:
+def _begun(draw: Draw, steps: int | list[int]) -> dict[str, Any]:
+    """Return what a row says of how it was measured."""
+    return {
+        "engine": draw.engine,
+        "kind": draw.kind,
+        "seed": draw.seed,
+        "rate": draw.how.rate,
+        "steps": steps,
+    }
+
+
+def taught(draw: Draw, base: Weights | None, steps: int, name: str) -> Weights:
     """Return the network that learned from the corrected images and rehearsed others.
 
     It goes on from `base`, or is a fresh one; thresholds are tuned on the corrected images.
     """
-    card_file = folder / f"{engine}-{folder.name}.json"
+    folder = draw.folder / f"{name}-{draw.seed}"
+    card_file = folder / f"{draw.engine}-{folder.name}.json"
     if card_file.is_file():
         return _weights(card_file)
-    learns = learner(engine)
-    samples = balanced([p.sample for p in chosen], rehearsal(kind))
-    settings, ways = replace(learns.Settings(), steps=how.steps, seed=seed), {}
+    learns = learner(draw.engine)
+    samples = balanced([p.sample for p in draw.chosen], rehearsal(draw.kind))
+    settings, ways = replace(learns.Settings(), steps=steps, seed=draw.seed), {}
     if base is not None:
-        settings = replace(fine_tuned(settings), rate=how.rate * settings.rate)
+        settings = replace(fine_tuned(settings), rate=draw.how.rate * settings.rate)
         network, settings = learns.load(base, settings)
         ways = {"start": lambda: network, "origin": base.sha256}
     trained = train(learns, samples, settings, folder, every=50, **ways)
-    _save(learns, trained.network, trained.settings, samples, chosen, folder, card_file.stem)
+    _save(learns, trained.network, trained.settings, samples, draw.chosen, folder, card_file.stem)
     return _weights(card_file)
 
 
