@@ -14,6 +14,9 @@ endif
 # The newest file that an installation depends on: a change installs again.
 SOURCES := pyproject.toml $(CONSTRAINTS)
 DEMO ?= demo
+# Two processes use two cores well: much of the tests waits for others. Each takes some GB.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 # Many short processes import the same libraries: let Python keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -39,10 +42,10 @@ core: $(VENV)/.core  ## install the core: sweeps on ONNX Runtime, no torch, Tens
 install: $(VENV)/.all  ## install everything, with the tools and files of the tests
 
 test: $(VENV)/.all  ## install everything and run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-full: $(VENV)/.all  ## run the slow tests too
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: $(VENV)/.all  ## check style
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
