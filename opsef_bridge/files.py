@@ -31,6 +31,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "file_sha256",
+    "holder_of",
     "key_of",
     "lock",
     "patiently",
@@ -43,6 +44,10 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFE
               UnicodeDecodeError, NotImplementedError, RuntimeError)  # fmt: skip
 """What `zipfile` raises of a zip that is damaged, encrypted, or packed in an unknown way, also
 while it opens it: a later version of the format, a name that is not the UTF-8 it is said to be."""
+
+
+NOBODY_KNOWN = "an unknown process"
+"""Who holds a lock that does not say who."""
 
 
 @contextlib.contextmanager
@@ -161,7 +166,7 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "an unknown process"
+            holder = file.read().strip() or NOBODY_KNOWN
             raise LockedError(
                 f"{path} is held by {holder}",
                 hint="Wait for it to end, or end it; then run the command again",
@@ -170,6 +175,24 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+def holder_of(path: str | os.PathLike[str]) -> str | None:
+    """Return who holds a lock, ``process 12 on host``; None where nobody does.
+
+    Nobody else gets the lock in the moment of the look, so `lock` may be refused for it: where
+    people look, wait a little with `patiently`.
+    """
+    import fcntl
+
+    if not Path(path).is_file():
+        return None
+    with open(path, encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or NOBODY_KNOWN
+    return None
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ APART = {("demo",), ("new",), ("batch",)} | {
     ("notebook",), ("verdicts", "add"), ("verdicts", "list"),
     ("verdicts", "import"), ("train", "dataset"), ("train", "datasets"),
     ("train", "augment"), ("train", "run"), ("train", "grid"), ("train", "status"),
-    ("train", "resume"),
+    ("train", "resume"), ("train", "cancel"),
 }  # fmt: skip
 """Commands that have a test of their own (tests/test_objects_cli.py, test_evaluate_cli.py,
 test_service_cli.py, test_truth_cli.py, test_train_cli.py; tests/service/test_show.py,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsef_bridge.errors import LockedError
-from opsef_bridge.files import atomic_path, file_sha256, key_of, lock, write_json, write_text
+from opsef_bridge.files import (
+    atomic_path,
+    file_sha256,
+    holder_of,
+    key_of,
+    lock,
+    write_json,
+    write_text,
+)
 
 HOLD = """
 import sys, time
@@ -117,8 +126,15 @@ def test_a_lock_is_held_by_one_and_says_by_whom(tmp_path):
         with pytest.raises(LockedError, match=f"process {os.getpid()} on ") as caught, lock(path):
             raise AssertionError("held twice")
         assert caught.value.hint
+        assert holder_of(path) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert holder_of(path) is None
     with lock(path):
         pass
+
+
+def test_of_a_lock_that_was_never_held_there_is_no_holder_and_no_file(tmp_path):
+    assert holder_of(tmp_path / "lock") is None
+    assert not (tmp_path / "lock").exists()
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
 
-from tests.running import run_opsef
+from tests.running import run_opsef, wait_until
 
 pytest.importorskip("torch")
 
@@ -57,7 +58,7 @@ def test_a_plan_is_told_and_nothing_is_done(folder, monkeypatch, capfd, tmp_path
         (("run", "--engine", "unet", "--dataset", "d0042"), "Known: d0001"),
         (("run", "--engine", "unet", "width"), "KEY=VALUE"),
         (("run", "--engine", "unet", "widht=3"), "width"),
-        (("run", "--engine", "unet", "--device", "tpu"), "auto, cpu, cuda"),
+        (("run", "--engine", "unet", "--device", "tpu"), "'auto', 'cpu', 'cuda'"),
         (("run", "--engine", "unet", "--seed", "-1"), "--seed"),
         (("run", "--engine", "unet", "--rehearse", "all"), "goes with --corrections"),
         (("run", "--engine", "unet", "--corrections", "--rehearse", "cells"), "no group 'cells'"),
@@ -101,6 +102,37 @@ def test_why_a_training_failed_is_told_once_and_again_by_status(monkeypatch, cap
     assert len(told[0]) == 1 and told[0][0].startswith("u0001 failed: d0001 is damaged")
     code, out, _ = run_opsef(monkeypatch, capfd, "-p", project.root, "train", "status", "--json")
     assert "d0001 is damaged" in json.loads(out)["problems"]["u0001"]
+
+
+def test_a_training_is_stopped_from_outside(monkeypatch, capfd, tmp_path):
+    folder = dataset_project(tmp_path / "p").root
+    words = ("train", "run", "--engine", "unet", "--from", "random", "--workers", 1, "--every", 2,
+             "--steps", 100_000, *TINY)  # fmt: skip
+
+    def status() -> dict:
+        code, out, _ = run_opsef(monkeypatch, capfd, "-p", folder, "train", "status", "--json")
+        assert code == 0
+        return json.loads(out)
+
+    def has_begun() -> bool:
+        planned = (folder / "trainings" / "train-0001" / "plan.json").is_file()
+        return planned and any(row["step"] for row in status()["units"])
+
+    command = [sys.executable, "-m", "opsef_bridge", "-p", folder, *words]
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL) as process:
+        try:
+            wait_until(has_begun)
+            assert status()["process"].startswith(f"process {process.pid} on ")
+            code, out, _ = run_opsef(monkeypatch, capfd, "-p", folder, "train", "cancel")
+            assert code == 0 and "Its process was stopped" in out
+            assert process.wait(60) != 0
+        finally:
+            process.kill()
+    _, out, _ = run_opsef(monkeypatch, capfd, "-p", folder, "train", "status")
+    assert f"Nothing works on it: opsef -p {folder} train resume train-0001" in out
+    assert status()["process"] is None
+    _, out, _ = run_opsef(monkeypatch, capfd, "-p", folder, "train", "cancel", "--json")
+    assert json.loads(out) == {"training": "train-0001", "stopped": False, "jobs": 0}
 
 
 def test_a_disk_that_cannot_be_written_is_named(monkeypatch, capfd, tmp_path):

@@ -12,10 +12,12 @@ import typer
 from opsef_bridge.console import Console
 
 if TYPE_CHECKING:
-    from opsef_bridge.project import Project
+    from opsef_bridge.project import Project, Run
 
 __all__ = [
     "Context",
+    "Device",
+    "Devices",
     "EngineName",
     "Executing",
     "Profile",
@@ -31,6 +33,8 @@ __all__ = [
     "inbox_app",
     "models_app",
     "rois_app",
+    "say_who_works",
+    "stop_work",
     "sweep_app",
     "train_app",
     "truth_app",
@@ -78,6 +82,15 @@ class Executing(StrEnum):
     SNAKEMAKE = "snakemake"
 
 
+class Devices(StrEnum):
+    """What networks compute on; ``auto`` is a GPU where there is one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+Device = Annotated[Devices, typer.Option("--device", help="What the networks compute on.")]
 EngineName = Annotated[Executing, typer.Option("--engine", help="Who does the units.")]
 Profile = Annotated[
     Path | None,
@@ -119,3 +132,22 @@ def command(words: str) -> str:
     """Return a command as it must be typed here to reach this project."""
     place = "" if Context.folder == Path(".") else f" -p {shlex.quote(str(Context.folder))}"
     return f"opsef{place} {words}"
+
+
+def say_who_works(process: str | None, again: str) -> None:
+    """Say who works on what is not done yet or, where nobody does, the command that goes on."""
+    said = f"{process} works on it" if process else f"Nothing works on it: {command(again)}"
+    Context.console.say(said)
+
+
+def stop_work(run: Run, again: str) -> dict[str, Any]:
+    """Stop who works on a run or a training, say how to go on, and return what was stopped."""
+    from opsef_bridge.execute import cancel_run
+
+    stopped, jobs = cancel_run(run)
+    Context.console.say(
+        "Its process was stopped" if stopped else f"No process here works on {run.id}",
+        *([f"{jobs} jobs of SLURM that it had left were cancelled"] if jobs else []),
+        f"Go on: {command(again)}",
+    )
+    return {"stopped": stopped, "jobs": jobs}

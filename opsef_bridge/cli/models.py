@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opsef_bridge.cli.common import Context, models_app
+from opsef_bridge.cli.common import Context, Device, Devices, models_app
 
 if TYPE_CHECKING:
     from opsef_bridge.engines.store import Added
@@ -209,6 +209,7 @@ def models_promote(
     force: Annotated[
         bool, typer.Option("--force", help="Also if it is worse than its parent.")
     ] = False,
+    device: Device = Devices.AUTO,
 ) -> None:
     """Compare a candidate with its parent on the same test images; then it is a model of the
     project.
@@ -220,8 +221,9 @@ def models_promote(
     console = Context.console
     with console.progress(name) as report:
         done = promote(
-            Context.project(), name, training=training, to=to, force=force, report=report
-        )
+            Context.project(), name,
+            training=training, to=to, force=force, device=device.value, report=report,
+        )  # fmt: skip
     shown = [
         {
             "IoU": row["threshold"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,8 @@ from opsef_bridge.cli.common import (
     Workers,
     app,
     command,
+    say_who_works,
+    stop_work,
     sweep_app,
     unit_app,
 )
@@ -108,26 +110,24 @@ def sweep_resume(
 @sweep_app.command("status")
 def sweep_status(run: RunId = None) -> None:
     """Say how far a run is."""
+    from opsef_bridge.execute import who_works
     from opsef_bridge.sweep import status
 
     project = Context.project()
-    _finish(project, status(project.run(run)))
+    folder = project.run(run)
+    result, process = status(folder), who_works(folder)
+    if process or result.open:
+        say_who_works(process, f"sweep resume --run {folder.id}")
+    _finish(project, result, process=process)
 
 
 @sweep_app.command("cancel")
 def sweep_cancel(run: RunId = None) -> None:
     """Stop a run that works now, here or on a cluster; what was finished stays."""
-    from opsef_bridge.sweep.cancel import cancel_run
-
-    project = Context.project()
-    folder = project.run(run)
-    stopped, jobs = cancel_run(project, folder)
-    Context.console.say(
-        "Its process was stopped" if stopped else f"No process here works on {folder.id}",
-        *([f"{jobs} jobs of SLURM that it had left were cancelled"] if jobs else []),
-        f"Go on: {command('sweep resume --run ' + folder.id)}",
+    folder = Context.project().run(run)
+    Context.console.answer(
+        {"run": folder.id} | stop_work(folder, f"sweep resume --run {folder.id}")
     )
-    Context.console.answer({"run": folder.id, "stopped": stopped, "jobs": jobs})
 
 
 @app.command()
@@ -295,13 +295,16 @@ def _carry_out(
     _finish(project, result)
 
 
-def _finish(project: Project, result: Result) -> None:
-    _report(project.run(result.run), result)
+def _finish(project: Project, result: Result, **told: Any) -> None:
+    _report(project.run(result.run), result, **told)
     raise typer.Exit(result.exit_code)
 
 
-def _report(run: Run, result: Result) -> None:
-    """Print the result of a run: counts, the first of the ranking, what to look at."""
+def _report(run: Run, result: Result, **told: Any) -> None:
+    """Print the result of a run: counts, the first of the ranking, what to look at.
+
+    What is `told` stands in the answer beside it.
+    """
     from opsef_bridge.sweep.remarks import first_of
 
     console = Context.console
@@ -333,6 +336,7 @@ def _report(run: Run, result: Result) -> None:
             "problems": {unit: str(error) for unit, error in result.problems.items()},
             "remarks": list(result.remarks),
             "words": words,
+            **told,
         }
     )
 

@@ -9,11 +9,15 @@ import typer
 
 from opsef_bridge.cli.common import (
     Context,
+    Device,
+    Devices,
     EngineName,
     Executing,
     Profile,
     Workers,
     command,
+    say_who_works,
+    stop_work,
     train_app,
 )
 from opsef_bridge.console import duration
@@ -54,7 +58,7 @@ def train_run(
     patience: Annotated[
         int | None, typer.Option("--patience", min=1, help="End after so many without gain.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Device = Devices.AUTO,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="The curves for TensorBoard, too.")
     ] = False,
@@ -105,7 +109,7 @@ def train_run(
         seed=seed,
         every=every,
         patience=patience,
-        device=_device(device),
+        device=device.value,
         name=name,
         tensorboard=tensorboard,
     )
@@ -151,10 +155,11 @@ def train_resume(
 @train_app.command("status")
 def train_status(training: TrainingId = None) -> None:
     """Say how far a training is: steps, loss, and the time that is left."""
+    from opsef_bridge.execute import who_works
     from opsef_bridge.train.running import training_status
 
     run = Context.project().training(training)
-    result = training_status(run)
+    result, process = training_status(run), who_works(run)
     rows = [
         {
             **{name: "" if value is None else value for name, value in row.items()},
@@ -166,8 +171,8 @@ def train_status(training: TrainingId = None) -> None:
     console.say(f"{result.training}: {result.done} of {result.of} units done")
     console.table(rows, ("unit", "kind", "network", "state", "step", "steps", "loss", "left"))
     _say_problems(run, result)
-    if result.done < result.of:
-        console.say(f"If nothing works on it any more: {command(f'train resume {run.id}')}")
+    if process or result.done < result.of:
+        say_who_works(process, f"train resume {run.id}")
     console.answer(
         {
             "training": result.training,
@@ -176,8 +181,16 @@ def train_status(training: TrainingId = None) -> None:
             "failed": result.failed,
             "units": result.units,
             "problems": {unit: str(error) for unit, error in result.problems.items()},
+            "process": process,
         }
     )
+
+
+@train_app.command("cancel")
+def train_cancel(training: TrainingId = None) -> None:
+    """Stop a training that works now, here or on a cluster; what was finished stays."""
+    run = Context.project().training(training)
+    Context.console.answer({"training": run.id} | stop_work(run, f"train resume {run.id}"))
 
 
 def _engine_of(project: Project, start: str) -> str:
@@ -189,14 +202,6 @@ def _engine_of(project: Project, start: str) -> str:
         raise InputError("which networks? The option --engine is missing",
                          hint="For example --engine unet, or --from nuclei-unet")  # fmt: skip
     return any_weights(project, start).engine
-
-
-def _device(name: str) -> str:
-    from opsef_bridge.errors import InputError
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise InputError(f"there is no device {name!r}", hint="Choose of auto, cpu, cuda")
-    return name
 
 
 def _carry_out(

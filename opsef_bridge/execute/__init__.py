@@ -1,5 +1,6 @@
 """Units of work and who runs them."""
 
+from opsef_bridge.execute.at_work import cancel_run, who_works, working_on
 from opsef_bridge.execute.jobs import ClusterJob, group_units
 from opsef_bridge.execute.local import Event, free_cores, run_local, run_named
 from opsef_bridge.execute.profiles import find_profile, shipped_profiles
@@ -25,6 +26,7 @@ __all__ = [
     "Outcome",
     "Unit",
     "cancel_jobs",
+    "cancel_run",
     "fail_item",
     "find_profile",
     "forget_failures",
@@ -39,4 +41,6 @@ __all__ = [
     "snakefile",
     "unit_kind",
     "unit_summary",
+    "who_works",
+    "working_on",
 ]

@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from opsef_bridge.errors import LockedError, NotFoundError, OpsefError, WorkerError
@@ -33,6 +34,7 @@ __all__ = [
     "forget_outcomes",
     "run_unit",
     "unit_kind",
+    "unit_lock",
     "unit_summary",
 ]
 
@@ -251,6 +253,11 @@ def _disk_error(run: Run, unit: str, error: OSError) -> WorkerError:
     )
 
 
+def unit_lock(run: Run, unit: str) -> Path:
+    """Return the file whose lock is held by who does a unit."""
+    return run.unit_file(unit).with_suffix(".lock")
+
+
 @contextlib.contextmanager
 def _alone(run: Run, unit: str) -> Iterator[None]:
     """Hold the lock of a unit. A worker whose controller was killed may still be at it: it
@@ -260,7 +267,7 @@ def _alone(run: Run, unit: str) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         while True:
             try:
-                held.enter_context(lock(run.unit_file(unit).with_suffix(".lock")))
+                held.enter_context(lock(unit_lock(run, unit)))
                 break
             except LockedError:
                 if time.monotonic() > patience:

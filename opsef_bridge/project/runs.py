@@ -29,6 +29,10 @@ class Run:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.id = root.name
+        self.lock_file = root / ".lock"
+        """Held by the process that works on it."""
+        self.lock_of_all = root.parent / ".lock"
+        """Held by the process that works on any run of the project, or any training."""
         self.plan_file = root / "plan.json"
         self.record_file = root / "run.json"
         self.variants_file = root / "variants.csv"

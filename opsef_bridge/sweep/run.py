@@ -14,7 +14,7 @@ import numpy as np
 from opsef_bridge.config import Config
 from opsef_bridge.engines import Weights, find_weights, verify
 from opsef_bridge.errors import ConfigError, NotFoundError, OpsefError, ProjectError
-from opsef_bridge.execute import Event, run_local, run_snakemake
+from opsef_bridge.execute import Event, run_local, run_snakemake, working_on
 from opsef_bridge.files import key_of, lock, read_json, write_json
 from opsef_bridge.images.identity import identity
 from opsef_bridge.project import ImageEntry, Project, Run, read_csv
@@ -225,7 +225,8 @@ def _carry_out(project: Project, run: Run, executor: Executor) -> Result:
     started = before.get("started", now())
     if not before:  # so that a run that is killed has a record
         write_json(run.record_file, _record(run, plan, started, status(run)))
-    problems = executor.run(project, run, plan)
+    with working_on(run):
+        problems = executor.run(project, run, plan)
     _sweep_up(run, project.cache_folder)
     result = status(run, problems)
     told = {"result": _counts(result), "remarks": list(result.remarks)}

@@ -16,6 +16,7 @@ from opsef_bridge.execute import (
     forget_failures,
     run_local,
     run_snakemake,
+    working_on,
 )
 from opsef_bridge.files import lock, read_json, write_json
 from opsef_bridge.project import Project, Run
@@ -178,7 +179,8 @@ def _carry_out(project: Project, run: Run, executor: Executor) -> TrainResult:
         return TrainResult(done.training, done.done, done.of, done.failed, {}, done.units, False)
     record = read_json(run.record_file) if run.record_file.is_file() else {"started": now()}
     write_json(run.record_file, _record(run, record["started"], training_status(run, {})))
-    problems = _execute(project, run, units, executor)
+    with working_on(run):
+        problems = _execute(project, run, units, executor)
     _sweep_up(run)
     if problems:
         from opsef_bridge.train.reporting import write_report

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,7 +96,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """Return all that decides the next steps."""
-        cuda = torch.cuda.get_rng_state_all() if self.settings.device == "cuda" else None
+        cuda = torch.cuda.get_rng_state() if self._on_gpu else None
         return {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -106,13 +106,17 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back, or forth, to a `state`."""
+        """Go back, or forth, to a `state`, which may be of a training on another device."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
         torch.set_rng_state(state["torch"])
-        if state["cuda"] is not None:
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if self._on_gpu and state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"])
+
+    @property
+    def _on_gpu(self) -> bool:
+        return bool(self.settings.device == "cuda")
 
 
 @dataclass(frozen=True)
@@ -241,7 +245,9 @@ def train(
     learner.check(samples, settings)
     _check_ways(val, every, patience)
     check_device(settings.device)
-    key = key_of(learner.engine, asdict(settings), checksum(samples), checksum(val), origin)
+    # On which device it learns may change on the way; its weights are others then, bit for bit.
+    told = asdict(replace(settings, device="cpu"))
+    key = key_of(learner.engine, told, checksum(samples), checksum(val), origin)
     torch.manual_seed(settings.seed)
     examples = learner.examples(samples)
     network = learner.network(settings, examples) if start is None else start()

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from opsef_bridge.engines.registry import engine_class
 from opsef_bridge.project import Project
 from opsef_bridge.service.jobs import Jobs
 from opsef_bridge.sweep import plan_sweep, run_plan
+from tests.running import wait_until
 from tests.small_projects import CONFIG, Here, discs
 
 PLUGINS = Path(__file__).parents[1] / "sweep" / "plugins"
@@ -106,16 +106,8 @@ def probe(probe_site, tmp_path, monkeypatch) -> Iterator[Callable[..., Project]]
 
 @pytest.fixture
 def until() -> Callable[..., Any]:
-    """Return ``until(condition)``, which waits for it, but not for ever."""
-
-    def wait(condition: Callable[[], Any], timeout: float = 60) -> Any:
-        end = time.monotonic() + timeout
-        while not (value := condition()):
-            assert time.monotonic() < end, "it never came"
-            time.sleep(0.02)
-        return value
-
-    return wait
+    """Return ``until(condition, timeout=60)``, which waits for it to become true."""
+    return wait_until
 
 
 CODE = """

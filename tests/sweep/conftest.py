@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from opsef_bridge.engines.registry import engine_class
 from opsef_bridge.images import read_labels
 from opsef_bridge.project import Project, read_csv
 from opsef_bridge.sweep import Executor, Result, plan_sweep, run_plan
+from tests.running import wait_until
 from tests.small_projects import Here
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -193,13 +193,5 @@ def bench(tmp_path: Path, probe_on_path: None, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="session")
 def until() -> Callable[[Callable[[], Any]], Any]:
-    """Return ``until(condition)``, which waits for it to become true."""
-
-    def wait(condition: Callable[[], Any], timeout: float = 60) -> Any:
-        end = time.monotonic() + timeout
-        while not (value := condition()):
-            assert time.monotonic() < end, "it never came"
-            time.sleep(0.01)
-        return value
-
-    return wait
+    """Return ``until(condition, timeout=60)``, which waits for it to become true."""
+    return wait_until

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from opsef_bridge.engines.devices import gpu_names  # noqa: E402
 from opsef_bridge.errors import WorkerError  # noqa: E402
+from opsef_bridge.train import training  # noqa: E402
 from opsef_bridge.train.data import Sample  # noqa: E402
 
 KINDS = ("loop", "fpn2ws", "stardist", "cellpose", "maskrcnn")
@@ -81,3 +82,27 @@ def test_a_network_learns_on_the_gpu_and_comes_back(name, half):
     else:
         first = found if torch.is_tensor(found) else found[0]
         assert torch.isfinite(first).all() and first.std() > 0.1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpu_names(), reason="no NVIDIA driver lists a GPU here")
+@pytest.mark.parametrize("order", [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_training_goes_on_on_another_device(tmp_path, order):
+    kind = kind_of("loop")
+    settings = replace(kind.Settings(), steps=20, batch=2, crop=64, bfloat16=False)
+
+    def kill(step, loss):
+        if step == 10:
+            raise KeyboardInterrupt
+
+    first, then = (replace(settings, device=device) for device in order)
+    learner, samples = kind.UNetLearner(), [sample()]
+    with pytest.raises(KeyboardInterrupt):
+        training.train(learner, samples, first, tmp_path, every=5, report=kill)
+    steps = []
+    done = training.train(learner, samples, then, tmp_path, every=5,
+                          report=lambda step, loss: steps.append(step))  # fmt: skip
+    assert steps == list(range(6, 21)) and done.steps == 20
+    whole = training.train(learner, samples, settings, tmp_path / "whole", every=5)
+    for name, value in whole.network.state_dict().items():
+        torch.testing.assert_close(done.network.state_dict()[name], value, rtol=0.1, atol=0.02)

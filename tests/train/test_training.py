@@ -154,6 +154,17 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path, other):
         run(tmp_path, **other)
 
 
+def test_a_training_that_began_on_a_gpu_goes_on_without(tmp_path, uncut):
+    """Its checkpoint has the generator of the GPU besides."""
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, stop=3)
+    file = tmp_path / "checkpoint.pt"
+    content = torch.load(file, weights_only=True)
+    content["training"]["cuda"] = torch.zeros(16, dtype=torch.uint8)
+    torch.save(content, file)
+    assert same(uncut[0], run(tmp_path))
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, stop=3)
