@@ -58,6 +58,7 @@ def test_a_plan_is_told_and_nothing_is_done(folder, monkeypatch, capfd, tmp_path
         (("run", "--engine", "unet", "--dataset", "d0042"), "Known: d0001"),
         (("run", "--engine", "unet", "width"), "KEY=VALUE"),
         (("run", "--engine", "unet", "widht=3"), "width"),
+        (("run", "--engine", "unet", "crop=100"), "crop 100 is no multiple of"),
         (("run", "--engine", "unet", "--device", "tpu"), "'auto', 'cpu', 'cuda'"),
         (("run", "--engine", "unet", "--seed", "-1"), "--seed"),
         (("run", "--engine", "unet", "--rehearse", "all"), "goes with --corrections"),

@@ -105,8 +105,7 @@ def plan_run(project: Project, wish: RunWish) -> TrainPlan:
             f"steps={settings['steps']} and --{next(iter(wish.cycles))} say the same",
             hint="Name one of them",
         )
-    if weights is None:
-        _check_sizes(made, settings)
+    _check_sizes(made, settings, weights)
     split_parameters(engine_class(wish.engine), wish.predict)
     if wish.name:
         check_candidate(project, wish.name)
@@ -190,8 +189,11 @@ def _arms(
                     e, v, s, fresh
                 ),
             )  # fmt: skip
-            if None in found:
-                _told(project, where, lambda made=made, s=settings: _check_sizes(made, s))
+            for weights in found:
+                _told(
+                    project, where,
+                    lambda made=made, s=settings, weights=weights: _check_sizes(made, s, weights),
+                )  # fmt: skip
             for dataset, weights, preset, count, cycle, order, seed in itertools.product(
                 train.dataset, found, train.augmentation, train.images, cycles, train.order,
                 train.seed,
@@ -212,8 +214,10 @@ def _arms(
                 )  # fmt: skip
 
 
-def _check_sizes(made: Any, settings: Mapping[str, Any]) -> None:
+def _check_sizes(made: Any, settings: Mapping[str, Any], weights: Weights | None) -> None:
     """Refuse a crop that the poolings of a network do not fit, before anything is begun.
+
+    Weights say themselves how many those are.
 
     Those of a network for volumes are checked where its settings are read.
     """
@@ -222,6 +226,8 @@ def _check_sizes(made: Any, settings: Mapping[str, Any]) -> None:
     from opsef_bridge.train.data import Sample
 
     chosen = replace(made.Settings(), **settings)
+    if weights is not None:
+        chosen = made.load(weights, chosen)[1]
     colours = (3,) if getattr(chosen, "channels", 1) == 3 else ()
     image = np.ones((2, 2, *colours), np.float32)
     made.check([Sample("any", image, np.ones((2, 2), np.int32), "any")], chosen)
