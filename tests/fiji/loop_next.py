@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -94,12 +95,24 @@ def correct(window: Window, told: dict) -> None:
     assert "tile of 7 px" in said, said
 
 
+def without_a_service(window: Window, told: dict) -> None:
+    """The last answer, and the title of the table says of when it is."""
+    window.run("Connect", f"invitation=[] folder=[{told['folder']}]")
+    window.run(COMMAND)
+    titles = [str(one) for one in window.java("ij.WindowManager").getNonImageTitles()]
+    [title] = [one for one in titles if one.startswith(TITLE)]  # the one of before is closed
+    when = title.replace(TITLE, "", 1)
+    assert re.fullmatch(r" \(as of \d{4}-\d\d-\d\d \d\d:\d\d UTC\)", when), title
+    window.shot("correct-next-offline")
+
+
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
     window = Window(Path(told["app"]), Path(told["classes"]), Path(told["pictures"]))
     try:
         window.run("Connect", f"invitation=[{told['invitation']}] project=disputed")
         correct(window, told)
+        without_a_service(window, told)
         assert len(window.errors) == 1, window.errors
         print("TIMES " + json.dumps(window.times), flush=True)
         print("PASSED", flush=True)

@@ -56,7 +56,7 @@ def test_correct_next_in_the_window(
     pictures = Path(os.environ.get("OPSEF_SCREENSHOTS") or tmp_path / "pictures")
     file, _ = service.invite("Ada", tmp_path)
     told = {"app": str(app), "classes": str(classes), "pictures": str(pictures),
-            "invitation": str(file), "tile": TILE}  # fmt: skip
+            "invitation": str(file), "tile": TILE, "folder": str(project.root)}  # fmt: skip
     command = [sys.executable, str(HERE / "loop_next.py"), json.dumps(told)]
     code, said, output = talk(command, {}, LIMIT)
     assert code == 0 and "PASSED" in said, output[-6000:]

@@ -27,11 +27,10 @@ def correct_next():
     entries = told.get("next") or []
     if not entries:
         raise Trouble(NOTHING, "Run Sweep on more images, or Train From Corrections.")
-    title = "Correct next, of %s" % told["run"]
-    old = WindowManager.getWindow(title)
-    if old is not None:
-        old.close()
-    window = TextWindow(title, COLUMNS, "\n".join(lines_of(entries)), 860, 360)
+    for title in WindowManager.getNonImageTitles() or []:
+        if title.startswith(title_of(told, True)):  # also one that says how old it is
+            WindowManager.getWindow(title).close()
+    window = TextWindow(title_of(told, source.online), COLUMNS, "\n".join(lines_of(entries)), 860, 360)
     panel = window.getTextPanel()
     opening = Opening(source, panel, entries)
     for part in panel.getComponents():
@@ -65,12 +64,21 @@ def told_of(source, tile=None):
     return found
 
 
+def title_of(told, online):
+    """Return the title of the table: without a service it says how old the answer is."""
+    title = "Correct next, of %s" % told["run"]
+    return title if online else "%s (as of %s)" % (title, made_when(told))
+
+
 def as_of(told):
     """Say how old an answer is."""
-    made = told.get("made")
-    when = "%s UTC" % made[:16].replace("T", " ") if made else "the last answer"
     return ("This order is of %s; what was corrected since is not in it. It was asked for anew."
-            % when)
+            % made_when(told))
+
+
+def made_when(told):
+    made = told.get("made")
+    return "%s UTC" % made[:16].replace("T", " ") if made else "the last answer"
 
 
 def lines_of(entries):
