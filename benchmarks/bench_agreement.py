@@ -15,7 +15,7 @@ from pathlib import Path
 from opsef_bridge.compare import compare_images, ranked
 from opsef_bridge.images import read_labels
 from opsef_bridge.project import Project
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from opsef_bridge.images import read_labels
 from opsef_bridge.measure.match import match
 from opsef_bridge.project import Project
 from opsef_bridge.sweep import plan_sweep, run_plan
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.train.next_up import NextUp, next_up
 
 SETS = ("dsb2018/val", "dsb2018/other", "bbbc039")

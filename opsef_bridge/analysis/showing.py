@@ -27,7 +27,7 @@ from opsef_bridge.project import ImageEntry, Project, read_csv
 from opsef_bridge.rois.palette import colour_of
 from opsef_bridge.sweep.comparing import Wish, compare_again
 from opsef_bridge.sweep.estimate import estimate
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.ranking import words_of_run
 from opsef_bridge.sweep.run import newest_run

@@ -19,7 +19,7 @@ from opsef_bridge.images import Region, image_info, read_labels
 from opsef_bridge.project import Project, Run
 from opsef_bridge.rois.answers import list_answers
 from opsef_bridge.rois.truth import list_truth, read_truth
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = ["Box", "Item", "LabelSet", "Labelled", "open_labels"]

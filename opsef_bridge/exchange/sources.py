@@ -21,7 +21,7 @@ from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.records import content_of
 from opsef_bridge.rois.revisions import Base, History, Revision
 from opsef_bridge.sweep.classes import classes_of
-from opsef_bridge.sweep.plan import Plan, find_variant
+from opsef_bridge.sweep.planned import Plan, find_variant
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.run import newest_run
 from opsef_bridge.sweep.tiling import segmented_shape

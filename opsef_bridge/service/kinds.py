@@ -52,7 +52,7 @@ from opsef_bridge.sweep import Executor, adopt, newest_run, plan_batch, plan_swe
 from opsef_bridge.sweep import left_out as left_out_of
 from opsef_bridge.sweep.asking import answer, questions, rank_again
 from opsef_bridge.sweep.importing import import_images
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.remarks import first_of
 from opsef_bridge.sweep.run import Result, resume_run, run_plan
 from opsef_bridge.sweep.verdicts import add_verdict

@@ -11,7 +11,7 @@ from opsef_bridge.execute import Event
 from opsef_bridge.project import Project
 from opsef_bridge.service.parameters import ReviewParameters
 from opsef_bridge.sweep.asking import compared_run
-from opsef_bridge.sweep.plan import Plan, find_variant
+from opsef_bridge.sweep.planned import Plan, find_variant
 from opsef_bridge.sweep.review import Review, review, review_order, review_words
 
 __all__ = ["told_of_review"]

@@ -12,7 +12,8 @@ from opsef_bridge.sweep import (  # noqa: F401  (register kinds)
     tiled,
 )
 from opsef_bridge.sweep.adopt import adopt
-from opsef_bridge.sweep.plan import Plan, Variant, left_out, make_batch_plan, make_plan
+from opsef_bridge.sweep.plan import left_out, make_batch_plan, make_plan
+from opsef_bridge.sweep.planned import Plan, Variant
 from opsef_bridge.sweep.rank import order_note
 from opsef_bridge.sweep.run import (
     Executor,

@@ -12,7 +12,7 @@ from opsef_bridge.compare.words import SizeBin, cautions, count_of
 from opsef_bridge.errors import ConfigError, InputError, NotFoundError
 from opsef_bridge.files import lock
 from opsef_bridge.project import Project, Run
-from opsef_bridge.sweep.plan import Plan, Variant, find_variant
+from opsef_bridge.sweep.planned import Plan, Variant, find_variant
 from opsef_bridge.sweep.rank import rerank
 from opsef_bridge.sweep.ranking import read_ranking, words_of_run
 from opsef_bridge.sweep.record import now

@@ -29,9 +29,10 @@ from opsef_bridge.rois.answers import (
     read_answers,
 )
 from opsef_bridge.rois.places import What
-from opsef_bridge.sweep.plan import Box, Plan, find_variant
+from opsef_bridge.sweep.planned import Plan, find_variant
 from opsef_bridge.sweep.rank import rerank
 from opsef_bridge.sweep.run import newest_run, variant_rows
+from opsef_bridge.sweep.sample import Box
 from opsef_bridge.sweep.sites import Site, groups_of
 
 __all__ = ["ANSWERS", "Asked", "answer", "compared_run", "questions", "rank_again"]

@@ -15,8 +15,9 @@ from opsef_bridge.config import Config
 from opsef_bridge.files import atomic_path
 from opsef_bridge.project import Project
 from opsef_bridge.sweep.asking import Asked
-from opsef_bridge.sweep.plan import Box, Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.predict import segmented_array
+from opsef_bridge.sweep.sample import Box
 from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = ["around", "question_picture", "write_pictures"]

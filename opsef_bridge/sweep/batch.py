@@ -25,7 +25,7 @@ from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.images import image_info, write_planes
 from opsef_bridge.project import ImageEntry
 from opsef_bridge.sweep.estimate import BATCH_BYTES, BATCH_LARGEST, padded_bytes
-from opsef_bridge.sweep.plan import Plan, PlannedImage
+from opsef_bridge.sweep.planned import Plan, PlannedImage
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.rank import write_outcomes
 from opsef_bridge.sweep.remarks import remarking

@@ -18,11 +18,12 @@ from opsef_bridge.files import patiently, read_json, write_json
 from opsef_bridge.project import Project, Run
 from opsef_bridge.sweep.crops import check_crop, crop_box
 from opsef_bridge.sweep.estimate import SOURCE_BYTES, channel_count
-from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, find_variant
+from opsef_bridge.sweep.planned import Plan, PlannedImage, find_variant
 from opsef_bridge.sweep.rank import PATIENCE
 from opsef_bridge.sweep.ranking import STALE, ranking_file, read_ranking, stale_words
 from opsef_bridge.sweep.reporting import report as write_report
 from opsef_bridge.sweep.run import newest_run, variant_rows
+from opsef_bridge.sweep.sample import Box
 from opsef_bridge.sweep.shown import open_shown
 from opsef_bridge.sweep.stacks import affordable, write_montage, write_shown
 from opsef_bridge.sweep.targets import check_target

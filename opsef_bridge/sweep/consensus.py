@@ -28,9 +28,10 @@ from opsef_bridge.files import key_of, lock
 from opsef_bridge.images import read_labels, write_labels
 from opsef_bridge.project import Project, Run
 from opsef_bridge.sweep.evidence import Evidence, gather
-from opsef_bridge.sweep.plan import STAGE, Plan, PlannedImage, Variant
+from opsef_bridge.sweep.label_files import label_info
+from opsef_bridge.sweep.planned import STAGE, Plan, PlannedImage, Variant
 from opsef_bridge.sweep.planned_units import Numbers, ranking_units, segmenting_units
-from opsef_bridge.sweep.predict import failed_outcome, label_info, median_diameter
+from opsef_bridge.sweep.predict import failed_outcome, median_diameter
 from opsef_bridge.sweep.run import Executor, Result, newest_run, resume_run, status, variant_rows
 
 __all__ = ["LARGEST", "NoLabelsError", "consensus", "plan_consensus"]

@@ -6,9 +6,9 @@ from opsef_bridge.config import Config
 from opsef_bridge.errors import InputError
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep.cache import ArrayCache
-from opsef_bridge.sweep.plan import Box, PlannedImage
+from opsef_bridge.sweep.planned import PlannedImage
 from opsef_bridge.sweep.predict import open_parts
-from opsef_bridge.sweep.sample import choose_box
+from opsef_bridge.sweep.sample import Box, choose_box
 from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = ["check_crop", "crop_box", "parse_crop"]

@@ -16,7 +16,7 @@ from opsef_bridge.engines.devices import gpu_names
 from opsef_bridge.engines.trial import as_json
 from opsef_bridge.errors import WeightsError
 from opsef_bridge.project import Project
-from opsef_bridge.sweep.plan import Plan, Variant
+from opsef_bridge.sweep.planned import Plan, Variant
 from opsef_bridge.workers import Progress, Worker
 
 __all__ = [

@@ -13,7 +13,7 @@ from opsef_bridge.execute import free_cores
 from opsef_bridge.project import ImageEntry, Project
 from opsef_bridge.sweep.devices import devices_of_engines, weights_of_variants
 from opsef_bridge.sweep.foreseen import foreseen
-from opsef_bridge.sweep.plan import Plan, Variant
+from opsef_bridge.sweep.planned import Plan, Variant
 from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = [

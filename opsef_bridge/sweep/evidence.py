@@ -26,7 +26,8 @@ from opsef_bridge.files import key_of
 from opsef_bridge.project import Project, Run
 from opsef_bridge.rois.answers import Vouched, read_answers, vouched
 from opsef_bridge.sweep.cache import ArrayCache
-from opsef_bridge.sweep.plan import Box, PlannedImage, Variant
+from opsef_bridge.sweep.planned import PlannedImage, Variant
+from opsef_bridge.sweep.sample import Box
 from opsef_bridge.sweep.tiling import segmented_shape
 
 if TYPE_CHECKING:

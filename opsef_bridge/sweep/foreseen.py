@@ -6,7 +6,7 @@ from opsef_bridge.config import Config
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.images import image_info
 from opsef_bridge.project import ImageEntry, Project
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 
 __all__ = ["foreseen", "why_unread"]
 

@@ -13,7 +13,7 @@ from opsef_bridge.images import read_labels
 from opsef_bridge.project import Project, Run
 from opsef_bridge.rois.answers import vouched
 from opsef_bridge.sweep.evidence import cut_vouched, gather
-from opsef_bridge.sweep.plan import PlannedImage, Variant
+from opsef_bridge.sweep.planned import PlannedImage, Variant
 
 __all__ = ["Jury", "call_jury", "labelled", "labels_of", "objective"]
 

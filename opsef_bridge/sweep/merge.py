@@ -24,14 +24,9 @@ from opsef_bridge.images.large_labels import write_large_labels
 from opsef_bridge.measure.stitch import release, stitch_onto
 from opsef_bridge.postprocess import Postprocess
 from opsef_bridge.postprocess.large import clean_large
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
-from opsef_bridge.sweep.predict import (
-    failed_outcome,
-    label_info,
-    median_diameter,
-    reuse,
-    segmented_array,
-)
+from opsef_bridge.sweep.label_files import label_info, reuse
+from opsef_bridge.sweep.planned import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.predict import failed_outcome, median_diameter, segmented_array
 from opsef_bridge.sweep.tiled import tile_id
 from opsef_bridge.sweep.tiling import segmented_shape
 

@@ -32,7 +32,7 @@ from opsef_bridge.preprocess import (
 from opsef_bridge.preprocess.whole import Known, Piece, Place
 from opsef_bridge.sweep.boxes import bin_factor, cut_box, grid_shape
 from opsef_bridge.sweep.cache import ArrayCache
-from opsef_bridge.sweep.plan import STAGE
+from opsef_bridge.sweep.planned import STAGE
 from opsef_bridge.sweep.reach import recipe_grid, recipe_reach
 from opsef_bridge.sweep.sample import Box
 

@@ -1,232 +1,44 @@
-"""The plan: configuration and images in, variants and units out. Pure: reads no file.
-
-Everything that decides what labels look like goes into a content key: the image (its
-bytes, channel, projection), the box, the recipe, the engine and its version, the weights,
-the parameters, the post-processing, and `STAGE`, the version of what this package does
-around them. A key that was finished once, in any run, is never computed again.
-"""
+"""The plan: configuration and images in, variants and units out. Pure: reads no file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
-from opsef_bridge.compare.votes import SILENT
 from opsef_bridge.config import Config, ModelSettings
 from opsef_bridge.engines import Engine, Parameters, Weights, engine_class
 from opsef_bridge.engines.parameters import tuned
-from opsef_bridge.errors import ConfigError, NotFoundError
+from opsef_bridge.errors import ConfigError
 from opsef_bridge.execute import Unit
 from opsef_bridge.files import key_of
-from opsef_bridge.images.tiles import tile_boxes
 from opsef_bridge.postprocess.large import check_postprocess
-from opsef_bridge.preprocess import recipe_identity, takes_colour
+from opsef_bridge.preprocess import takes_colour
 from opsef_bridge.preprocess.step_files import map_variant_files
 from opsef_bridge.project import ImageEntry
+from opsef_bridge.sweep.planned import (
+    STAGE,
+    Plan,
+    PlannedImage,
+    Variant,
+    short_value,
+    variant_key,
+)
 from opsef_bridge.sweep.planned_units import (
-    PASSES_PER_UNIT,
     Numbers,
     ranking_units,
     segmenting_units,
 )
 from opsef_bridge.sweep.reach import recipe_reach
-from opsef_bridge.sweep.sample import Box, sample_images
+from opsef_bridge.sweep.sample import Box
 from opsef_bridge.sweep.tiling import tiling
 
-__all__ = [
-    "PASSES_PER_UNIT",
-    "Box",
-    "Plan",
-    "PlannedImage",
-    "Variant",
-    "find_variant",
-    "left_out",
-    "make_batch_plan",
-    "make_plan",
-    "sample_images",
-]
+__all__ = ["left_out", "make_batch_plan", "make_plan"]
 
-STAGE = "1"
-"""Version of reading, cropping, resizing, post-processing: part of every key."""
 
 LARGEST_RANKED = 2**25
 """Pixels of the largest image that a sweep works on as a whole: ranking and comparison
 stacks hold labels of all variants in memory."""
-
-
-@dataclass(frozen=True)
-class PlannedImage:
-    """An image of the run: its content key and the box that is worked on (None: all).
-
-    `sha256` is that of the file when it was planned: a file that changed since must not
-    be filed under the old key. `tiles` are size and overlap of the tiles of an image that is
-    larger than one, and its height and width; None where it is worked on as a whole.
-    """
-
-    id: str
-    key: str
-    group: str
-    box: Box | None
-    sha256: str = ""
-    tiles: tuple[int, int, int, int] | None = None
-
-    def tile_boxes(self) -> list[Box]:
-        """Return the tiles in which the image is segmented; none if it, or its box, is not."""
-        if self.tiles is None or self.box is not None:
-            return []
-        size, overlap, *shape = self.tiles
-        return tile_boxes(shape, size, overlap)
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Recipe, model, scale and parameter values: one way to get labels.
-
-    Complete in itself: a variant that was adopted runs without the configuration it came
-    from. `named` are the parameters that the configuration names, for captions; `predict`
-    and `decode` hold all, defaults included. `scale` is the factor by which the network
-    sees the image enlarged, whatever the engine's own parameter for it. `family` is engine
-    and weights, one voice in the ranking, whatever the recipe; `weights_key` is the content
-    key of the weights, with what their card tells the engine.
-    """
-
-    id: str
-    slug: str
-    recipe: str
-    steps: tuple[Any, ...]
-    model: str
-    engine: str
-    weights: str
-    weights_sha256: str
-    predict: dict[str, Any]
-    decode: dict[str, Any]
-    postprocess: dict[str, Any]
-    named: tuple[str, ...]
-    key: str
-    family: str
-    weights_key: str
-    scale: float = 1.0
-
-    def current_key(self) -> str:
-        """Return the key that the installed versions of engine and steps would give."""
-        return _variant_key(
-            self.engine, self.weights_key, self.steps, self.predict, self.decode,
-            self.postprocess,
-        )  # fmt: skip
-
-    def caption(self) -> str:
-        """Return ``median3 | unet | scale 0.5 threshold 0.6``."""
-        values = {**self.predict, **self.decode}
-        named = " ".join(f"{key} {_short(values[key])}" for key in self.named)
-        return f"{self.recipe} | {self.model} | {named or 'as it comes'}"
-
-    def parameters(self) -> dict[str, Any]:
-        """Parameters besides the scale."""
-        shown = {**self.predict, **self.decode}
-        shown.pop("scale", None)
-        return shown
-
-    def pass_key(self, image: PlannedImage) -> str:
-        """Content key of the network pass, which all thresholds share."""
-        network = (self.engine, engine_class(self.engine).version, self.weights_key)
-        how = (recipe_identity(self.steps), *network, self.predict)
-        return key_of("pass", STAGE, image.key, image.box, *how)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what JSON holds of it."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Variant:
-        """Read what `to_json` wrote."""
-        steps = tuple((name, parameters) for name, parameters in value["steps"])
-        # What was adopted before there were families and keys of cards goes on.
-        name = value["weights"]
-        older = {
-            "family": f"{value['engine']}:{name}" if name else value["engine"],
-            "weights_key": value["weights_sha256"],
-        }
-        return cls(**{**older, **value, "steps": steps, "named": tuple(value["named"])})
-
-    def label_key(self, image: PlannedImage) -> str:
-        """Content key of the labels of an image."""
-        return key_of("labels", image.key, image.box, self.key)
-
-    def tile_key(self, image: PlannedImage, tile: Box) -> str:
-        """Content key of the labels of one tile of an image."""
-        return key_of("tile", self.label_key(image), tile)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will do.
-
-    Parameters
-    ----------
-    key : str
-        Equal plans have equal keys: running one again is the same run.
-    purpose : {"sweep", "refine", "consensus", "batch"}
-        Many variants on a sample, more around the best of them (`opsef_bridge.sweep.refine`),
-        they and the consensus of them (`opsef_bridge.sweep.consensus`), or the adopted ones on
-        all images.
-    """
-
-    key: str
-    purpose: str
-    config: dict[str, Any]
-    images: tuple[PlannedImage, ...]
-    variants: tuple[Variant, ...]
-    units: tuple[Unit, ...]
-
-    def passes(self) -> int:
-        """Return how many network passes the plan needs, if nothing was done before."""
-        per_image = {
-            (key_of(v.steps), v.model, key_of(v.predict))
-            for v in self.variants
-            if v.engine != SILENT
-        }
-        return len(per_image) * sum(len(image.tile_boxes()) or 1 for image in self.images)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``plan.json`` holds."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        """Read ``plan.json``; the inverse of `to_json`."""
-        return cls(
-            value["key"],
-            value["purpose"],
-            value["config"],
-            tuple(
-                PlannedImage(**image | {name: _pair(image.get(name)) for name in ("box", "tiles")})
-                for image in value["images"]
-            ),
-            tuple(Variant.from_json(variant) for variant in value["variants"]),
-            tuple(Unit.from_json(unit) for unit in value["units"]),
-        )
-
-
-def _pair(value: Any) -> Any:
-    return tuple(value) if value else None
-
-
-def find_variant(plan: Plan, variant: str, run: str) -> Variant:
-    """Return the variant of that id or slug.
-
-    Raises
-    ------
-    NotFoundError
-        The run has none; the message says which it has.
-    """
-    for one in plan.variants:
-        if variant in (one.id, one.slug):
-            return one
-    raise NotFoundError(
-        f"{run} has no variant {variant!r}",
-        hint=f"It has {plan.variants[0].id} to {plan.variants[-1].id}; plan.json lists them",
-    )
 
 
 def make_plan(
@@ -406,7 +218,7 @@ def _variants(config: Config, weights: Mapping[str, Weights]) -> Iterator[Varian
                 if takes_colour(steps) and _sees_colour(engine, used, predict):
                     continue  # the recipe would leave it no colour to see
                 settings = (predict.model_dump(mode="json"), decode.model_dump(mode="json"))
-                key = _variant_key(engine.name, used.key, steps, *settings, post)
+                key = variant_key(engine.name, used.key, steps, *settings, post)
                 if key in seen:
                     continue
                 seen.add(key)
@@ -454,12 +266,6 @@ def _is_own_family(weights: Weights) -> bool:
     return weights.family == f"{weights.engine}:{weights.name}"
 
 
-def _variant_key(engine: str, weights_key: str, steps: Any, *settings: Any) -> str:
-    """The content key of a variant: all that decides its labels, but for the image."""
-    network = (engine, engine_class(engine).version, weights_key)
-    return key_of(STAGE, recipe_identity(steps), *network, *settings)
-
-
 def _seen_scale(engine: type[Engine], weights: Weights, predict: Parameters) -> float:
     """Ask an engine without `scale` how far it enlarges the image; most have `scale`."""
     ask = getattr(engine, "seen_scale", None)
@@ -471,10 +277,5 @@ def _slug(
 ) -> str:
     """``median3_unet_scale-0.5_threshold-0.6``: the parameters that the file names."""
     values = {**predict, **decode}
-    parts = [f"{key}-{_short(values[key])}" for key in model.axes]
+    parts = [f"{key}-{short_value(values[key])}" for key in model.axes]
     return "_".join([recipe, model.name, *parts])
-
-
-def _short(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return "".join(c if c.isalnum() or c in ".-" else "-" for c in text)

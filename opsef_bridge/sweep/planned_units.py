@@ -10,7 +10,7 @@ from opsef_bridge.execute import Unit
 from opsef_bridge.files import key_of
 
 if TYPE_CHECKING:
-    from opsef_bridge.sweep.plan import PlannedImage, Variant
+    from opsef_bridge.sweep.planned import PlannedImage, Variant
 
 __all__ = ["PASSES_PER_UNIT", "Numbers", "blocks", "ranking_units", "segmenting_units"]
 

@@ -24,7 +24,7 @@ from opsef_bridge.project import Project, Run, write_csv
 from opsef_bridge.sweep.boxes import box_shape, to_source
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.evidence import gather
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.planned import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.predict import open_parts
 from opsef_bridge.sweep.ranking import ranked_table, ranking_file, read_ranking, told_of_group
 

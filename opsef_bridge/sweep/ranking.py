@@ -32,7 +32,7 @@ from opsef_bridge.compare.words import (
 from opsef_bridge.files import read_json
 from opsef_bridge.project import Run, read_csv
 from opsef_bridge.sweep.evidence import Evidence
-from opsef_bridge.sweep.plan import Variant
+from opsef_bridge.sweep.planned import Variant
 
 __all__ = [
     "STALE",

@@ -15,7 +15,7 @@ from opsef_bridge.files import read_json
 from opsef_bridge.preprocess import step_engine
 from opsef_bridge.preprocess.step_files import map_plan_files, relative_to
 from opsef_bridge.project import Run
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.remarks import remarks_of
 
 __all__ = ["devices_used", "now", "programs_of_steps", "run_record", "versions"]

@@ -28,7 +28,7 @@ from opsef_bridge.files import key_of, lock, write_json
 from opsef_bridge.project import Project, Run
 from opsef_bridge.sweep.devices import weights_of_variants
 from opsef_bridge.sweep.jury import Jury, call_jury, labelled, labels_of, objective
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.planned import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.planned_units import Numbers, ranking_units, segmenting_units
 from opsef_bridge.sweep.reopening import lost_labels
 from opsef_bridge.sweep.run import Executor, Result, newest_run, resume_run, status, variant_rows

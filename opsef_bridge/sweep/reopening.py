@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from opsef_bridge.execute import Unit, forget_failures, forget_outcomes
 from opsef_bridge.project import Run
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.tiled import tile_id
 
 __all__ = ["lost_labels", "open_failures", "open_lost"]

@@ -22,7 +22,7 @@ from opsef_bridge.execute import Job, Outcome, unit_kind
 from opsef_bridge.files import read_json, write_text
 from opsef_bridge.project import Run, read_csv
 from opsef_bridge.sweep.evidence import Evidence, gather
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.planned import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.rank import median_chosen
 from opsef_bridge.sweep.ranking import read_ranking, words_of_run
 from opsef_bridge.sweep.remarks import first_of, remarks_of

@@ -20,7 +20,7 @@ from opsef_bridge.images import Region, read_image, read_labels
 from opsef_bridge.project import Project, Run
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.parts import Whole, Windows
-from opsef_bridge.sweep.plan import PlannedImage
+from opsef_bridge.sweep.planned import PlannedImage
 from opsef_bridge.sweep.predict import box_shape, open_parts, to_source
 
 __all__ = ["drawings_of", "labels_of", "picture_of"]

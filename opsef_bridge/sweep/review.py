@@ -17,7 +17,8 @@ from opsef_bridge.execute import Event
 from opsef_bridge.project import Project
 from opsef_bridge.rois.archive import Archive
 from opsef_bridge.sweep.asking import compared_run
-from opsef_bridge.sweep.plan import Box, Plan, PlannedImage
+from opsef_bridge.sweep.planned import Plan, PlannedImage
+from opsef_bridge.sweep.sample import Box
 from opsef_bridge.sweep.sites import Site
 from opsef_bridge.sweep.supported import WHATS, Supported, nobody
 

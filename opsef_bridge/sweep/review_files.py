@@ -23,7 +23,7 @@ from opsef_bridge.errors import InputError
 from opsef_bridge.files import atomic_path
 from opsef_bridge.images import label_lut, write_hyperstack
 from opsef_bridge.project import Project
-from opsef_bridge.sweep.plan import Plan, PlannedImage
+from opsef_bridge.sweep.planned import Plan, PlannedImage
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.review import Review, WorkItem
 from opsef_bridge.sweep.targets import check_target

@@ -27,13 +27,8 @@ from opsef_bridge.sweep.devices import (
 )
 from opsef_bridge.sweep.estimate import unit_seconds
 from opsef_bridge.sweep.importing import import_images
-from opsef_bridge.sweep.plan import (
-    Plan,
-    Variant,
-    make_batch_plan,
-    make_plan,
-    tiling,
-)
+from opsef_bridge.sweep.plan import make_batch_plan, make_plan, tiling
+from opsef_bridge.sweep.planned import Plan, Variant
 from opsef_bridge.sweep.predict import segmented_array
 from opsef_bridge.sweep.record import now, run_record, versions
 from opsef_bridge.sweep.remarks import remarks_in

@@ -22,7 +22,7 @@ from typing import Any
 
 from opsef_bridge.engines import Weights, engine_class
 from opsef_bridge.preprocess.registry import find_step
-from opsef_bridge.sweep.plan import Variant, _short
+from opsef_bridge.sweep.planned import Variant, short_value
 from opsef_bridge.sweep.ranges import clipped, is_number, limits, neighbours
 
 __all__ = ["Knob", "Space", "Value", "make_space"]
@@ -225,7 +225,7 @@ class Space:
             if value != parameters[key]:
                 parameters[key] = value
                 which = "" if names.count(step) == 1 else str(index + 1)
-                name += f"-{step}{which}.{key}-{_short(value)}"
+                name += f"-{step}{which}.{key}-{short_value(value)}"
         return name, tuple((step, find_step(step).validate(given)) for step, given in steps)
 
 
@@ -317,5 +317,5 @@ def _rounded(value: Any) -> Any:
 def _slug(variant: Variant) -> str:
     """Name it as a plan does: recipe, model, and the parameters that the file names."""
     values = {**variant.predict, **variant.decode}
-    parts = [f"{key}-{_short(values[key])}" for key in variant.named]
+    parts = [f"{key}-{short_value(values[key])}" for key in variant.named]
     return "_".join([variant.recipe, variant.model, *parts])

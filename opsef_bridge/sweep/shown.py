@@ -17,9 +17,10 @@ from opsef_bridge.files import key_of
 from opsef_bridge.project import ImageEntry, Project, Run
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.parts import Whole, Windows
-from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, Variant
+from opsef_bridge.sweep.planned import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.predict import box_shape, open_parts, segmented_array, to_source
 from opsef_bridge.sweep.rank import scale_seen
+from opsef_bridge.sweep.sample import Box
 
 __all__ = ["INFO_COLUMNS", "SAMPLES", "Shown", "base_config", "open_shown"]
 

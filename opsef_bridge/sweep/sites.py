@@ -20,7 +20,7 @@ from opsef_bridge.rois.answers import Vouched, read_answers, vouched
 from opsef_bridge.rois.places import answered_places, iou_of
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.evidence import gather
-from opsef_bridge.sweep.plan import PlannedImage, Variant
+from opsef_bridge.sweep.planned import PlannedImage, Variant
 from opsef_bridge.sweep.tiling import segmented_shape
 
 __all__ = ["Site", "groups_of"]

@@ -25,7 +25,7 @@ from opsef_bridge.images import read_labels, write_planes
 from opsef_bridge.project import Project, Run, read_csv
 from opsef_bridge.rois import EditedError, Objects, write_roi_set
 from opsef_bridge.sweep.classes import classes_of
-from opsef_bridge.sweep.plan import Plan, PlannedImage
+from opsef_bridge.sweep.planned import Plan, PlannedImage
 from opsef_bridge.sweep.remarks import remarking, to_log
 from opsef_bridge.sweep.shown import Shown, figures_of, open_shown, result_of
 

@@ -22,7 +22,7 @@ from opsef_bridge.rois.answers import vouched
 from opsef_bridge.sweep.asking import compared_run
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.evidence import gather
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant, find_variant
+from opsef_bridge.sweep.planned import Plan, PlannedImage, Variant, find_variant
 from opsef_bridge.sweep.run import variant_rows
 from opsef_bridge.sweep.sites import Site, groups_of
 

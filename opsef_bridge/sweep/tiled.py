@@ -27,16 +27,11 @@ from opsef_bridge.images import write_labels
 from opsef_bridge.images.tiles import grow_box
 from opsef_bridge.sweep.boxes import bin_factor, box_shape
 from opsef_bridge.sweep.cache import ArrayCache
+from opsef_bridge.sweep.label_files import finished_before
 from opsef_bridge.sweep.parts import Whole, Windows
-from opsef_bridge.sweep.plan import Box, Plan, PlannedImage, Variant
-from opsef_bridge.sweep.predict import (
-    Desk,
-    chosen_values,
-    failed_outcome,
-    finished_before,
-    open_parts,
-    wants_colour,
-)
+from opsef_bridge.sweep.planned import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.predict import Desk, chosen_values, failed_outcome, open_parts, wants_colour
+from opsef_bridge.sweep.sample import Box
 
 __all__ = ["sample", "tile_id", "tiles"]
 

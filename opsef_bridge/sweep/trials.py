@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from opsef_bridge.errors import ConfigError, OpsefError
 from opsef_bridge.files import key_of
-from opsef_bridge.sweep.plan import Variant
+from opsef_bridge.sweep.planned import Variant
 from opsef_bridge.sweep.search_space import Knob, Space, Value
 
 if TYPE_CHECKING:

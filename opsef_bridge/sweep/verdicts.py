@@ -19,7 +19,7 @@ from opsef_bridge.compare.report_verdicts import MEANING
 from opsef_bridge.errors import InputError, NotFoundError, OpsefError
 from opsef_bridge.files import key_of, patiently
 from opsef_bridge.project import Project, read_csv, write_csv
-from opsef_bridge.sweep.plan import Plan, find_variant
+from opsef_bridge.sweep.planned import Plan, find_variant
 from opsef_bridge.sweep.record import now
 from opsef_bridge.sweep.run import newest_run
 

@@ -19,8 +19,9 @@ from opsef_bridge.measure.moments import boxes
 from opsef_bridge.measure.overlap import label_runs
 from opsef_bridge.project import Project, Run
 from opsef_bridge.rois.answers import Vouched, vouched
-from opsef_bridge.sweep.plan import Box, Plan, PlannedImage
+from opsef_bridge.sweep.planned import Plan, PlannedImage
 from opsef_bridge.sweep.review import Doubt
+from opsef_bridge.sweep.sample import Box
 from opsef_bridge.sweep.sites import Site
 from opsef_bridge.sweep.supported import Supported
 

@@ -23,8 +23,8 @@ from opsef_bridge.errors import InputError
 from opsef_bridge.execute import Event
 from opsef_bridge.project import Project, Run
 from opsef_bridge.sweep.asking import compared_run
-from opsef_bridge.sweep.plan import Box
 from opsef_bridge.sweep.review import review_order
+from opsef_bridge.sweep.sample import Box
 from opsef_bridge.train.next_parts import TILE, Part, parts_of
 
 __all__ = ["NextUp", "fitting", "in_order", "minutes_of", "next_up"]

@@ -25,7 +25,7 @@ from opsef_bridge.exchange.saving import How
 from opsef_bridge.images import read_labels, write_labels
 from opsef_bridge.measure.match import match
 from opsef_bridge.project import Project, read_csv
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from tests.measure.test_match import blobs
 from tests.small_projects import discs, swept
 

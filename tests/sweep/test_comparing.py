@@ -18,7 +18,7 @@ from opsef_bridge.project import Project, read_csv
 from opsef_bridge.sweep import adopt, plan_batch, run_plan
 from opsef_bridge.sweep.comparing import Wish, compare_again, stack_bytes
 from opsef_bridge.sweep.crops import parse_crop
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.rank import rerank
 from opsef_bridge.sweep.ranking import STALE, ranking_file
 from opsef_bridge.sweep.stacks import write_stack

@@ -15,7 +15,7 @@ from opsef_bridge.engines.devices import gpu_names
 from opsef_bridge.errors import ConfigError
 from opsef_bridge.files import file_sha256, read_json, write_json
 from opsef_bridge.sweep.devices import devices_of_engines, gpus_of_turn
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.record import devices_used
 
 DRIVER = """#!/bin/sh

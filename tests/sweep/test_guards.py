@@ -21,7 +21,8 @@ from opsef_bridge.project import ImageEntry, Project, read_csv
 from opsef_bridge.rois import EditedError
 from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, run_plan
 from opsef_bridge.sweep.importing import import_images
-from opsef_bridge.sweep.plan import Plan, left_out
+from opsef_bridge.sweep.plan import left_out
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.stacks import export_rois
 
 

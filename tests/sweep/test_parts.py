@@ -20,7 +20,7 @@ from opsef_bridge.sweep import parts as module
 from opsef_bridge.sweep.boxes import cut_box
 from opsef_bridge.sweep.cache import ArrayCache
 from opsef_bridge.sweep.parts import Whole, Windows
-from opsef_bridge.sweep.plan import PlannedImage
+from opsef_bridge.sweep.planned import PlannedImage
 from opsef_bridge.sweep.predict import open_parts
 from opsef_bridge.sweep.reach import REACH, recipe_reach
 from opsef_bridge.sweep.sample import choose_box, choose_box_in

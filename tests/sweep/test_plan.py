@@ -15,14 +15,11 @@ from opsef_bridge.errors import ConfigError, NotFoundError
 from opsef_bridge.preprocess import STEPS
 from opsef_bridge.project import ImageEntry
 from opsef_bridge.sweep import plan as planning
-from opsef_bridge.sweep.plan import (
-    Plan,
-    Variant,
-    find_variant,
-    make_batch_plan,
-    make_plan,
-    sample_images,
-)
+from opsef_bridge.sweep import planned as pieces
+from opsef_bridge.sweep.plan import make_batch_plan, make_plan
+from opsef_bridge.sweep.planned import Plan, Variant, find_variant
+from opsef_bridge.sweep.planned_units import PASSES_PER_UNIT
+from opsef_bridge.sweep.sample import sample_images
 
 TEXT = """\
 opsef: 1
@@ -180,7 +177,7 @@ def test_versions_are_in_the_keys(monkeypatch):
         patch.setitem(STEPS, "median", replace(STEPS["median"], version=99))
         assert len(set(label_keys(planned()).values()) & set(label_keys(before).values())) == 12
     with monkeypatch.context() as patch:
-        patch.setattr(planning, "STAGE", "next")
+        patch.setattr(pieces, "STAGE", "next")
         assert not set(label_keys(planned()).values()) & set(label_keys(before).values())
     assert label_keys(planned()) == label_keys(before)
 
@@ -220,7 +217,7 @@ def test_a_unit_is_of_one_model_and_of_minutes():
     for unit in (unit for unit in plan.units if unit.kind == "predict"):
         assert {models[v] for _, v, _ in unit.makes} == {unit.inputs["model"]}
         recipes_and_scales = {"classic": 4, "unet": 2}[unit.inputs["model"]]
-        assert len({i for i, _, _ in unit.makes}) * recipes_and_scales <= planning.PASSES_PER_UNIT
+        assert len({i for i, _, _ in unit.makes}) * recipes_and_scales <= PASSES_PER_UNIT
 
 
 def test_a_plan_survives_json():

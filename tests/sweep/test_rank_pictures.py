@@ -12,7 +12,7 @@ from scipy import ndimage
 from opsef_bridge.compare.appearance import appearance
 from opsef_bridge.config import Config
 from opsef_bridge.files import read_json
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.rank import rerank, seen_picture
 from opsef_bridge.sweep.ranking import ranking_file
 from tests.small_projects import discs

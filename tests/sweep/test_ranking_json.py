@@ -17,7 +17,7 @@ from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.revisions import Base, History, Source
 from opsef_bridge.rois.truth import Box, Touched, Whole, add_truth
 from opsef_bridge.sweep.evidence import cut_vouched
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.rank import VARIANT_COLUMNS, rerank
 from opsef_bridge.sweep.ranking import ranking_file, words_of_run
 

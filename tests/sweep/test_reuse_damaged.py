@@ -13,7 +13,7 @@ import tifffile
 from opsef_bridge.images import read_labels
 from opsef_bridge.images.labels import read_labels_info
 from opsef_bridge.project import Project, read_csv, write_csv
-from opsef_bridge.sweep import plan_sweep, predict, run_plan
+from opsef_bridge.sweep import label_files, plan_sweep, predict, run_plan
 from tests.small_projects import Here, discs, swept
 
 TILED = "images: {source: [data/*], tiles: {size: 64, overlap: 24}}"
@@ -101,7 +101,7 @@ def test_an_older_run_stands_in_for_a_damaged_file(project, monkeypatch):
 
 def test_a_file_that_goes_while_it_is_taken_over(project, monkeypatch):
     """It was there when earlier runs were looked through."""
-    looked_through = predict.finished_before
+    looked_through = label_files.finished_before
 
     def then_gone(job, keys):
         found = looked_through(job, keys)
@@ -110,7 +110,7 @@ def test_a_file_that_goes_while_it_is_taken_over(project, monkeypatch):
             file.unlink(missing_ok=True)
         return found
 
-    monkeypatch.setattr(predict, "finished_before", then_gone)
+    monkeypatch.setattr(label_files, "finished_before", then_gone)
     result = sweep_with_one_more_threshold(project)
     assert (result.ok, result.failed, result.problems) == (6, 0, {})
     assert len(files_of(project, result.run)) == 6
@@ -124,7 +124,7 @@ def test_damaged_labels_of_an_image_in_tiles(tmp_path, monkeypatch, largest):
     first = run_plan(project, plan_sweep(project), Here())
     assert first.ok == 2
     expected = [read_labels(file) for file in files_of(project, first.run)]
-    monkeypatch.setattr(predict, "LARGEST_CHECKED", largest)
+    monkeypatch.setattr(label_files, "LARGEST_CHECKED", largest)
     lose_the_end(files_of(project, first.run)[0])
     result = sweep_with_one_more_threshold(project)
     assert (result.ok, result.failed, result.problems) == (3, 0, {})
@@ -137,10 +137,10 @@ def test_damaged_labels_of_an_image_in_tiles(tmp_path, monkeypatch, largest):
 def test_the_end_of_a_large_label_file_is_looked_at(tmp_path, monkeypatch, shape):
     project = swept(tmp_path / "p", {"a.tif": np.broadcast_to(discs(1), shape)})
     file = files_of(project)[0]
-    monkeypatch.setattr(predict, "LARGEST_CHECKED", 64)
-    assert predict._intact(file)
+    monkeypatch.setattr(label_files, "LARGEST_CHECKED", 64)
+    assert label_files._intact(file)
     lose_the_end(file)
-    assert not predict._intact(file)
+    assert not label_files._intact(file)
 
 
 def test_corrected_texts_reach_the_labels_of_the_next_run(project):

@@ -22,7 +22,7 @@ from PIL import Image
 from opsef_bridge.engines.watershed import Decode, Predict, Watershed
 from opsef_bridge.images import Region, read_labels
 from opsef_bridge.project import Project
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 
 CELL, PICTURE = 288, 224
 TILE = 512

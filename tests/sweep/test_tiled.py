@@ -19,7 +19,8 @@ from opsef_bridge.images.tiles import tile_boxes
 from opsef_bridge.measure import match
 from opsef_bridge.project import ImageEntry
 from opsef_bridge.sweep import adopt, plan_batch, plan_sweep, resume_run, run_plan
-from opsef_bridge.sweep.plan import Plan, make_batch_plan, make_plan
+from opsef_bridge.sweep.plan import make_batch_plan, make_plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.run import TARGET
 from opsef_bridge.sweep.stitched import stitch_parent
 

@@ -19,7 +19,7 @@ from opsef_bridge.project import Project
 from opsef_bridge.rois.objects import Objects
 from opsef_bridge.rois.revisions import Base, Source
 from opsef_bridge.rois.truth import Box, parse_scope
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.review import review_order
 from opsef_bridge.train.next_parts import grid
 from opsef_bridge.train.next_up import NextUp, fitting, in_order, minutes_of, next_up

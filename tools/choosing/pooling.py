@@ -24,7 +24,7 @@ from opsef_bridge.compare.questions import LEAD
 from opsef_bridge.images import read_labels
 from opsef_bridge.measure import match
 from opsef_bridge.project import Project
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 
 __all__ = ["SETTINGS", "pooling", "truth_of"]
 

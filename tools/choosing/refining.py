@@ -21,7 +21,7 @@ from opsef_bridge.images import read_image, read_labels
 from opsef_bridge.measure import match
 from opsef_bridge.project import Project, Run
 from opsef_bridge.sweep import Executor, plan_sweep, run_plan
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 from opsef_bridge.sweep.refine import refine
 from opsef_bridge.sweep.run import variant_rows
 

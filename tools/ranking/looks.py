@@ -15,7 +15,7 @@ from opsef_bridge.compare.appearance import Appearance, Pictures, appearance, le
 from opsef_bridge.config import Config
 from opsef_bridge.files import read_json, write_json
 from opsef_bridge.project import Project, Run, read_csv
-from opsef_bridge.sweep.plan import Plan, PlannedImage, Variant
+from opsef_bridge.sweep.planned import Plan, PlannedImage, Variant
 from opsef_bridge.sweep.rank import seen_picture
 
 __all__ = ["Looks", "cautioned", "fit_looks", "load_looks", "make_looks", "unlike_images"]

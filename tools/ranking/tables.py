@@ -17,7 +17,7 @@ from opsef_bridge.files import read_json, write_json
 from opsef_bridge.images import read_labels
 from opsef_bridge.measure.overlap import Pairs, iou_pairs, label_runs
 from opsef_bridge.project import Project
-from opsef_bridge.sweep.plan import Plan
+from opsef_bridge.sweep.planned import Plan
 
 __all__ = ["BAD", "Table", "Variants", "load", "make_tables", "raw_of", "spoiled"]
 
