@@ -30,7 +30,8 @@ def correct_next():
     for title in WindowManager.getNonImageTitles() or []:
         if title.startswith(title_of(told, True)):  # also one that says how old it is
             WindowManager.getWindow(title).close()
-    window = TextWindow(title_of(told, source.online), COLUMNS, "\n".join(lines_of(entries)), 860, 360)
+    rows = "\n".join(lines_of(entries))
+    window = TextWindow(title_of(told, source.online), COLUMNS, rows, 860, 360)
     panel = window.getTextPanel()
     opening = Opening(source, panel, entries)
     for part in panel.getComponents():
