@@ -45,7 +45,6 @@ BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFE
 """What `zipfile` raises of a zip that is damaged, encrypted, or packed in an unknown way, also
 while it opens it: a later version of the format, a name that is not the UTF-8 it is said to be."""
 
-
 NOBODY_KNOWN = "an unknown process"
 """Who holds a lock that does not say who."""
 

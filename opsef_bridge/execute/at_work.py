@@ -4,12 +4,11 @@ jobs on a cluster.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
 import socket
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from opsef_bridge.errors import LockedError
@@ -23,16 +22,13 @@ __all__ = ["cancel_run", "who_works", "working_on"]
 PATIENCE = 120.0
 """Seconds that the process has to end: SLURM may take its time to cancel jobs."""
 
-
 LOOK = 5.0
 """Seconds to wait for those who look who works on it, and for a moment hold its lock."""
 
 
-@contextlib.contextmanager
-def working_on(run: Run) -> Iterator[None]:
+def working_on(run: Run) -> AbstractContextManager[None]:
     """Hold the lock that says who works on a run or a training."""
-    with patiently(run.lock_file, LOOK):
-        yield
+    return patiently(run.lock_file, LOOK)
 
 
 def who_works(run: Run) -> str | None:

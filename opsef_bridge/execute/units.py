@@ -11,17 +11,16 @@ Kinds of units register themselves with `unit_kind`.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from opsef_bridge.errors import LockedError, NotFoundError, OpsefError, WorkerError
+from opsef_bridge.errors import NotFoundError, OpsefError, WorkerError
 from opsef_bridge.execute.memory import forget_peak, peak_bytes
-from opsef_bridge.files import lock, read_json, write_json, write_text
+from opsef_bridge.files import patiently, read_json, write_json, write_text
 from opsef_bridge.project import Project, Run
 from opsef_bridge.workers import Progress
 
@@ -258,22 +257,11 @@ def unit_lock(run: Run, unit: str) -> Path:
     return run.unit_file(unit).with_suffix(".lock")
 
 
-@contextlib.contextmanager
-def _alone(run: Run, unit: str) -> Iterator[None]:
+def _alone(run: Run, unit: str) -> AbstractContextManager[None]:
     """Hold the lock of a unit. A worker whose controller was killed may still be at it: it
     ends at its next report of progress, and until then its successor waits.
     """
-    patience = time.monotonic() + PATIENCE
-    with contextlib.ExitStack() as held:
-        while True:
-            try:
-                held.enter_context(lock(unit_lock(run, unit)))
-                break
-            except LockedError:
-                if time.monotonic() > patience:
-                    raise
-                time.sleep(0.1)
-        yield
+    return patiently(unit_lock(run, unit), PATIENCE)
 
 
 def _open_job(project: Project, run: Run, unit: str, progress: Progress) -> Job:

@@ -35,7 +35,6 @@ from opsef_bridge.sweep.tiling import tiling
 
 __all__ = ["left_out", "make_batch_plan", "make_plan"]
 
-
 LARGEST_RANKED = 2**25
 """Pixels of the largest image that a sweep works on as a whole: ranking and comparison
 stacks hold labels of all variants in memory."""

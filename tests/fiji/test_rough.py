@@ -10,10 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tifffile
@@ -24,6 +22,7 @@ from opsef_bridge.rois.revisions import History
 from opsef_bridge.service.forms import read_request
 from opsef_bridge.service.people import invitation, invite, write_invitation
 from opsef_bridge.service.requests import job_of, jobs_of
+from tests.running import wait_until
 from tests.small_projects import discs
 
 from .test_imagej import app, talk
@@ -177,14 +176,6 @@ def make_project(folder: Path, zoom: float = 0.0) -> None:
     (folder / "opsef.yaml").write_text(yaml.safe_dump(config))
 
 
-def until(condition: Callable[[], Any], seconds: float = 180) -> Any:
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.02)
-    return value
-
-
 @pytest.mark.slow
 def test_nothing_is_lost_or_done_twice(
     display: str, app: Path, classes: Path, service: Service, line: Line, passes: Path,
@@ -198,7 +189,7 @@ def test_nothing_is_lost_or_done_twice(
     other = write_invitation(tmp_path / "other", direct)
 
     def in_a_pass() -> None:
-        until(lambda: passes.is_file() and passes.read_text())
+        wait_until(lambda: passes.is_file() and passes.read_text(), 180)
 
     def let_go() -> None:
         with passes.open("a") as log:

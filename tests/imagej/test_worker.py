@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import pytest
 import opsef_bridge.imagej as imagej
 from opsef_bridge.errors import InputError, NotFoundError, WorkerError
 from opsef_bridge.imagej import ij1, worker
+from tests.running import wait_until
 
 IMAGE = np.arange(300, dtype=np.uint8).reshape(15, 20)
 
@@ -59,13 +59,6 @@ def probes(tmp_path, monkeypatch):
         f"probes:{name}", arguments, timeout, f"the probe {name}"
     )
     host.close()
-
-
-def wait_until(ready, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, f"not so after {seconds:g} s"
-        time.sleep(0.02)
 
 
 def gone(pid: int) -> bool:
