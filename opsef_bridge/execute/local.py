@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from opsef_bridge.errors import NotFoundError, OpsefError
 from opsef_bridge.execute.units import Unit, fail_item, unit_summary
 from opsef_bridge.project import Run
-from opsef_bridge.workers import Cancelled, Worker, WorkerDied
+from opsef_bridge.workers import AWAKE, Cancelled, Worker, WorkerDied
 
 __all__ = ["Event", "free_cores", "run_local", "run_named"]
 
@@ -177,7 +177,8 @@ def _run_turn(
     with ThreadPoolExecutor(len(team)) as pool:
         futures = [pool.submit(work, worker) for worker in team]
         try:
-            wait(futures)
+            while wait(futures, timeout=AWAKE).not_done:
+                pass
         except BaseException:
             board.stopped.set()
             for worker in team:

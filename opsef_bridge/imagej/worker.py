@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 from typing import Any, Literal
 
 from opsef_bridge.errors import InputError, WorkerError
 from opsef_bridge.imagej.jars import JARS, find_jar, jar_folder
-from opsef_bridge.workers import Worker, WorkerDied
+from opsef_bridge.workers import AWAKE, Worker, WorkerDied
 
 __all__ = ["PROVIDERS", "TIMEOUT", "Provider", "call", "close", "engine_name", "provider"]
 
@@ -57,7 +58,9 @@ class _Host:
             asking = threading.Thread(target=ask, daemon=True)
             asking.start()
             try:
-                asking.join(timeout)
+                until = time.monotonic() + timeout
+                while asking.is_alive() and (left := until - time.monotonic()) > 0:
+                    asking.join(min(left, AWAKE))
                 late = asking.is_alive()
                 while asking.is_alive():  # once more where the process had yet to start
                     self._worker.kill()

@@ -15,6 +15,13 @@ What can come back from a call::
 So "the worker died" can never be read as "there were no objects".
 """
 
-from opsef_bridge.workers.worker import Cancelled, Progress, Worker, WorkerDied, WorkerFailed
+from opsef_bridge.workers.worker import (
+    AWAKE,
+    Cancelled,
+    Progress,
+    Worker,
+    WorkerDied,
+    WorkerFailed,
+)
 
-__all__ = ["Cancelled", "Progress", "Worker", "WorkerDied", "WorkerFailed"]
+__all__ = ["AWAKE", "Cancelled", "Progress", "Worker", "WorkerDied", "WorkerFailed"]

@@ -12,12 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from appose.service import Service, Task, TaskException, TaskStatus
+from appose.service import Service, Task, TaskStatus
 
 from opsef_bridge import errors
 from opsef_bridge.errors import OpsefError, WorkerError
 
-__all__ = ["Cancelled", "Progress", "Worker", "WorkerDied", "WorkerFailed", "end_of_stderr"]
+__all__ = [
+    "AWAKE",
+    "Cancelled",
+    "Progress",
+    "Worker",
+    "WorkerDied",
+    "WorkerFailed",
+    "end_of_stderr",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with (message, current, maximum); raises `Cancelled` when it is time to stop."""
@@ -25,6 +33,13 @@ Progress = Callable[[str, int, int], None]
 _CALL = """
 from opsef_bridge.workers.inside import invoke
 task.outputs.update(invoke(task, target, arguments))
+"""
+
+AWAKE = 0.5
+"""Seconds after which whoever waits, perhaps in the main thread, wakes for a moment.
+
+A signal may be taken by any thread of a process. Python answers it in the main thread, and would
+not wake that: what was cancelled would go on to its end.
 """
 
 _STDERR_SECONDS = 5.0
@@ -146,15 +161,16 @@ class Worker:
     ) -> Any:
         service = self._start()
         task = service.task(_CALL, {"target": target, "arguments": arguments})
-        begun = threading.Event()
+        begun, ended = threading.Event(), threading.Event()
         task.listen(lambda event: event.response_type.value == "LAUNCH" and begun.set())
+        task.listen(lambda event: task.status.is_finished() and ended.set())
         if on_progress is not None:
             task.listen(lambda event: _forward(event, on_progress))
         self._task = task
         try:
-            with contextlib.suppress(TaskException):
-                task.start()
-                task.wait_for()
+            task.start()
+            while not ended.wait(AWAKE):
+                pass
         except OSError:  # the process ended before it could take the call
             service.kill()
         except BaseException:

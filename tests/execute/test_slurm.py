@@ -44,6 +44,7 @@ def test_a_job_and_the_controller_are_killed_and_nothing_is_lost(slurm, bench, m
     assert bench.sweep(here).failed == 0
     passes = bench.passes()
     there = bench.project(images, name="there", models=MODELS)
+    bench.hold(passes + 4)
     words = ("sweep", "run", "--engine", "snakemake", "--profile", str(slurm))
     process = bench.start(there, *words)
     try:
@@ -57,6 +58,7 @@ def test_a_job_and_the_controller_are_killed_and_nothing_is_lost(slurm, bench, m
     finally:
         end(process)
     assert commands.jobs_of(run.root)  # it goes on without its controller
+    bench.release()
     until(lambda: not leashes(run.root))
     code, out, err = bench.opsef(there, "sweep", "resume", "--engine", "snakemake",
                                  "--profile", str(slurm))  # fmt: skip

@@ -137,6 +137,7 @@ def passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("PROBE_LOG", str(tmp_path / "passes.txt"))
     monkeypatch.setenv("PROBE_DEADLY", str(tmp_path / "deadly"))
+    monkeypatch.setenv("PROBE_HELD", str(tmp_path / "held"))
     return tmp_path / "passes.txt"
 
 

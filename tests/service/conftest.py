@@ -76,9 +76,10 @@ def probe_site(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def probe(probe_site, tmp_path, monkeypatch) -> Iterator[Callable[..., Project]]:
-    """Return ``probe(folder, pause=...)``: a project whose sweep takes its time.
+    """Return ``probe(folder)``: a project whose sweep can be held.
 
-    ``probe.passes()`` tells how often the network was used, in whatever process.
+    ``probe.passes()`` tells how often the network was used, in whatever process;
+    ``probe.hold(n)`` lets it be used so often, and then wait for ``probe.release()``.
     """
     log = tmp_path / "passes.txt"
     paths = [str(probe_site), str(PLUGINS)]
@@ -86,10 +87,12 @@ def probe(probe_site, tmp_path, monkeypatch) -> Iterator[Callable[..., Project]]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("PROBE_LOG", str(log))
     monkeypatch.setenv("PROBE_DEADLY", str(tmp_path / "deadly"))
+    held = tmp_path / "held"
+    monkeypatch.setenv("PROBE_HELD", str(held))
     engine_class.cache_clear()
 
-    def make(folder: Path, *, pause: float = 0.5, images: int = 4, **models: Any) -> Project:
-        probe = {"engine": "probe", "pause": pause, "threshold": [0.3, 0.6]}
+    def make(folder: Path, *, images: int = 4, **models: Any) -> Project:
+        probe = {"engine": "probe", "threshold": [0.3, 0.6]}
         settings = {
             "opsef": 1,
             "images": {"source": ["data/*"]},
@@ -100,6 +103,8 @@ def probe(probe_site, tmp_path, monkeypatch) -> Iterator[Callable[..., Project]]
 
     make.here = Here()
     make.passes = lambda: len(log.read_text().splitlines()) if log.exists() else 0
+    make.hold = lambda passes: held.write_text(str(passes))
+    make.release = held.unlink
     yield make
     engine_class.cache_clear()
 

@@ -262,7 +262,8 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_leaves_the_request_for_the_next_time(process, probe, root, until):
-    project = probe(root / "slow", pause=1.5)  # so that some is left when it is stopped
+    project = probe(root / "slow")
+    probe.hold(1)
     put(project, "q-1", kind="sweep", parameters={"workers": 1})
     put(project, "q-2", at="2026-05-01T10:00:01+00:00")
     first = process(RUN, project.root)
@@ -272,13 +273,15 @@ def test_ctrl_c_leaves_the_request_for_the_next_time(process, probe, root, until
     job = job_of(project, "q-1")
     assert job.state == "interrupted" and job.error is None and not job.ended_for_good
     assert verdicts(project) == [] and status(project.run()).failed == 0
+    probe.release()
     done = inbox.run(project)
     assert [(job.id, job.state) for job in done] == [("q-1", "done"), ("q-2", "done")]
     assert status(project.run()).ok == 8 and probe.passes() <= 5
 
 
 def test_a_run_that_was_killed_is_gone_on_with(process, probe, root, until):
-    project = probe(root / "slow", pause=1.2, images=3)
+    project = probe(root / "slow", images=3)
+    probe.hold(1)
     put(project, "q-1", kind="sweep", parameters={"workers": 1})
     first = process(RUN, project.root)
     until(lambda: project.runs() and project.run().outcomes())
@@ -287,6 +290,7 @@ def test_a_run_that_was_killed_is_gone_on_with(process, probe, root, until):
     assert inbox.run(project) == []  # somebody is at it
     first.kill()
     first.wait(10)
+    probe.release()
     [job] = inbox.run(project)
     assert (job.state, job.tries, job.result["ok"]) == ("done", 2, 6)
     assert project.runs() == ["run-0001"] and probe.passes() <= 4
@@ -294,7 +298,8 @@ def test_a_run_that_was_killed_is_gone_on_with(process, probe, root, until):
 
 def test_a_process_in_the_background_of_a_shell_can_be_cancelled(process, probe, root, until):
     """Those ignore Ctrl-C, unless they say otherwise."""
-    project = probe(root / "slow", pause=0.5)
+    project = probe(root / "slow")
+    probe.hold(1)
     id = write_request(project, "sweep", {"workers": 1}, author="ada")
     code = """
 import signal, sys

@@ -38,6 +38,7 @@ class Bench:
         self.folder = folder
         self.log = folder / "passes.txt"
         self.deadly = folder / "deadly"
+        self.held = folder / "held"
 
     def project(
         self,
@@ -74,6 +75,14 @@ class Bench:
     def passes(self) -> int:
         """How often `predict` of the probe was called, in whatever process."""
         return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+    def hold(self, passes: int) -> None:
+        """Let the probe make so many passes; the next one waits for `release`."""
+        self.held.write_text(str(passes))
+
+    def release(self) -> None:
+        """Let the passes that are held go on."""
+        self.held.unlink()
 
     @staticmethod
     def outcomes(project: Project, run: str | None = None) -> dict[tuple[str, str], dict[str, Any]]:
@@ -188,6 +197,7 @@ def bench(tmp_path: Path, probe_on_path: None, monkeypatch: pytest.MonkeyPatch) 
     made = Bench(tmp_path)
     monkeypatch.setenv("PROBE_LOG", str(made.log))
     monkeypatch.setenv("PROBE_DEADLY", str(made.deadly))
+    monkeypatch.setenv("PROBE_HELD", str(made.held))
     return made
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from opsef_bridge.errors import ImageError
 from opsef_bridge.workers import Cancelled, Worker, WorkerDied, WorkerFailed
+from tests.running import wait_until
 
 CHILD = """
 import os, signal, sys, time
@@ -282,3 +283,21 @@ def test_ctrl_c_goes_to_the_parent_alone(worker):
     os.kill(pid, signal.SIGINT)
     time.sleep(0.1)
     assert worker.call("opsef_child:count", {})[1] == pid
+
+
+def test_a_signal_that_another_thread_took_ends_the_call(folder, tmp_path):
+    """The system gives a signal to any thread; Python answers it in the main thread alone."""
+    started, late = tmp_path / "started", []
+
+    def interrupt():
+        wait_until(started.is_file)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    with Worker(environment={"PYTHONPATH": str(folder)}) as worker:
+        end = threading.Timer(30, lambda: (late.append(True), worker.kill()))
+        end.start()
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            worker.call("opsef_child:work", {"started": str(started)})
+        end.cancel()
+    assert not late

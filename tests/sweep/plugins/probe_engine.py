@@ -43,6 +43,18 @@ class Decode(Parameters):
     fault: Literal["none", "float", "negative", "shape", "raises", "gaps"] = "none"
 
 
+def is_held() -> bool:
+    """Whether a pass has to wait: the file $PROBE_HELD is there, with a smaller number of passes.
+
+    A minute at most, so that what stops a run, or kills it, meets one that is at work.
+    """
+    try:
+        least = int(Path(os.environ["PROBE_HELD"]).read_text())
+    except FileNotFoundError:
+        return False
+    return len(Path(os.environ["PROBE_LOG"]).read_text().splitlines()) > least
+
+
 def crew() -> int:
     """How many processes have begun a pass."""
     return len({line.split()[0] for line in Path(os.environ["PROBE_LOG"]).read_text().splitlines()})
@@ -87,7 +99,7 @@ class Probe:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(parameters.pause)
         patience = time.monotonic() + 60
-        while time.monotonic() < patience and crew() < parameters.crew:
+        while time.monotonic() < patience and (crew() < parameters.crew or is_held()):
             time.sleep(0.01)
         if parameters.hungry and self.batch * 2**parameters.hungry > 4:
             raise MemoryError(f"batch {self.batch} does not fit")
