@@ -48,7 +48,14 @@ def new_project(window: Window, told: dict) -> str:
     print("SWEEP begun", flush=True)
     job = next(iter(line for line in [str(window.java("ij.Prefs").get("opsef.job", ""))]))
     run("Jobs", f"job={job} do=[wait for it]")
-    run("Jobs", f"job={job} do=[list all]")
+    listed = []
+    window.dialog(
+        "Jobs",
+        lambda dialog: listed.append(str(dialog.getChoices().get(0).getSelectedItem())),
+        "jobs-form",
+    )
+    window.settled()
+    assert listed == [f"sweep, Ada, done  {job}"], listed
     assert any(t.startswith("OpSeF jobs") for t in window.title_of("ij.text.TextWindow"))
     window.shot("jobs")
     run("Adopt Variant", "run=[] variant=v0001 group=[]")

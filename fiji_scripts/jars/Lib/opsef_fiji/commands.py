@@ -323,17 +323,26 @@ def reasons_of(source, open_one):
     return run, reasons.sentences_of(groups, dict((r.get("id"), r.get("slug")) for r in rows))
 
 
+def line_of(job):
+    """Return what a choice shows of a job: what it is, and its id as the last word."""
+    words = [job.get("kind"), job.get("author"), job.get("state")]
+    if job.get("state") == "running":
+        words.append("%s of %s" % (job.get("current") or 0, job.get("maximum") or 0))
+    return u"%s  %s" % (u", ".join(word for word in words if word), job["id"])
+
+
 def jobs():
     source = session.source()
-    found = source.jobs()
+    found = sorted(source.jobs(), key=lambda job: job.get("at") or "", reverse=True)
     if not found:
         raise Trouble("There are no jobs.", "Run Sweep or Run Batch starts one.")
-    names = [one["id"] for one in found]
-    open_ones = [one["id"] for one in found if one.get("state") in ("waiting", "running")]
+    lines = [line_of(one) for one in found]
+    open_ones = [line_of(one) for one in found if one.get("state") in ("waiting", "running")]
     form = Form("Jobs")
-    form.choice("Job", names, open_ones[0] if open_ones else names[0])
+    form.choice("Job", lines, open_ones[0] if open_ones else lines[0])
     form.choice("Do", ["list all", "wait for it", "stop it"])
-    job, action = form.ask()
+    chosen, action = form.ask()
+    job = chosen.split()[-1]  # a macro may name the id alone
     if action == "list all":
         rows = [u"\t".join(u"%s" % cell for cell in (
             one["id"], one.get("kind", ""), one.get("state", ""), one.get("author", ""),

@@ -245,7 +245,8 @@ class Folder(object):
         told = self.json("inbox", "jobs", safe(job) + ".json")
         if told is None:
             asked = self.json("inbox", safe(job) + ".json") or {}
-            told = {"id": job, "kind": asked.get("kind", ""), "state": "waiting", "message": INBOX}
+            told = {"id": job, "state": "waiting", "message": INBOX}
+            told.update((name, asked.get(name) or "") for name in ("kind", "author", "at"))
         return told
 
     def cancel(self, job):
