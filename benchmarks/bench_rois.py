@@ -24,7 +24,9 @@ from skimage.measure import find_contours
 
 from opsef_bridge.measure.fill import fill_rois
 from opsef_bridge.measure.trace import trace_rois
-from opsef_bridge.rois import read_rois, write_rois
+from opsef_bridge.rois import Objects, read_rois, write_rois
+from opsef_bridge.rois.annotatorj import check_stems
+from opsef_bridge.rois.geojson import to_geojson
 
 PITCH = 40
 
@@ -137,6 +139,7 @@ def main() -> None:
     line("zip -> labels", timed(lambda: fill_rois(read_rois(ours), labels.shape)))
     small_rois = trace_rois(quarter)
     write_rois(theirs, small_rois)
+    names = [f"i{k:05d}-cell" for k in range(40_000)]
     for what, small, large in (
         ("labels -> ROIs", lambda: trace_rois(quarter), lambda: trace_rois(labels)),
         (
@@ -144,8 +147,18 @@ def main() -> None:
             lambda: fill_rois(read_rois(theirs), quarter.shape),
             lambda: fill_rois(read_rois(ours), labels.shape),
         ),
+        (
+            "labels -> GeoJSON",
+            lambda: to_geojson(Objects(quarter)),
+            lambda: to_geojson(Objects(labels)),
+        ),
+        (
+            "names for AnnotatorJ",
+            lambda: check_stems(names[:10_000]),
+            lambda: check_stems(names),
+        ),
     ):
-        print(f"4x the area: {what} {growth(small, large, repeats):.2f}x the CPU time")
+        print(f"4x as much: {what} {growth(small, large, repeats):.2f}x the CPU time")
 
 
 if __name__ == "__main__":
