@@ -1,4 +1,5 @@
-"""What all tests share: an example that hypothesis draws may take its time on a busy machine.
+"""What all tests share: an example that hypothesis draws may take its time on a busy machine,
+and a test may interrupt itself.
 
 Where ``CI`` is set hypothesis has a profile of its own, which has no deadline either.
 """
@@ -6,9 +7,20 @@ Where ``CI`` is set hypothesis has a profile of its own, which has no deadline e
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import settings
 
 if not os.environ.get("CI"):
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
+
+
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Have Python answer Ctrl-C: who starts the tests in the background of a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

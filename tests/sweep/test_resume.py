@@ -80,6 +80,7 @@ def test_ctrl_c_stops_and_can_go_on(bench, images, until):
     assert (result.ok, result.passes, result.exit_code) == (8, 4, 0)
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_a_signal_that_another_thread_took_stops_it_too(bench, images):
     project = bench.project(images, models=PROBE)
     bench.hold(1)

@@ -285,6 +285,7 @@ def test_ctrl_c_goes_to_the_parent_alone(worker):
     assert worker.call("opsef_child:count", {})[1] == pid
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_a_signal_that_another_thread_took_ends_the_call(folder, tmp_path):
     """The system gives a signal to any thread; Python answers it in the main thread alone."""
     started, late = tmp_path / "started", []
