@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     3
     """
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        made = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:
         return numba.njit(nogil=True)(function)
+    with contextlib.suppress(AttributeError):  # another numba: see the test
+        kept = made._cache._cache_file
+        # numba numbers the files of a function's signatures. Two processes that compile it at
+        # once, for different types, would take the same number: the code of the one would then
+        # be called with the types of the other.
+        kept._data_name_pattern = f"{uuid.uuid4().hex[:16]}.{kept._data_name_pattern}"
+    return made
