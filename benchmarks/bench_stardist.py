@@ -8,7 +8,8 @@ function; the engine normalises it itself. The ratios are medians over the round
 engine's time by the package's, once of the clock and once of the processor's time, which
 other work on the machine disturbs less. With a second pair of thresholds the engine decodes
 the maps that it has; the package starts again. Then the same for a volume of the package's
-own and the small network of the tests. Needs the extras tensorflow and train.
+own and the small network of the tests, painted in this process as in a worker of a sweep. Needs
+the extras tensorflow and train.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from opsef_bridge.engines.stardist_files import convert_stardist, pack_stardist,
 from opsef_bridge.engines.stardist_keras import build_model
 from opsef_bridge.files import read_json, write_json
 from opsef_bridge.images import read_image
+from opsef_bridge.workers import inside
 
 ROUNDS = 9
 VOLUME = Path(__file__).parents[1] / "tests" / "data" / "volume-stardist"
@@ -125,6 +127,7 @@ def main(side: int = 1024) -> None:
     """Measure a plane and a volume."""
     from stardist.data import test_image_nuclei_3d
 
+    inside.serving = True
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         shipped = shipped_folder(scratch / "nuclei-stardist")

@@ -20,7 +20,11 @@ if not os.environ.get("CI"):
 
 @pytest.fixture
 def ctrl_c_is_heard() -> Iterator[None]:
-    """Have Python answer Ctrl-C: who starts the tests in the background of a shell ignores it."""
+    """Have Python answer Ctrl-C.
+
+    Who starts the tests in the background of a shell ignores it, and the package ``stardist``,
+    which tests compare with, keeps it for itself after its first volume.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

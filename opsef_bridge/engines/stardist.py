@@ -302,18 +302,13 @@ def _polyhedra(
     scale: np.ndarray,
 ) -> np.ndarray:
     """Suppress candidates of a volume and fill the others, the most probable on top."""
-    from stardist.geometry import polyhedron_to_label
-    from stardist.nms import non_maximum_suppression_3d_sparse
-    from stardist.rays3d import Rays_GoldenSpiral
+    from opsef_bridge.engines.polyhedra import paint_polyhedra
 
-    anisotropy = tuple(raw.values[f"anisotropy_{axis}"] for axis in "zyx")
-    rays = Rays_GoldenSpiral(dist.shape[1], anisotropy=anisotropy)
-    points, prob, dist, _ = non_maximum_suppression_3d_sparse(
-        dist, prob, points, rays, nms_thresh=overlap
-    )
-    centres = (points + 0.5) / scale - 0.5
-    rays = rays.copy(scale=1 / scale)
-    return polyhedron_to_label(dist, centres, rays, raw.shape, prob=prob, verbose=False)
+    anisotropy = [raw.values[f"anisotropy_{axis}"] for axis in "zyx"]
+    return paint_polyhedra(
+        points, prob, dist, raw.shape,
+        overlap=overlap, anisotropy=anisotropy, scale=scale.tolist(),
+    )  # fmt: skip
 
 
 def _is_keras(weights: Weights) -> bool:

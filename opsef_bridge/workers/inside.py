@@ -15,7 +15,10 @@ from appose import python_worker
 from opsef_bridge.errors import OpsefError
 from opsef_bridge.workers.worker import Cancelled, end_of_stderr
 
-__all__ = ["invoke", "main"]
+__all__ = ["invoke", "main", "serving"]
+
+serving = False
+"""Whether this process is a worker. No thread of it sees Ctrl-C."""
 
 
 def main() -> None:
@@ -24,6 +27,8 @@ def main() -> None:
     Messages go to a copy of stdout, and stdout itself to stderr: what a library prints,
     be it from C, lands in the log and not in the middle of a message.
     """
+    global serving
+    serving = True
     messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     python_worker.print = functools.partial(print, file=messages)

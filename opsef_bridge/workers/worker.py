@@ -217,9 +217,12 @@ class Worker:
 
     def _start(self) -> Service:
         if self._service is None or not self._service.is_alive():
-            # The child's main thread ignores Ctrl-C: the parent alone decides what ends.
+            # The child ignores Ctrl-C: the parent alone decides what ends. Its threads, also those
+            # that numpy starts, keep it out, too: a library may have put an answer of its own.
             boot = (
-                "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); import numpy; "
+                "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+                "block = getattr(signal, 'pthread_sigmask', None); "
+                "block and block(signal.SIG_BLOCK, [signal.SIGINT]); import numpy; "
                 "from opsef_bridge.workers.inside import main; main()"
             )
             self._service = Service(
