@@ -13,6 +13,11 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+# Who starts the tests in the background of a shell has Ctrl-C ignored, by all processes that the
+# tests start, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 if not os.environ.get("CI"):
     settings.register_profile("patient", deadline=None)
     settings.load_profile("patient")
@@ -20,10 +25,8 @@ if not os.environ.get("CI"):
 
 @pytest.fixture
 def ctrl_c_is_heard() -> Iterator[None]:
-    """Have Python answer Ctrl-C.
-
-    Who starts the tests in the background of a shell ignores it, and the package ``stardist``,
-    which tests compare with, keeps it for itself after its first volume.
+    """Have Python answer Ctrl-C: the package ``stardist``, which tests compare with, keeps it for
+    itself after its first volume.
     """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield

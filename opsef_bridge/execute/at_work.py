@@ -67,15 +67,29 @@ def cancel_run(run: Run) -> tuple[bool, int]:
 
 
 def _interrupt(holder: str, file: Path) -> None:
-    """Send the signal of Ctrl-C to the process that holds a lock."""
+    """Send the signal of Ctrl-C to the process that holds a lock; if it ignores that, another."""
     process = re.fullmatch(r"process (\d+) on (\S+)", holder)
     if process is None or process[2] != socket.gethostname():
         raise LockedError(f"{file} is held by {holder}", hint="Cancel it on that machine")
     try:
-        os.kill(int(process[1]), signal.SIGINT)
+        pid = int(process[1])
+        os.kill(pid, signal.SIGTERM if _ignores_ctrl_c(pid) else signal.SIGINT)
     except ProcessLookupError:
         return
     except PermissionError:
         raise LockedError(
             f"{file} is held by {holder}", hint="It is another person's process"
         ) from None
+
+
+def _ignores_ctrl_c(pid: int) -> bool:
+    """Tell whether a process ignores Ctrl-C, as those do that a script began in the background.
+
+    False where the system (macOS) does not say.
+    """
+    try:
+        told = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    ignored = re.search(r"^SigIgn:\s+([0-9a-f]+)$", told, re.MULTILINE)
+    return bool(ignored and int(ignored[1], 16) >> (signal.SIGINT - 1) & 1)

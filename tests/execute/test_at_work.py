@@ -32,9 +32,9 @@ with contextlib.ExitStack() as held:
 
 
 @contextmanager
-def holder(*files) -> Iterator[subprocess.Popen]:
+def holder(*files, first: str = "") -> Iterator[subprocess.Popen]:
     """A process that holds locks until it is stopped."""
-    words = [sys.executable, "-c", HOLDS, *files]
+    words = [sys.executable, "-c", first + HOLDS, *files]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
             assert process.stdout.readline() == b"held\n"
@@ -67,6 +67,13 @@ def test_the_process_that_works_on_it_is_told_and_stopped(run):
         assert process.wait(60) == -signal.SIGINT
     assert who_works(run) is None
     assert cancel_run(run) == (False, 0)
+
+
+def test_a_process_in_the_background_of_a_script_is_stopped_too(run):
+    ignores = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    with holder(run.lock_of_all, run.lock_file, first=ignores) as process:
+        assert cancel_run(run) == (True, 0)
+        assert process.wait(60) == -signal.SIGTERM
 
 
 def test_who_works_on_another_run_is_left_alone(run):
