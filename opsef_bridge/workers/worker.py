@@ -42,6 +42,9 @@ A signal may be taken by any thread of a process. Python answers it in the main 
 not wake that: what was cancelled would go on to its end.
 """
 
+_STDOUT_SECONDS = 5.0
+"""How long the end of a child waits for what it said; a child of its own may keep the pipe open."""
+
 _STDERR_SECONDS = 5.0
 """How long a call waits at its end for what the child has written to stderr."""
 
@@ -69,6 +72,18 @@ class WorkerDied(WorkerError):
     """The process ended in the middle of a call."""
 
     code = "worker-died"
+
+
+class _Service(Service):
+    """As Appose's, but word of the end of a process comes after all that it has said.
+
+    Else the item that it died on could be lost: Appose drops what arrives for calls that ended.
+    """
+
+    def _monitor_loop(self) -> None:
+        self._process.wait()
+        self._stdout_thread.join(_STDOUT_SECONDS)
+        super()._monitor_loop()
 
 
 class _DiedIdle(WorkerDied):
@@ -225,7 +240,7 @@ class Worker:
                 "block and block(signal.SIG_BLOCK, [signal.SIGINT]); import numpy; "
                 "from opsef_bridge.workers.inside import main; main()"
             )
-            self._service = Service(
+            self._service = _Service(
                 tempfile.gettempdir(), self._environment, self._python, "-P", "-c", boot
             )
             self._service.syntax("python").start()

@@ -54,6 +54,11 @@ def die(progress, how):
     os.kill(os.getpid(), getattr(signal, how))
     time.sleep(60)
 
+def die_later(progress):
+    progress("one", 0, 2)
+    progress("two", 1, 2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 def talk(progress, text):
     print(text, file=sys.stderr)
 
@@ -197,6 +202,18 @@ def test_a_death_is_a_death_and_the_next_call_gets_a_fresh_process(worker, tmp_p
     assert log.read_text().splitlines()[0] == "last words"
     after = worker.call("opsef_child:count", {})
     assert after[0] == 1 and after[1] != before[1]
+
+
+def test_the_item_that_a_process_died_on_is_told_before_its_death(worker):
+    items = []
+
+    def slow(message, done, of):
+        items.append(message)
+        time.sleep(0.3)
+
+    with pytest.raises(WorkerDied):
+        worker.call("opsef_child:die_later", {}, on_progress=slow)
+    assert items == ["one", "two"]
 
 
 def test_a_process_that_dies_between_calls_is_replaced(worker):
